@@ -1,0 +1,1 @@
+//! Graphs written as YAML files, and the prebuilt agent.

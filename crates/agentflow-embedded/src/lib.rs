@@ -1,0 +1,1 @@
+//! The embedded backend: SQLite behind every storage port.

@@ -1,0 +1,1 @@
+//! Durable graphs: channels, supersteps, interrupts, streaming, checkpoints.

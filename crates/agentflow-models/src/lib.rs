@@ -1,0 +1,3 @@
+//! Chat and embedding ports with the provider clients.
+
+pub mod chat;

@@ -1,0 +1,3 @@
+//! Assistants, threads, runs: queue, leases, multitask strategies, event log, crons.
+
+pub mod host;

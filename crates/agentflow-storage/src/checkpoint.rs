@@ -1,0 +1,210 @@
+//! Checkpoints and pending writes, in LangGraph's model.
+
+use agentflow_types::{Map, Result, RunId, Str, Value};
+use async_trait::async_trait;
+use indexmap::IndexMap;
+
+/// Pseudo channels of pending writes, with the fixed slots that LangGraph's savers give them.
+pub mod special {
+    /// A task's error.
+    pub const ERROR: &str = "__error__";
+    /// A task was scheduled by another one.
+    pub const SCHEDULED: &str = "__scheduled__";
+    /// A task asks a question.
+    pub const INTERRUPT: &str = "__interrupt__";
+    /// Answers to a task's questions.
+    pub const RESUME: &str = "__resume__";
+
+    /// The slot of a special channel; `None` for ordinary channels, whose slot is their position
+    /// in the list of writes.
+    #[must_use]
+    pub fn slot(channel: &str) -> Option<i64> {
+        match channel {
+            ERROR => Some(-1),
+            SCHEDULED => Some(-2),
+            INTERRUPT => Some(-3),
+            RESUME => Some(-4),
+            _ => None,
+        }
+    }
+}
+
+/// Version of a channel.
+///
+/// LangGraph writes text like `00000000000000000000000000000002.0.7215228518483673`; custom
+/// Python savers write integers or floats. Comparison is within a kind; text compares as text.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Version {
+    /// Text, compared as text.
+    Text(Str),
+    /// An integer.
+    Int(i64),
+    /// A float.
+    Float(f64),
+}
+
+/// The state of one (sub)graph after a superstep.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Checkpoint {
+    /// Format version; 4 is what is written today, older ones are read.
+    pub v: i64,
+    /// ISO 8601.
+    pub ts: String,
+    /// UUID version 6 text; sorts by time.
+    pub id: String,
+    /// Channel contents.
+    pub channel_values: Map,
+    /// Channel versions.
+    pub channel_versions: IndexMap<Str, Version>,
+    /// For each node, the channel versions it last ran with.
+    pub versions_seen: IndexMap<Str, IndexMap<Str, Version>>,
+    /// Channels that the last superstep changed, sorted; `None` in old checkpoints.
+    pub updated_channels: Option<Vec<Str>>,
+    /// Keys that this version does not know, kept as they were read.
+    pub extra: Map,
+}
+
+/// What a task wrote to one channel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PendingWrite {
+    /// The task.
+    pub task_id: String,
+    /// Channel, or one of [`special`].
+    pub channel: Str,
+    /// The value.
+    pub value: Value,
+}
+
+/// Where a checkpoint is looked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct CheckpointKey {
+    /// The thread.
+    pub thread_id: String,
+    /// Namespace; empty at the root.
+    pub checkpoint_ns: String,
+    /// The checkpoint; `None` for the latest (greatest id).
+    pub checkpoint_id: Option<String>,
+}
+
+/// A stored checkpoint with its surroundings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CheckpointTuple {
+    /// Where it is; `checkpoint_id` is always set.
+    pub key: CheckpointKey,
+    /// The checkpoint.
+    pub checkpoint: Checkpoint,
+    /// Metadata: `source`, `step`, `parents`, `run_id`, and what the configuration added.
+    pub metadata: Map,
+    /// Id of the parent in the same thread and namespace.
+    pub parent_id: Option<String>,
+    /// Writes of the tasks that follow this checkpoint, sorted by (task path, task id, slot).
+    pub pending_writes: Vec<PendingWrite>,
+}
+
+/// Which checkpoints to list; all conditions must hold.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CheckpointQuery {
+    /// Only this thread; `None` for all.
+    pub thread_id: Option<String>,
+    /// Only this namespace; `None` for all.
+    pub checkpoint_ns: Option<String>,
+    /// Only this checkpoint.
+    pub checkpoint_id: Option<String>,
+    /// Only checkpoints whose metadata has these entries, each equal.
+    pub metadata: Map,
+    /// Only ids smaller than this one.
+    pub before: Option<String>,
+    /// Most rows; `None` for all.
+    pub limit: Option<u32>,
+}
+
+/// One write of a [`Checkpoints::commit`].
+#[derive(Clone, Debug)]
+pub enum CheckpointOp {
+    /// Stores a checkpoint; an existing one with the same key is replaced.
+    Put {
+        /// Thread.
+        thread_id: String,
+        /// Namespace.
+        checkpoint_ns: String,
+        /// Parent id.
+        parent_id: Option<String>,
+        /// The checkpoint.
+        checkpoint: Checkpoint,
+        /// Metadata.
+        metadata: Map,
+        /// Channels whose version changed since the stored parent; a backend that stores channel
+        /// values apart writes only these.
+        new_versions: Vec<Str>,
+    },
+    /// Stores the writes of one task under a checkpoint.
+    ///
+    /// The slot of a write is [`special::slot`], else its position in `writes`. If all channels
+    /// are special, a write replaces what its slot holds; otherwise the first write to a slot
+    /// wins and later ones are ignored.
+    Writes {
+        /// Thread.
+        thread_id: String,
+        /// Namespace.
+        checkpoint_ns: String,
+        /// The checkpoint that the task follows.
+        checkpoint_id: String,
+        /// The task.
+        task_id: String,
+        /// Path of the task, for sorting.
+        task_path: String,
+        /// Channel and value, in order.
+        writes: Vec<(Str, Value)>,
+    },
+}
+
+/// Proof that the writer still holds the lease of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fence {
+    /// The run.
+    pub run_id: RunId,
+    /// The token that the claim returned.
+    pub token: i64,
+}
+
+/// Stores checkpoints.
+///
+/// Ids sort by time, so "newest" means the greatest id. Values are read back with the type they
+/// had (`1` is not `1.0`, bytes are not text, unknown extensions keep their bytes).
+#[async_trait]
+pub trait Checkpoints: Send + Sync {
+    /// The checkpoint at `key`, or the newest one of its namespace; `None` if there is none.
+    async fn get(&self, key: &CheckpointKey) -> Result<Option<CheckpointTuple>>;
+
+    /// Checkpoints that match, newest first.
+    async fn list(&self, query: &CheckpointQuery) -> Result<Vec<CheckpointTuple>>;
+
+    /// Applies all writes, in order, in one transaction; durable when it returns.
+    ///
+    /// # Errors
+    /// `Conflict` if a fence is given and the run is no longer leased under that token; nothing
+    /// is written then.
+    async fn commit(&self, ops: Vec<CheckpointOp>, fence: Option<Fence>) -> Result<()>;
+
+    /// Removes all checkpoints and writes of a thread. A thread that has none is fine.
+    async fn delete_thread(&self, thread_id: &str) -> Result<()>;
+
+    /// Copies all checkpoints and writes of a thread to another thread, ids unchanged.
+    async fn copy_thread(&self, from: &str, to: &str) -> Result<()>;
+
+    /// Removes the checkpoints whose metadata names one of these runs, with their writes.
+    async fn delete_for_runs(&self, run_ids: &[String]) -> Result<()>;
+
+    /// Removes all checkpoints of the threads (`Delete`), or all but the newest of each
+    /// namespace (`KeepLatest`).
+    async fn prune(&self, thread_ids: &[String], strategy: Prune) -> Result<()>;
+}
+
+/// What pruning keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prune {
+    /// The newest checkpoint of each namespace.
+    KeepLatest,
+    /// Nothing.
+    Delete,
+}

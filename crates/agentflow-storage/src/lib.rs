@@ -1,0 +1,31 @@
+//! Storage ports, the in-memory backend and the conformance suites.
+//!
+//! A port is a small object-safe trait whose rustdoc is the contract: order, atomicity,
+//! durability, and what a stale write returns. Backends live in their own crates; each runs every
+//! case of the suites under [`conformance`].
+
+pub mod checkpoint;
+pub mod cron;
+pub mod event;
+pub mod page;
+pub mod record;
+pub mod store;
+
+use std::sync::Arc;
+
+/// One backend: every port, over one database.
+#[derive(Clone)]
+pub struct Backend {
+    /// Checkpoints and pending writes.
+    pub checkpoints: Arc<dyn checkpoint::Checkpoints>,
+    /// Assistants and their versions.
+    pub assistants: Arc<dyn record::Assistants>,
+    /// Threads and runs.
+    pub threads: Arc<dyn record::Threads>,
+    /// The numbered event log.
+    pub events: Arc<dyn event::Events>,
+    /// Long-term key-value items.
+    pub store: Arc<dyn store::Store>,
+    /// Schedules.
+    pub crons: Arc<dyn cron::Crons>,
+}

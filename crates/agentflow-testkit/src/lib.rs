@@ -1,0 +1,1 @@
+//! A scriptable OpenAI-compatible server and other helpers for tests.

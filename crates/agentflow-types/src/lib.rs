@@ -1,0 +1,18 @@
+//! Vocabulary that every AgentFlow crate shares: ids, values, time, scope, errors, and the
+//! words of the graph protocol. No I/O, no async.
+
+pub mod error;
+pub mod graph;
+pub mod ids;
+pub mod message;
+pub mod rng;
+pub mod scope;
+pub mod time;
+pub mod value;
+
+pub use error::{Error, ErrorKind, Result};
+pub use ids::{AssistantId, CronId, RunId, ThreadId};
+pub use rng::{Rng, SeededRng, SystemRng};
+pub use scope::Scope;
+pub use time::{Clock, ManualClock, SystemClock, Timestamp};
+pub use value::{Map, Str, Typed, Value, from_value, to_value};

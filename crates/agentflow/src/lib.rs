@@ -1,0 +1,1 @@
+//! The AgentFlow binary: flags, configuration, wiring.
