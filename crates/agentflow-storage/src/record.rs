@@ -283,6 +283,8 @@ pub enum Change {
     DeleteRun(RunId),
     /// Removes the thread with its runs, events and checkpoints.
     DeleteThread,
+    /// Appends events of this thread, as [`crate::event::Events::append`] does.
+    Append(Vec<crate::event::Event>),
 }
 
 /// A pure decision about one thread: sees it and its live runs, returns what to change.
