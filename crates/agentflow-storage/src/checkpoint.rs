@@ -1,6 +1,6 @@
 //! Checkpoints and pending writes, in LangGraph's model.
 
-use agentflow_types::{Map, Result, RunId, Str, Value};
+use agentflow_types::{Error, Map, Result, RunId, Str, Value};
 use async_trait::async_trait;
 use indexmap::IndexMap;
 
@@ -62,6 +62,69 @@ pub struct Checkpoint {
     pub updated_channels: Option<Vec<Str>>,
     /// Keys that this version does not know, kept as they were read.
     pub extra: Map,
+}
+
+/// Channel of scheduled `Send`s.
+const TASKS: &str = "__pregel_tasks";
+/// First format version in which scheduled sends are a channel of the checkpoint.
+const SENDS_IN_CHANNEL: i64 = 4;
+
+impl Checkpoint {
+    /// Whether this is an old checkpoint whose scheduled sends are writes under its parent.
+    #[must_use]
+    pub fn wants_pending_sends(&self) -> bool {
+        self.v < SENDS_IN_CHANNEL && !self.channel_values.contains_key(TASKS)
+    }
+
+    /// Moves the sends of an old checkpoint into their channel, at the newest version of any
+    /// channel, as LangGraph's PostgreSQL saver does on reading. No sends: no change.
+    pub fn take_pending_sends(&mut self, sends: Vec<Value>) {
+        if sends.is_empty() {
+            return;
+        }
+        let newest = self
+            .channel_versions
+            .values()
+            .reduce(|a, b| if b.newer_than(a) { b } else { a });
+        let version = newest.cloned().unwrap_or_else(|| Version::Text("1".into()));
+        self.channel_values.insert(TASKS.into(), Value::list(sends));
+        self.channel_versions.insert(TASKS.into(), version);
+    }
+}
+
+impl Version {
+    /// Whether this version is greater; versions of different kinds compare as numbers before
+    /// text.
+    #[must_use]
+    pub fn newer_than(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Text(a), Self::Text(b)) => a > b,
+            (Self::Text(_), _) => true,
+            (_, Self::Text(_)) => false,
+            (Self::Int(a), Self::Int(b)) => a > b,
+            (Self::Float(a), Self::Float(b)) => a > b,
+            (Self::Int(a), Self::Float(b)) => (*a as f64) > *b,
+            (Self::Float(a), Self::Int(b)) => *a > (*b as f64),
+        }
+    }
+}
+
+/// The sends among the pending writes of the parent of an old checkpoint, in order.
+#[must_use]
+pub fn pending_sends_of(writes: Vec<PendingWrite>) -> Vec<Value> {
+    writes
+        .into_iter()
+        .filter(|write| &*write.channel == TASKS)
+        .map(|write| write.value)
+        .collect()
+}
+
+/// The error of a writer whose lease is gone.
+#[must_use]
+pub fn fenced(fence: Fence) -> Error {
+    Error::conflict("the run is no longer leased under this token")
+        .with("run_id", fence.run_id)
+        .with("token", fence.token)
 }
 
 /// What a task wrote to one channel.

@@ -68,8 +68,12 @@ pub trait Crons: Send + Sync {
     async fn delete(&self, scope: &Scope, id: CronId) -> Result<bool>;
 
     /// One page of the crons that match.
-    async fn search(&self, scope: &Scope, query: &CronQuery, page: &PageQuery)
-    -> Result<Page<Cron>>;
+    async fn search(
+        &self,
+        scope: &Scope,
+        query: &CronQuery,
+        page: &PageQuery,
+    ) -> Result<Page<Cron>>;
 
     /// Enabled crons of any tenant that are due at `now`, at most `limit`.
     async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<(Scope, Cron)>>;

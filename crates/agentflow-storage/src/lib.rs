@@ -7,6 +7,8 @@
 pub mod checkpoint;
 pub mod cron;
 pub mod event;
+pub mod filter;
+pub mod memory;
 pub mod page;
 pub mod record;
 pub mod store;

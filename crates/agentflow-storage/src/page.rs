@@ -28,7 +28,12 @@ pub enum Order {
 
 impl Default for PageQuery {
     fn default() -> Self {
-        Self { limit: 10, offset: 0, sort_by: "created_at".into(), order: Order::Descending }
+        Self {
+            limit: 10,
+            offset: 0,
+            sort_by: "created_at".into(),
+            order: Order::Descending,
+        }
     }
 }
 

@@ -76,8 +76,12 @@ pub trait Assistants: Send + Sync {
     ///
     /// # Errors
     /// `NotFound` if there is no such assistant or version.
-    async fn select_version(&self, scope: &Scope, id: AssistantId, version: i64)
-    -> Result<Assistant>;
+    async fn select_version(
+        &self,
+        scope: &Scope,
+        id: AssistantId,
+        version: i64,
+    ) -> Result<Assistant>;
 
     /// Versions, newest first, whose metadata contains `metadata`.
     async fn versions(
@@ -116,6 +120,19 @@ pub enum ThreadStatus {
     Error,
 }
 
+impl ThreadStatus {
+    /// The word on the wire and in the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Busy => "busy",
+            Self::Interrupted => "interrupted",
+            Self::Error => "error",
+        }
+    }
+}
+
 /// A thread.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Thread {
@@ -142,6 +159,19 @@ pub struct Thread {
     /// Time to live, if one was asked for.
     pub ttl: Option<ThreadTtl>,
 }
+
+impl Thread {
+    /// When the thread goes away unless it changes; `None` if it stays. A time to live that is
+    /// not a number counts as none.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        let ttl = self.ttl.as_ref()?;
+        crate::store::expiry(self.updated_at, Some(ttl.ttl_minutes))
+    }
+}
+
+/// Principal of the scopes in which the queue hands out work.
+pub const QUEUE_PRINCIPAL: &str = "queue";
 
 /// When a thread goes away by itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -31,6 +31,15 @@ pub struct PutItem {
     pub ttl_minutes: Option<f64>,
 }
 
+/// When something that lives for `ttl_minutes` from `now` ends; `None` if it lives for ever. Less
+/// than nothing counts as nothing, and what is not a number as for ever.
+#[must_use]
+pub fn expiry(now: Timestamp, ttl_minutes: Option<f64>) -> Option<Timestamp> {
+    let micros = ttl_minutes.filter(|minutes| !minutes.is_nan())?.max(0.0) * 60e6;
+    // The cast saturates.
+    Some(now.plus(std::time::Duration::from_micros(micros as u64)))
+}
+
 /// Whether a read renews the time to live.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Refresh {
