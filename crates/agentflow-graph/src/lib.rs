@@ -1,1 +1,26 @@
 //! Durable graphs: channels, supersteps, interrupts, streaming, checkpoints.
+//!
+//! A [`Graph`] is built by name with [`GraphBuilder`]. It runs in supersteps: all nodes
+//! whose channels were written run side by side, then their writes are combined. With a saver in
+//! the [`Runtime`] every superstep is stored in LangGraph's format, so that a run can stop for a
+//! question, survive a crash, be looked at, forked, and go on in Python.
+
+pub mod builder;
+pub mod channel;
+pub mod context;
+pub mod graph;
+pub mod invocation;
+pub mod output;
+pub mod policy;
+mod compile;
+mod shell;
+mod signal;
+
+pub use agentflow_types::graph::{END, START};
+pub use builder::{BranchTargets, GraphBuilder, NodeOptions, Persistence};
+pub use channel::Channel;
+pub use context::NodeContext;
+pub use graph::{Graph, HistoryQuery, StateUpdate};
+pub use invocation::{EventSink, Input, InterruptAt, Invocation, Runtime};
+pub use output::{NodeOutput, goto, send};
+pub use policy::RetryPolicy;

@@ -1,0 +1,199 @@
+//! What a node knows about its run, and what it can do to it.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use agentflow_storage::store::Store;
+use agentflow_types::{
+    Clock, Error, Result, Rng, Scope, Str, Value,
+    graph::{RunConfig, StreamEvent, StreamMode},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    graph::Graph,
+    shell::{self, TaskShared},
+    signal,
+};
+
+/// A node's view of its run. Cheap to clone.
+#[derive(Clone)]
+pub struct NodeContext(pub(crate) Arc<TaskShared>);
+
+impl NodeContext {
+    /// Configuration of the run.
+    #[must_use]
+    pub fn config(&self) -> &RunConfig {
+        &self.0.run.config
+    }
+
+    /// Static context of the run.
+    #[must_use]
+    pub fn runtime_context(&self) -> &Value {
+        &self.0.run.config.context
+    }
+
+    /// Number of this superstep.
+    #[must_use]
+    pub fn step(&self) -> i64 {
+        self.0.step
+    }
+
+    /// Name of this node.
+    #[must_use]
+    pub fn node(&self) -> &Str {
+        &self.0.node
+    }
+
+    /// Deterministic id of this task.
+    #[must_use]
+    pub fn task_id(&self) -> String {
+        self.0.task_id.to_string()
+    }
+
+    /// Same as the task id: equal for every attempt and resume of this task, different for every
+    /// other task. Give it to services that can refuse to do the same thing twice.
+    #[must_use]
+    pub fn idempotency_key(&self) -> String {
+        self.task_id()
+    }
+
+    /// Namespace of this task: `node:task_id`, after the namespaces above it.
+    #[must_use]
+    pub fn checkpoint_ns(&self) -> &str {
+        self.0.checkpoint_ns()
+    }
+
+    /// Attempt of this node under its retry policy, from 1.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.0.attempt.load(Ordering::Relaxed)
+    }
+
+    /// Attempt of the run, from 1.
+    #[must_use]
+    pub fn run_attempt(&self) -> u32 {
+        self.0.run.attempt
+    }
+
+    /// Supersteps left before the recursion limit, this one included.
+    #[must_use]
+    pub fn remaining_steps(&self) -> i64 {
+        self.0.stop - self.0.step
+    }
+
+    /// Whether the recursion limit ends the run after this superstep.
+    #[must_use]
+    pub fn is_last_step(&self) -> bool {
+        self.0.step == self.0.stop - 1
+    }
+
+    /// Thread of the run.
+    #[must_use]
+    pub fn thread_id(&self) -> Option<&str> {
+        self.0.run.thread_id.as_deref()
+    }
+
+    /// Id of the run.
+    #[must_use]
+    pub fn run_id(&self) -> Option<String> {
+        self.0.run.run_id.map(|id| id.text())
+    }
+
+    /// Long-term items, if the runtime has a store.
+    #[must_use]
+    pub fn store(&self) -> Option<Arc<dyn Store>> {
+        self.0.run.runtime.store.clone()
+    }
+
+    /// Whose items and threads the run may touch.
+    #[must_use]
+    pub fn scope(&self) -> &Scope {
+        &self.0.run.runtime.scope
+    }
+
+    /// Time.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.0.run.runtime.clock
+    }
+
+    /// Randomness.
+    #[must_use]
+    pub fn rng(&self) -> &Arc<dyn Rng> {
+        &self.0.run.runtime.rng
+    }
+
+    /// Fires when the run is cancelled; the node is dropped at its next await anyway.
+    #[must_use]
+    pub fn cancelled(&self) -> &CancellationToken {
+        &self.0.run.cancel
+    }
+
+    /// Whether somebody reads this mode of this graph.
+    #[must_use]
+    pub fn wants(&self, mode: StreamMode) -> bool {
+        self.0.run.emitter.wants(mode)
+    }
+
+    /// Sends anything to readers of the `custom` mode.
+    pub async fn write(&self, data: impl Into<Value> + Send) {
+        if self.wants(StreamMode::Custom) {
+            self.emit(StreamMode::Custom, data.into()).await;
+        }
+    }
+
+    /// Sends an event of `mode` in the namespace of this graph, if somebody reads that mode.
+    /// Waits while the reader's buffer is full.
+    ///
+    /// For [`StreamMode::Messages`], `data` is the message or chunk; the metadata is added.
+    pub async fn emit(&self, mode: StreamMode, data: Value) {
+        if !self.wants(mode) {
+            return;
+        }
+        let (data, ns) = match mode {
+            StreamMode::Messages => match self.0.message_event(data) {
+                Some(pair) => (pair, self.0.run.emitter.ns()),
+                None => return,
+            },
+            _ => (data, self.0.run.emitter.ns()),
+        };
+        self.0.run.emitter.send(StreamEvent { ns, mode, data }).await;
+    }
+
+    /// Asks a question and returns its answer.
+    ///
+    /// The first time this stops the node with an error that must be returned (`?`); when the
+    /// answer has come, the node runs again from its start and this returns the answer.
+    ///
+    /// # Errors
+    /// The signal that stops the node.
+    pub fn interrupt(&self, question: impl Into<Value>) -> Result<Value> {
+        self.0.interrupt(question.into(), None)
+    }
+
+    /// Like [`interrupt`](Self::interrupt), telling clients which JSON Schema the answer has.
+    ///
+    /// # Errors
+    /// The signal that stops the node.
+    pub fn interrupt_with_schema(
+        &self,
+        question: impl Into<Value>,
+        schema: serde_json::Value,
+    ) -> Result<Value> {
+        self.0.interrupt(question.into(), Some(Value::from_json(&schema)))
+    }
+
+    /// Runs another graph inside this task, with this run's saver and stream.
+    ///
+    /// # Errors
+    /// Whatever the graph fails with, or the signal of its interrupts, which must be returned.
+    pub async fn invoke(&self, graph: &Arc<Graph>, input: Value) -> Result<Value> {
+        shell::run_nested(graph, &self.0, input).await
+    }
+
+    /// Whether an error is the signal of an interrupt, which a node must pass on.
+    #[must_use]
+    pub fn is_interrupt(error: &Error) -> bool {
+        signal::interrupts(error).is_some()
+    }
+}
