@@ -75,6 +75,15 @@ pub struct ToolCall {
     pub args: Value,
 }
 
+impl ToolCall {
+    /// Whether the arguments are a map, as every tool expects; otherwise they are the text that
+    /// the model wrote and that did not parse.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        self.args.as_map().is_some()
+    }
+}
+
 /// A complete answer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ChatResponse {
@@ -186,3 +195,6 @@ impl Default for Limits {
 
 /// A chat model that can be shared.
 pub type SharedChat = Arc<dyn Chat>;
+
+/// An embedder that can be shared.
+pub type SharedEmbed = Arc<dyn Embed>;
