@@ -1,6 +1,6 @@
 //! JSON columns: metadata of checkpoints, and records.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, io, sync::Arc};
 
 use agentflow_types::{Error, Map, Result, Value};
 
@@ -52,6 +52,60 @@ pub fn text(value: &Value) -> Result<String> {
 pub fn map_text(map: &Map) -> Result<String> {
     map.values().try_for_each(|value| check_depth(value, 1))?;
     serde_json::to_string(map).map_err(|err| Error::bug("map is not JSON").source_err(err))
+}
+
+/// JSON text of a map as Python's `json.dumps(…, ensure_ascii=False)` writes it: with a space
+/// after each comma and colon, and floats as Python prints them.
+///
+/// # Errors
+/// `Invalid` if it is deeper than [`MAX_DEPTH`].
+pub fn python_text(map: &Map) -> Result<String> {
+    map.values().try_for_each(|value| check_depth(value, 1))?;
+    let mut out = Vec::new();
+    let mut serializer = serde_json::Serializer::with_formatter(&mut out, Python);
+    serde::Serialize::serialize(map, &mut serializer)
+        .map_err(|err| Error::bug("map is not JSON").source_err(err))?;
+    String::from_utf8(out).map_err(|err| Error::bug("JSON is not text").source_err(err))
+}
+
+/// Layout of Python's `json.dumps`.
+struct Python;
+
+impl serde_json::ser::Formatter for Python {
+    fn begin_array_value<W: ?Sized + io::Write>(
+        &mut self,
+        out: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
+        out.write_all(if first { b"" } else { b", " })
+    }
+
+    fn begin_object_key<W: ?Sized + io::Write>(
+        &mut self,
+        out: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
+        out.write_all(if first { b"" } else { b", " })
+    }
+
+    fn begin_object_value<W: ?Sized + io::Write>(&mut self, out: &mut W) -> io::Result<()> {
+        out.write_all(b": ")
+    }
+
+    fn write_f64<W: ?Sized + io::Write>(&mut self, out: &mut W, value: f64) -> io::Result<()> {
+        let plain = value == 0.0 || (1e-4..1e16).contains(&value.abs());
+        if plain {
+            return write!(out, "{value:?}");
+        }
+        // Rust writes the exponent as it is, Python with its sign and at least two digits.
+        let text = format!("{value:e}");
+        let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+        let (sign, exponent) = match exponent.strip_prefix('-') {
+            Some(exponent) => ('-', exponent),
+            None => ('+', exponent),
+        };
+        write!(out, "{digits}e{sign}{exponent:0>2}")
+    }
 }
 
 fn not_json(err: serde_json::Error) -> Error {
@@ -117,6 +171,16 @@ mod tests {
             parse(b"{NaN").unwrap_err().kind(),
             agentflow_types::ErrorKind::Corrupt
         );
+    }
+
+    #[test]
+    fn metadata_looks_as_python_writes_it() {
+        let map =
+            value!({"a": [1, 1.0, {"b": "ä\n\u{7f}"}], "c": {}, "d": [1e16, 1.5e-7, 1e-4, -0.0]});
+        let text = python_text(map.as_map().unwrap()).unwrap();
+        let expected =
+            r#"{"a": [1, 1.0, {"b": "ä\n~"}], "c": {}, "d": [1e+16, 1.5e-07, 0.0001, -0.0]}"#;
+        assert_eq!(text, expected.replace('~', "\u{7f}"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{cmp::Ordering, collections::BTreeMap};
 
-use agentflow_types::{Error, Result, RunId, Scope, ThreadId, Timestamp};
+use agentflow_types::{Error, Result, RunId, Scope, ThreadId, Timestamp, graph::Interrupt};
 use async_trait::async_trait;
 
 use super::{Memory, Tables, ThreadRow, check_seq, holds_lease, records::paged};
@@ -23,8 +23,22 @@ fn normal_thread(thread: Thread) -> Thread {
         config: filter::normal_map(&thread.config),
         values: filter::normal(&thread.values),
         error: filter::normal(&thread.error),
+        interrupts: thread
+            .interrupts
+            .into_iter()
+            .map(normal_interrupts)
+            .collect(),
         ..thread
     }
+}
+
+fn normal_interrupts(entry: (String, Vec<Interrupt>)) -> (String, Vec<Interrupt>) {
+    let (task, mut interrupts) = entry;
+    for interrupt in &mut interrupts {
+        interrupt.value = filter::normal(&interrupt.value);
+        interrupt.response_schema = interrupt.response_schema.as_ref().map(filter::normal);
+    }
+    (task, interrupts)
 }
 
 fn normal_run(run: Run) -> Run {
