@@ -1,3 +1,10 @@
 //! Assistants, threads, runs: queue, leases, multitask strategies, event log, crons.
+//!
+//! [`machine`] decides, [`service`] acts. The service is what the HTTP server calls; the graphs
+//! are behind [`host::GraphHost`], the data behind `agentflow_storage`.
 
+pub mod config;
 pub mod host;
+pub mod hub;
+pub mod machine;
+pub mod service;

@@ -1,0 +1,432 @@
+//! The run state machine: what happens to a thread and its live runs.
+//!
+//! Every function is pure: it sees the thread with its live runs and returns the changes to
+//! apply, or refuses. The shell stores them in one transaction (`Threads::decide`).
+
+use std::time::Duration;
+
+use agentflow_storage::{
+    event::Event,
+    record::{
+        CancelAction, Change, Lease, MultitaskStrategy, Run, RunStatus, Thread, ThreadRuns,
+        ThreadStatus, ThreadTtl,
+    },
+};
+use agentflow_types::{Error, Map, Result, RunId, Timestamp, Value, graph::Interrupt, value};
+use indexmap::IndexMap;
+
+/// Minutes that the thread of a stateless run stays for readers that are still reading; it goes
+/// at once when there are none.
+const TEMPORARY_THREAD_MINUTES: f64 = 1.0;
+
+/// Text of the refusal when a thread is busy, as LangGraph's server words it.
+pub const BUSY: &str = "Thread is already running a task. Wait for it to finish or choose a \
+                        different multitask strategy.";
+
+/// What to do when the thread of a new run does not exist.
+#[derive(Clone, Debug)]
+pub enum Missing {
+    /// Refuse.
+    Reject,
+    /// Make this one.
+    Create(Box<Thread>),
+}
+
+/// A worker that wants work.
+#[derive(Clone, Debug)]
+pub struct Worker {
+    /// Its name.
+    pub id: String,
+    /// Length of its leases.
+    pub lease: Duration,
+}
+
+/// A run that is to be created.
+#[derive(Clone, Debug)]
+pub struct Create {
+    /// The run, pending.
+    pub run: Run,
+    /// Graph, mirrored into the thread's metadata.
+    pub graph_id: String,
+    /// What to do without a thread.
+    pub missing: Missing,
+    /// Claims the run in the same decision if the thread is idle and the run is due.
+    pub claim: Option<Worker>,
+}
+
+/// What a creation did besides its changes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Created {
+    /// The run as stored.
+    pub run: Run,
+    /// Runs that ended by it without ever having a worker.
+    pub ended: Vec<Run>,
+    /// Running runs that are to be stopped now.
+    pub stopping: Vec<(RunId, CancelAction)>,
+}
+
+/// Creates a run, applying its multitask strategy to the others.
+///
+/// # Errors
+/// `NotFound` without a thread, `Conflict` if the thread is busy and the strategy is `reject`.
+pub fn create(
+    found: Option<&ThreadRuns>,
+    create: Create,
+    now: Timestamp,
+) -> Result<(Vec<Change>, Created)> {
+    let Create { mut run, graph_id, missing, claim } = create;
+    let mut changes = Vec::new();
+    let mut created = Created { run: run.clone(), ended: vec![], stopping: vec![] };
+    let (mut thread, live) = match (found, missing) {
+        (Some(found), _) => (found.thread.clone(), found.live.as_slice()),
+        (None, Missing::Create(thread)) => (*thread, [].as_slice()),
+        (None, Missing::Reject) => return Err(Error::not_found("Thread or assistant not found.")),
+    };
+    if live.iter().any(|other| other.run_id == run.run_id) {
+        return Err(Error::conflict("a run with this id exists").with("run_id", run.run_id));
+    }
+    let mut waits = !live.is_empty();
+    match run.multitask_strategy {
+        MultitaskStrategy::Reject if waits => return Err(Error::conflict(BUSY)),
+        MultitaskStrategy::Reject | MultitaskStrategy::Enqueue => {}
+        strategy => {
+            let action = match strategy {
+                MultitaskStrategy::Rollback => CancelAction::Rollback,
+                _ => CancelAction::Interrupt,
+            };
+            for other in live {
+                cancel_one(other, action, now, &mut changes, &mut created);
+            }
+            waits = !created.stopping.is_empty();
+        }
+    }
+    thread.metadata.insert("graph_id".into(), Value::str(graph_id));
+    thread.metadata.insert("assistant_id".into(), Value::str(run.assistant_id.text()));
+    thread.status = ThreadStatus::Busy;
+    thread.updated_at = now;
+    if let Some(worker) = claim
+        && !waits
+        && run.created_at <= now
+    {
+        take(&mut run, &worker, now);
+    }
+    created.run = run.clone();
+    changes.push(Change::PutThread(Box::new(thread)));
+    changes.push(Change::PutRun(Box::new(run)));
+    Ok((changes, created))
+}
+
+/// Ends a pending run, or marks a running one to be stopped.
+fn cancel_one(
+    run: &Run,
+    action: CancelAction,
+    now: Timestamp,
+    changes: &mut Vec<Change>,
+    created: &mut Created,
+) {
+    let mut run = run.clone();
+    run.updated_at = now;
+    if run.status == RunStatus::Running {
+        // A rollback wins over an interrupt that was asked for before.
+        if run.cancel != Some(CancelAction::Rollback) {
+            run.cancel = Some(action);
+        }
+        created.stopping.push((run.run_id, action));
+        changes.push(Change::PutRun(Box::new(run)));
+        return;
+    }
+    run.status = RunStatus::Interrupted;
+    created.ended.push(run.clone());
+    changes.push(match action {
+        CancelAction::Interrupt => Change::PutRun(Box::new(run)),
+        CancelAction::Rollback => Change::RollbackRun(run.run_id),
+    });
+}
+
+/// Gives a run to a worker.
+fn take(run: &mut Run, worker: &Worker, now: Timestamp) {
+    run.status = RunStatus::Running;
+    run.attempt += 1;
+    run.updated_at = now;
+    run.lease = Some(Lease {
+        worker: worker.id.clone(),
+        // Time in the high bits makes tokens grow over restarts; the attempt keeps two claims of
+        // one microsecond apart.
+        token: (now.micros() << 8) | i64::from(run.attempt & 0xff),
+        expires_at: now.plus(worker.lease),
+    });
+}
+
+/// What a claim found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Claimed {
+    /// The run that the worker now holds.
+    pub run: Option<Run>,
+    /// Runs that ended because their worker was lost too often, or was to be stopped anyway.
+    pub ended: Vec<Run>,
+}
+
+/// Re-queues runs whose lease is over, then takes the oldest due run if none is running.
+pub fn claim(
+    found: &ThreadRuns,
+    worker: &Worker,
+    max_attempts: u32,
+    now: Timestamp,
+) -> (Vec<Change>, Claimed) {
+    let mut changes = Vec::new();
+    let mut claimed = Claimed::default();
+    let mut live = Vec::with_capacity(found.live.len());
+    let mut lost_state = false;
+    for run in &found.live {
+        let expired = run.status == RunStatus::Running
+            && run.lease.as_ref().is_none_or(|lease| lease.expires_at <= now);
+        if !expired {
+            live.push(run.clone());
+            continue;
+        }
+        let mut run = run.clone();
+        run.lease = None;
+        run.updated_at = now;
+        if let Some(action) = run.cancel {
+            run.status = RunStatus::Interrupted;
+            lost_state |= action == CancelAction::Rollback;
+            changes.push(match action {
+                CancelAction::Interrupt => Change::PutRun(Box::new(run.clone())),
+                CancelAction::Rollback => Change::RollbackRun(run.run_id),
+            });
+            claimed.ended.push(run);
+        } else if run.attempt >= max_attempts {
+            run.status = RunStatus::Error;
+            run.error = value!({
+                "error": "WorkerLostError",
+                "message": format!("the worker was lost in each of {max_attempts} attempts"),
+            });
+            changes.push(Change::PutRun(Box::new(run.clone())));
+            claimed.ended.push(run);
+        } else {
+            run.status = RunStatus::Pending;
+            changes.push(Change::PutRun(Box::new(run.clone())));
+            live.push(run);
+        }
+    }
+    let running = live.iter().any(|run| run.status == RunStatus::Running);
+    let due = live.iter_mut().find(|run| run.status == RunStatus::Pending && run.created_at <= now);
+    if let (false, Some(run)) = (running, due) {
+        take(run, worker, now);
+        changes.push(Change::PutRun(Box::new(run.clone())));
+        claimed.run = Some(run.clone());
+    }
+    if live.is_empty() && !claimed.ended.is_empty() {
+        changes.push(Change::PutThread(Box::new(settle(&found.thread, &claimed.ended, now))));
+    }
+    (changes, claimed)
+}
+
+/// A thread whose last runs ended without a result.
+fn settle(thread: &Thread, ended: &[Run], now: Timestamp) -> Thread {
+    let mut thread = thread.clone();
+    let failed = ended.iter().rev().find(|run| run.status == RunStatus::Error);
+    thread.status = match failed {
+        Some(_) => ThreadStatus::Error,
+        None if thread.interrupts.is_empty() => ThreadStatus::Idle,
+        None => ThreadStatus::Interrupted,
+    };
+    if let Some(run) = failed {
+        thread.error = run.error.clone();
+    }
+    expire_temporary(&mut thread, ended);
+    thread.updated_at = now;
+    thread
+}
+
+fn expire_temporary(thread: &mut Thread, ended: &[Run]) {
+    if ended.iter().any(|run| run.temporary_thread) {
+        thread.ttl = Some(ThreadTtl {
+            strategy: "delete".into(),
+            ttl_minutes: TEMPORARY_THREAD_MINUTES,
+        });
+    }
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finish {
+    /// The run.
+    pub run_id: RunId,
+    /// Token of the lease.
+    pub token: i64,
+    /// Terminal status.
+    pub status: RunStatus,
+    /// `{error, message}`; null unless it failed.
+    pub error: Value,
+    /// State after the run; `None` if it could not be read.
+    pub values: Option<Value>,
+    /// Unanswered interrupts by task id.
+    pub interrupts: IndexMap<String, Vec<Interrupt>>,
+    /// Whether nodes would run next.
+    pub has_next: bool,
+}
+
+/// What a finish did besides its changes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finished {
+    /// The run as it ended.
+    pub run: Run,
+    /// Whether the run and its checkpoints were removed, so that the thread's values must be
+    /// read anew.
+    pub rolled_back: bool,
+}
+
+/// Ends a run. `events` are stored in the same transaction.
+///
+/// A stop that was asked for meanwhile decides the status: a run that ended well keeps
+/// `success` under `interrupt`, and is removed under `rollback`.
+///
+/// # Errors
+/// `Conflict` if the lease is not held under that token any more.
+pub fn finish(
+    found: Option<&ThreadRuns>,
+    finish: Finish,
+    events: Vec<Event>,
+    now: Timestamp,
+) -> Result<(Vec<Change>, Finished)> {
+    let (found, run) = held(found, finish.run_id, finish.token)?;
+    let mut run = run.clone();
+    let rolled_back = run.cancel == Some(CancelAction::Rollback);
+    run.status = finish.status;
+    run.error = finish.error.clone();
+    run.lease = None;
+    run.updated_at = now;
+
+    let mut thread = found.thread.clone();
+    thread.updated_at = now;
+    if !rolled_back {
+        if let Some(values) = finish.values {
+            thread.values = values;
+            thread.state_updated_at = now;
+        }
+        thread.interrupts = finish.interrupts;
+        thread.error = finish.error;
+    }
+    let others = found.live.iter().any(|other| other.run_id != run.run_id);
+    thread.status = match finish.status {
+        _ if others => ThreadStatus::Busy,
+        _ if rolled_back => ThreadStatus::Idle,
+        RunStatus::Error | RunStatus::Timeout => ThreadStatus::Error,
+        _ if finish.has_next || !thread.interrupts.is_empty() => ThreadStatus::Interrupted,
+        _ => ThreadStatus::Idle,
+    };
+    if !others {
+        expire_temporary(&mut thread, std::slice::from_ref(&run));
+    }
+    let mut changes = vec![Change::PutThread(Box::new(thread)), Change::PutRun(Box::new(run.clone()))];
+    if !events.is_empty() {
+        changes.push(Change::Append(events));
+    }
+    if rolled_back {
+        changes.push(Change::RollbackRun(run.run_id));
+    }
+    Ok((changes, Finished { run, rolled_back }))
+}
+
+/// Gives a run back, so that another worker takes it up: the worker is shutting down.
+///
+/// # Errors
+/// `Conflict` if the lease is not held under that token any more.
+pub fn release(
+    found: Option<&ThreadRuns>,
+    run_id: RunId,
+    token: i64,
+    now: Timestamp,
+) -> Result<Vec<Change>> {
+    let (_, run) = held(found, run_id, token)?;
+    let mut run = run.clone();
+    run.status = RunStatus::Pending;
+    run.lease = None;
+    // A shutdown is not the run's fault.
+    run.attempt = run.attempt.saturating_sub(1);
+    run.updated_at = now;
+    Ok(vec![Change::PutRun(Box::new(run))])
+}
+
+fn held(found: Option<&ThreadRuns>, run_id: RunId, token: i64) -> Result<(&ThreadRuns, &Run)> {
+    let lost = || {
+        Error::conflict("the lease of this run is held by somebody else").with("run_id", run_id)
+    };
+    let found = found.ok_or_else(lost)?;
+    let run = found.live.iter().find(|run| run.run_id == run_id).ok_or_else(lost)?;
+    match &run.lease {
+        Some(lease) if lease.token == token && run.status == RunStatus::Running => Ok((found, run)),
+        _ => Err(lost()),
+    }
+}
+
+/// Which live runs to stop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// These.
+    Ids(Vec<RunId>),
+    /// Those of this status.
+    Status(RunStatus),
+    /// All.
+    All,
+}
+
+/// What a cancellation did besides its changes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Cancelled {
+    /// Pending runs that ended at once.
+    pub ended: Vec<Run>,
+    /// Running runs that are to be stopped now.
+    pub stopping: Vec<(RunId, CancelAction)>,
+}
+
+/// Stops runs: pending ones end at once, running ones are told.
+///
+/// # Errors
+/// `NotFound` if no live run matches.
+pub fn cancel(
+    found: Option<&ThreadRuns>,
+    which: &Which,
+    action: CancelAction,
+    now: Timestamp,
+) -> Result<(Vec<Change>, Cancelled)> {
+    let none = || Error::not_found("No matching runs to cancel. They may have finished already.");
+    let found = found.ok_or_else(none)?;
+    let matches = |run: &&Run| match which {
+        Which::Ids(ids) => ids.contains(&run.run_id),
+        Which::Status(status) => run.status == *status,
+        Which::All => true,
+    };
+    let mut changes = Vec::new();
+    let unused = found.live.first().ok_or_else(none)?.clone();
+    let mut done = Created { run: unused, ended: vec![], stopping: vec![] };
+    for run in found.live.iter().filter(matches) {
+        cancel_one(run, action, now, &mut changes, &mut done);
+    }
+    if done.ended.is_empty() && done.stopping.is_empty() {
+        return Err(none());
+    }
+    if done.ended.len() == found.live.len() {
+        changes.push(Change::PutThread(Box::new(settle(&found.thread, &done.ended, now))));
+    }
+    Ok((changes, Cancelled { ended: done.ended, stopping: done.stopping }))
+}
+
+/// A new thread row.
+#[must_use]
+pub fn new_thread(thread_id: agentflow_types::ThreadId, metadata: Map, now: Timestamp) -> Thread {
+    Thread {
+        thread_id,
+        created_at: now,
+        updated_at: now,
+        state_updated_at: now,
+        metadata,
+        config: Map::new(),
+        status: ThreadStatus::Idle,
+        values: Value::Null,
+        interrupts: IndexMap::new(),
+        error: Value::Null,
+        ttl: None,
+    }
+}
