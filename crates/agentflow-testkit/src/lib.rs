@@ -1,1 +1,19 @@
-//! A scriptable OpenAI-compatible server and other helpers for tests.
+//! Tools for tests: a scriptable model server, processes to start and kill, waiting without
+//! sleeping.
+//!
+//! [`ModelServer`] speaks OpenAI's, Anthropic's and Ollama's APIs from one [`Script`], with
+//! faults. The binary `agentflow-testkit-model-server` is the same for tests in other languages.
+
+mod delivery;
+pub mod embedding;
+mod listener;
+pub mod ports;
+pub mod process;
+pub mod script;
+pub mod server;
+pub mod waiting;
+mod wire;
+
+pub use process::Process;
+pub use script::{Call, Fault, Reply, Rule, Script, Then, When};
+pub use server::{ModelServer, Outcome, Recorded};
