@@ -1,30 +1,51 @@
 //! A compiled graph and everything that can be asked of it.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use agentflow_types::{
-    Error, Map, Result, Value,
+    Map, Result, Value,
     graph::{
-        CheckpointRef, Drawing, GraphSchemas, RunConfig, RunOutcome, StateSnapshot, StreamEvent, Command
+        CheckpointRef, Command, Drawing, GraphSchemas, NS_SEPARATOR, RunConfig, RunOutcome,
+        StateSnapshot, StreamEvent,
     },
 };
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt};
+use tokio::sync::mpsc;
 
-use crate::invocation::{EventSink, Invocation, Runtime};
+use crate::{
+    inspect,
+    invocation::{EventSink, Invocation, Runtime},
+    layout::Layout,
+    shell, update,
+};
+
+/// Events that [`Graph::stream`] holds ready for its reader.
+const STREAM_BUFFER: usize = 64;
 
 /// A compiled graph. Immutable; share it.
-pub struct Graph { _p: () }
+pub struct Graph {
+    layout: Arc<Layout>,
+}
+
+impl fmt::Debug for Graph {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Graph")
+            .field("name", &self.layout.name)
+            .field("nodes", &self.node_names())
+            .finish()
+    }
+}
 
 /// One change of state from outside.
 #[derive(Clone, Debug, Default)]
 pub struct StateUpdate {
     /// New values by channel; null for none.
     pub values: Value,
-    /// A command instead of, or next to, the values: its update and goto are applied.
+    /// A command whose update and gotos are applied after the values.
     pub command: Option<Command>,
-    /// Node that is said to have written them.
+    /// Node that is said to have written them; `None` means the last one that ran.
     pub as_node: Option<String>,
-    /// Task id that is said to have written them.
+    /// Task that is said to have written them; `None` means the one that waits, if any.
     pub task_id: Option<String>,
 }
 
@@ -42,30 +63,171 @@ pub struct HistoryQuery {
 }
 
 impl Graph {
-    /// Name given to the builder.
-    pub fn name(&self) -> &str { "" }
-    /// Runs with these services, without reports: gives the output channels.
-    pub async fn invoke(self: &Arc<Self>, _input: Value) -> Result<Value> { Err(Error::bug("not linked")) }
-    /// Runs without services and yields each event.
-    pub fn stream(self: &Arc<Self>, _runtime: &Runtime, _invocation: Invocation) -> impl Stream<Item = Result<StreamEvent>> + Send + use<> { futures_util::stream::empty() }
-    /// Executes one attempt of a run. Every event is sent before this returns.
-    pub async fn run(self: &Arc<Self>, _runtime: &Runtime, _invocation: Invocation, _sink: Option<EventSink>) -> Result<RunOutcome> { Err(Error::bug("not linked")) }
-    /// State at a checkpoint.
-    pub async fn state(self: &Arc<Self>, _runtime: &Runtime, _at: &CheckpointRef, _subgraphs: bool) -> Result<StateSnapshot> { Err(Error::bug("not linked")) }
-    /// States, newest first.
-    pub async fn history(self: &Arc<Self>, _runtime: &Runtime, _query: &HistoryQuery) -> Result<Vec<StateSnapshot>> { Err(Error::bug("not linked")) }
-    /// Changes the state; returns the new checkpoint.
-    pub async fn update_state(self: &Arc<Self>, _runtime: &Runtime, _at: &CheckpointRef, _update: StateUpdate, _config: &RunConfig) -> Result<CheckpointRef> { Err(Error::bug("not linked")) }
-    /// Applies supersteps of updates in order; returns the last checkpoint.
-    pub async fn bulk_update(self: &Arc<Self>, _runtime: &Runtime, _at: &CheckpointRef, _supersteps: Vec<Vec<StateUpdate>>, _config: &RunConfig) -> Result<CheckpointRef> { Err(Error::bug("not linked")) }
-    /// Picture; `depth` subgraph levels are drawn in place.
-    pub fn drawing(&self, _depth: u32) -> Drawing { Drawing::default() }
-    /// JSON Schemas.
-    pub fn schemas(&self) -> GraphSchemas { GraphSchemas::default() }
-    /// Subgraphs by namespace, node names joined with `|`.
-    pub fn subgraphs(&self) -> Vec<(String, Arc<Graph>)> { Vec::new() }
-    /// Channel names of the state.
-    pub fn channel_names(&self) -> Vec<String> { Vec::new() }
-    /// Node names, the virtual ones not included.
-    pub fn node_names(&self) -> Vec<String> { Vec::new() }
+    pub(crate) fn new(layout: Layout) -> Self {
+        Self { layout: Arc::new(layout) }
+    }
+
+    pub(crate) fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    /// The name that the builder was given.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.layout.name
+    }
+
+    /// Names of the nodes, the virtual ones not included.
+    #[must_use]
+    pub fn node_names(&self) -> Vec<String> {
+        let real = self.layout.nodes.iter().filter(|node| node.body.is_some());
+        real.map(|node| node.name.to_string()).collect()
+    }
+
+    /// Names of the keys of the state.
+    #[must_use]
+    pub fn channel_names(&self) -> Vec<String> {
+        let state = self.layout.state.iter();
+        state.map(|id| self.layout.channels[*id].name.to_string()).collect()
+    }
+
+    /// Runs without saver, store and reports; returns the output channels.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub async fn invoke(self: &Arc<Self>, input: Value) -> Result<Value> {
+        let outcome = self.run(&Runtime::default(), Invocation::new(input), None).await?;
+        Ok(outcome.values)
+    }
+
+    /// Executes one attempt of a run. Every event is sent before this returns, and everything is
+    /// stored.
+    ///
+    /// # Errors
+    /// `Invalid` for input that the graph refuses; the error of a node, of a reducer, or of the
+    /// saver (`Conflict` if the fence broke); `Failed` with class `GraphRecursionError` at the
+    /// recursion limit; `Cancelled` when the invocation's token fired.
+    pub async fn run(
+        self: &Arc<Self>,
+        runtime: &Runtime,
+        invocation: Invocation,
+        sink: Option<EventSink>,
+    ) -> Result<RunOutcome> {
+        shell::run_root(self, runtime, invocation, sink).await
+    }
+
+    /// Executes a run and yields its events; an error comes last.
+    ///
+    /// Dropping the stream cancels the run.
+    pub fn stream(
+        self: &Arc<Self>,
+        runtime: &Runtime,
+        invocation: Invocation,
+    ) -> impl Stream<Item = Result<StreamEvent>> + Send + use<> {
+        let (sender, receiver) = mpsc::channel(STREAM_BUFFER);
+        let (graph, runtime) = (self.clone(), runtime.clone());
+        let guard = invocation.cancel.clone().drop_guard();
+        let handle =
+            tokio::spawn(async move { graph.run(&runtime, invocation, Some(sender)).await });
+        let events = futures_util::stream::unfold(receiver, |mut receiver| async {
+            receiver.recv().await.map(|event| (Ok(event), receiver))
+        });
+        let last = futures_util::stream::once(async move {
+            let _guard = guard;
+            match handle.await {
+                Ok(Ok(_)) => None,
+                Ok(Err(error)) => Some(Err(error)),
+                Err(lost) => {
+                    Some(Err(agentflow_types::Error::bug("the run was lost").source_err(lost)))
+                }
+            }
+        });
+        events.chain(last.filter_map(std::future::ready))
+    }
+
+    /// The state at a checkpoint; of an empty thread an empty snapshot.
+    ///
+    /// Without a checkpoint id the snapshot is live: it counts what unfinished supersteps have
+    /// already done. `subgraphs` fills in the states of graphs inside tasks.
+    ///
+    /// # Errors
+    /// `Invalid` without a saver; `NotFound` if the namespace names no subgraph.
+    pub async fn state(
+        self: &Arc<Self>,
+        runtime: &Runtime,
+        at: &CheckpointRef,
+        subgraphs: bool,
+    ) -> Result<StateSnapshot> {
+        inspect::state(self, runtime, at, subgraphs).await
+    }
+
+    /// States of a thread, newest first.
+    ///
+    /// # Errors
+    /// As [`state`](Self::state).
+    pub async fn history(
+        self: &Arc<Self>,
+        runtime: &Runtime,
+        query: &HistoryQuery,
+    ) -> Result<Vec<StateSnapshot>> {
+        inspect::history(self, runtime, query).await
+    }
+
+    /// Changes the state as if a node had; returns the new checkpoint.
+    ///
+    /// `as_node` may also be `__end__` (with null values: drops what was to run next), `__input__`
+    /// and `__copy__`.
+    ///
+    /// # Errors
+    /// `Invalid` with class `InvalidUpdateError` if the node is unknown, or not given and
+    /// ambiguous.
+    pub async fn update_state(
+        self: &Arc<Self>,
+        runtime: &Runtime,
+        at: &CheckpointRef,
+        update: StateUpdate,
+        config: &RunConfig,
+    ) -> Result<CheckpointRef> {
+        self.bulk_update(runtime, at, vec![vec![update]], config).await
+    }
+
+    /// Applies supersteps of updates, in order; returns the last checkpoint.
+    ///
+    /// # Errors
+    /// As [`update_state`](Self::update_state); several updates in one superstep need `as_node`.
+    pub async fn bulk_update(
+        self: &Arc<Self>,
+        runtime: &Runtime,
+        at: &CheckpointRef,
+        supersteps: Vec<Vec<StateUpdate>>,
+        config: &RunConfig,
+    ) -> Result<CheckpointRef> {
+        update::bulk(self, runtime, at, supersteps, config).await
+    }
+
+    /// A picture; `depth` levels of subgraphs are drawn in place of their nodes.
+    #[must_use]
+    pub fn drawing(&self, depth: u32) -> Drawing {
+        crate::draw::draw(&self.layout, depth)
+    }
+
+    /// JSON Schemas of input, output, state, configuration and context.
+    #[must_use]
+    pub fn schemas(&self) -> GraphSchemas {
+        self.layout.schemas.clone()
+    }
+
+    /// Graphs that are nodes of this one, at any depth, by namespace (node names joined with
+    /// `|`).
+    #[must_use]
+    pub fn subgraphs(&self) -> Vec<(String, Arc<Graph>)> {
+        let mut all = Vec::new();
+        for (id, node) in self.layout.nodes.iter().enumerate() {
+            let Some(graph) = self.layout.subgraph(id) else { continue };
+            all.push((node.name.to_string(), graph.clone()));
+            let inner = graph.subgraphs().into_iter();
+            all.extend(inner.map(|(ns, g)| (format!("{}{NS_SEPARATOR}{ns}", node.name), g)));
+        }
+        all
+    }
 }

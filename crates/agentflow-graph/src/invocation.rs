@@ -13,6 +13,8 @@ use agentflow_types::{
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::core::ids::CheckpointIds;
+
 /// Where a run reports. Bounded: a graph that is faster than the reader waits.
 pub type EventSink = mpsc::Sender<StreamEvent>;
 
@@ -124,6 +126,8 @@ pub struct Runtime {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub rng: Arc<dyn Rng>,
+    /// Checkpoint ids; a simulation brings its own source, everything else shares one.
+    pub ids: Arc<CheckpointIds>,
 }
 
 impl Default for Runtime {
@@ -135,6 +139,7 @@ impl Default for Runtime {
             scope: Scope::local(),
             clock: Arc::new(SystemClock),
             rng: Arc::new(SystemRng),
+            ids: CheckpointIds::process(),
         }
     }
 }

@@ -1,11 +1,212 @@
-//! The async shell.
-use std::sync::{Arc, OnceLock, atomic::AtomicU32};
-use agentflow_types::{Error, Result, RunId, Str, Value, graph::{RunConfig, StreamEvent, StreamMode}};
+//! The async shell: runs tasks, calls the saver, sends events. Decides nothing.
+
+mod drive;
+mod emit;
+mod execute;
+mod pipeline;
+mod run;
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU32, AtomicUsize, Ordering},
+    },
+};
+
+use agentflow_types::{
+    Map, Result, RunId, Str, Value,
+    graph::{Durability, Interrupt, RunConfig},
+    message,
+};
 use tokio_util::sync::CancellationToken;
-use crate::{graph::Graph, invocation::Runtime};
-pub(crate) struct Emitter;
-impl Emitter { pub(crate) fn wants(&self, _m: StreamMode) -> bool { false } pub(crate) fn ns(&self) -> Vec<Str> { vec![] } pub(crate) async fn send(&self, _e: StreamEvent) {} }
-pub(crate) struct RunShared { pub(crate) config: RunConfig, pub(crate) attempt: u32, pub(crate) thread_id: Option<String>, pub(crate) run_id: Option<RunId>, pub(crate) runtime: Runtime, pub(crate) cancel: CancellationToken, pub(crate) emitter: Emitter }
-pub(crate) struct TaskShared { pub(crate) run: Arc<RunShared>, pub(crate) step: i64, pub(crate) stop: i64, pub(crate) node: Str, pub(crate) task_id: String, pub(crate) attempt: AtomicU32, ns: OnceLock<String> }
-impl TaskShared { pub(crate) fn checkpoint_ns(&self) -> &str { self.ns.get_or_init(String::new) } pub(crate) fn message_event(&self, _d: Value) -> Option<Value> { None } pub(crate) fn interrupt(&self, _q: Value, _s: Option<Value>) -> Result<Value> { Err(Error::bug("x")) } }
-pub(crate) async fn run_nested(_g: &Arc<Graph>, _t: &Arc<TaskShared>, _i: Value) -> Result<Value> { Err(Error::bug("x")) }
+
+use crate::{
+    core::{
+        ids::{TaskId, interrupt_id, task_ns},
+        machine::Answer,
+        payload::MessageSource,
+        task::Path,
+    },
+    graph::Graph,
+    invocation::Runtime,
+    layout::NodeId,
+    signal,
+};
+
+pub(crate) use emit::Emitter;
+pub(crate) use pipeline::Pipeline;
+pub(crate) use run::{outside_context, run_nested, run_root};
+
+/// What all tasks of one run of one graph share.
+pub(crate) struct RunShared {
+    pub(crate) graph: Arc<Graph>,
+    pub(crate) runtime: Runtime,
+    pub(crate) config: Arc<RunConfig>,
+    pub(crate) thread_id: Option<String>,
+    pub(crate) run_id: Option<RunId>,
+    pub(crate) attempt: u32,
+    pub(crate) cancel: CancellationToken,
+    pub(crate) emitter: Emitter,
+    pub(crate) subgraphs: emit::Subgraphs,
+    pub(crate) pipeline: Option<Arc<Pipeline>>,
+    pub(crate) durability: Durability,
+    /// Namespace of the graph; empty at the root.
+    pub(crate) ns: String,
+    pub(crate) answer: Arc<Answer>,
+    /// Checkpoints of the graphs above, by namespace.
+    pub(crate) parents: Map,
+}
+
+/// A replay from an earlier checkpoint: graphs inside tasks start, once each, from what they were
+/// before it.
+#[derive(Debug)]
+pub(crate) struct Replay {
+    pub(crate) before: String,
+    visited: Mutex<HashSet<String>>,
+}
+
+impl Replay {
+    fn new(before: String) -> Self {
+        Self { before, visited: Mutex::default() }
+    }
+
+    /// Whether the graph of this namespace, task id not counted, comes for the first time.
+    fn is_first_visit(&self, ns: &str) -> bool {
+        let stable = ns.rsplit_once(':').map_or(ns, |(stable, _)| stable);
+        let mut visited = self.visited.lock().unwrap_or_else(PoisonError::into_inner);
+        visited.insert(stable.to_owned())
+    }
+}
+
+/// What a superstep tells graphs inside its tasks.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Inherited {
+    pub(crate) resuming: Option<bool>,
+    pub(crate) replay: Option<Arc<Replay>>,
+    pub(crate) resume_map: Option<Arc<Map>>,
+}
+
+/// Answers and counters of one task.
+#[derive(Debug, Default)]
+struct Scratch {
+    /// Questions asked in this attempt.
+    asked: usize,
+    /// Answers, in the order of the questions.
+    answers: Vec<Value>,
+    /// For each answered question of this attempt, the answers up to it.
+    used: Vec<Value>,
+}
+
+/// What one task knows.
+pub(crate) struct TaskShared {
+    pub(crate) run: Arc<RunShared>,
+    pub(crate) step: i64,
+    pub(crate) stop: i64,
+    pub(crate) node: Str,
+    pub(crate) node_id: NodeId,
+    pub(crate) task_id: TaskId,
+    pub(crate) path: Path,
+    /// The checkpoint that the task follows.
+    pub(crate) checkpoint: u128,
+    pub(crate) attempt: AtomicU32,
+    pub(crate) inherited: Inherited,
+    /// Graphs called in this attempt.
+    calls: AtomicUsize,
+    ns: OnceLock<String>,
+    scratch: Mutex<Scratch>,
+}
+
+impl TaskShared {
+    /// A task that stands for somebody outside.
+    fn outside(run: Arc<RunShared>, step: i64) -> Self {
+        Self {
+            run,
+            step,
+            stop: step + 2,
+            node: agentflow_types::graph::START.into(),
+            node_id: crate::layout::START_NODE,
+            task_id: TaskId::NULL,
+            path: Path::Input,
+            checkpoint: 0,
+            attempt: AtomicU32::new(1),
+            inherited: Inherited::default(),
+            calls: AtomicUsize::new(0),
+            ns: OnceLock::new(),
+            scratch: Mutex::default(),
+        }
+    }
+
+    /// Namespace of the task.
+    pub(crate) fn checkpoint_ns(&self) -> &str {
+        self.ns.get_or_init(|| task_ns(&self.run.ns, &self.node, self.task_id))
+    }
+
+    /// Starts an attempt: questions and calls count from zero, answers stay.
+    fn start_attempt(&self, attempt: u32) {
+        self.attempt.store(attempt, Ordering::Relaxed);
+        self.calls.store(0, Ordering::Relaxed);
+        let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        scratch.asked = 0;
+        scratch.used.clear();
+    }
+
+    /// The answers that this attempt used, per question.
+    fn used_answers(&self) -> Vec<Value> {
+        let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut scratch.used)
+    }
+
+    /// Answers a question, or makes the signal that stops the task.
+    pub(crate) fn interrupt(&self, value: Value, schema: Option<Value>) -> Result<Value> {
+        let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = scratch.asked;
+        scratch.asked += 1;
+        if at >= scratch.answers.len() {
+            match self.run.answer.take() {
+                Some(answer) => scratch.answers.push(answer),
+                None => {
+                    let id = interrupt_id(self.checkpoint_ns(), scratch.answers.len());
+                    let question = Interrupt { value, id, response_schema: schema };
+                    return Err(signal::interrupt(vec![question]));
+                }
+            }
+        }
+        let at = at.min(scratch.answers.len() - 1);
+        let used = Value::list(scratch.answers[..=at].to_vec());
+        scratch.used.push(used);
+        Ok(scratch.answers[at].clone())
+    }
+
+    /// `[message, metadata]` for the `messages` mode; `None` if the node keeps its messages out.
+    pub(crate) fn message_event(&self, data: Value) -> Option<Value> {
+        let layout = self.run.graph.layout();
+        let node = &layout.nodes[self.node_id];
+        if node.is_nostream() {
+            return None;
+        }
+        let (message, own) = match data.as_list() {
+            Some([message, Value::Map(own)]) => (message.clone(), (**own).clone()),
+            _ => (data, Map::new()),
+        };
+        if let Some(id) = message::id(&message) {
+            self.run.emitter.saw(id);
+        }
+        let mut extra = node.options.metadata.clone();
+        extra.extend(own);
+        let triggers = match self.path {
+            Path::Push(_) => vec![Value::str(crate::core::ids::PUSH)],
+            _ => node.trigger_names.iter().map(|n| Value::Str(n.clone())).collect(),
+        };
+        let source = MessageSource {
+            config: &self.run.config,
+            node: &self.node,
+            step: self.step,
+            triggers,
+            path: self.path.value(&self.node),
+            ns: self.checkpoint_ns(),
+            extra: &extra,
+        };
+        Some(Value::list(vec![message, source.metadata()]))
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::{cmp::Ordering, collections::HashMap, sync::Arc};
 
-use agentflow_types::{Error, Map, Result, Rng, Value, message};
+use agentflow_types::{Error, Result, Rng, Value, message};
 
 /// Key that marks an overwrite in JSON.
 const OVERWRITE: &str = "__overwrite__";
@@ -232,12 +232,6 @@ pub(crate) fn is_message_like(value: &Value) -> bool {
     message::is_message(value)
 }
 
-/// Used by tests and drawing: an empty map value.
-#[cfg(test)]
-pub(crate) fn empty_map() -> Value {
-    Value::map(Map::new())
-}
-
 #[cfg(test)]
 mod tests {
     use agentflow_types::{SeededRng, value};
@@ -298,7 +292,7 @@ mod tests {
         ] {
             assert_eq!(overwritten(&form), Some(&Value::Int(1)), "{form}");
         }
-        assert_eq!(overwritten(&empty_map()), None);
+        assert_eq!(overwritten(&value!({})), None);
     }
 
     #[test]

@@ -118,7 +118,12 @@ impl Slot {
     ///
     /// # Errors
     /// `Invalid` (`InvalidUpdateError`) if the channel does not take these writes together.
-    pub(crate) fn update(&mut self, kind: &Kind, name: &str, writes: Vec<Value>) -> Result<bool> {
+    pub(crate) fn update(
+        &mut self,
+        kind: &Kind,
+        name: &str,
+        writes: &mut Vec<Value>,
+    ) -> Result<bool> {
         match kind {
             Kind::LastValue => self.update_last(name, writes),
             Kind::LastValueAfterFinish => Ok(self.update_held(writes)),
@@ -132,10 +137,9 @@ impl Slot {
         }
     }
 
-    fn update_last(&mut self, name: &str, writes: Vec<Value>) -> Result<bool> {
-        let count = writes.len();
-        let Some(last) = writes.into_iter().next_back() else { return Ok(false) };
-        if count > 1 {
+    fn update_last(&mut self, name: &str, writes: &mut Vec<Value>) -> Result<bool> {
+        let Some(last) = writes.pop() else { return Ok(false) };
+        if !writes.is_empty() {
             return Err(invalid_update(format!(
                 "At key '{name}': Can receive only one value per step. Use an Annotated key to handle multiple values.\nFor troubleshooting, visit: https://docs.langchain.com/oss/python/langgraph/errors/INVALID_CONCURRENT_GRAPH_UPDATE"
             )));
@@ -144,14 +148,14 @@ impl Slot {
         Ok(true)
     }
 
-    fn update_held(&mut self, writes: Vec<Value>) -> bool {
-        let Some(last) = writes.into_iter().next_back() else { return false };
+    fn update_held(&mut self, writes: &mut Vec<Value>) -> bool {
+        let Some(last) = writes.pop() else { return false };
         *self = Self::Held(last, false);
         true
     }
 
-    fn update_any(&mut self, writes: Vec<Value>) -> bool {
-        match writes.into_iter().next_back() {
+    fn update_any(&mut self, writes: &mut Vec<Value>) -> bool {
+        match writes.pop() {
             Some(last) => {
                 *self = Self::Value(last);
                 true
@@ -160,7 +164,7 @@ impl Slot {
         }
     }
 
-    fn update_ephemeral(&mut self, name: &str, guard: Guard, writes: Vec<Value>) -> Result<bool> {
+    fn update_ephemeral(&mut self, name: &str, guard: Guard, writes: &mut Vec<Value>) -> Result<bool> {
         if writes.len() > 1 && guard == Guard::One {
             return Err(invalid_update(format!(
                 "At key '{name}': EphemeralValue(guard=True) can receive only one value per step. Use guard=False if you want to store any one of multiple values."
@@ -169,25 +173,25 @@ impl Slot {
         Ok(self.update_any(writes))
     }
 
-    fn update_untracked(&mut self, name: &str, guard: Guard, writes: Vec<Value>) -> Result<bool> {
+    fn update_untracked(&mut self, name: &str, guard: Guard, writes: &mut Vec<Value>) -> Result<bool> {
         if writes.len() > 1 && guard == Guard::One {
             return Err(invalid_update(format!(
                 "At key '{name}': UntrackedValue(guard=True) can receive only one value per step. Use guard=False if you want to store any one of multiple values."
             )));
         }
-        let Some(last) = writes.into_iter().next_back() else { return Ok(false) };
+        let Some(last) = writes.pop() else { return Ok(false) };
         *self = Self::Value(last);
         Ok(true)
     }
 
-    fn update_topic(&mut self, accumulate: bool, writes: Vec<Value>) -> bool {
+    fn update_topic(&mut self, accumulate: bool, writes: &mut Vec<Value>) -> bool {
         let Self::Topic(items) = self else { return false };
         let mut changed = false;
         if !accumulate && !items.is_empty() {
             items.clear();
             changed = true;
         }
-        for write in writes {
+        for write in writes.drain(..) {
             match write {
                 Value::List(list) => {
                     changed |= !list.is_empty();
@@ -204,7 +208,7 @@ impl Slot {
 
     fn reduce(
         &mut self,
-        writes: Vec<Value>,
+        writes: &mut Vec<Value>,
         reducer: impl Fn(Value, Value) -> Result<Value>,
     ) -> Result<bool> {
         if writes.is_empty() {
@@ -215,7 +219,7 @@ impl Slot {
             _ => None,
         };
         let mut overwritten = false;
-        for write in writes {
+        for write in writes.drain(..) {
             if let Some(value) = reduce::overwritten(&write) {
                 if overwritten {
                     return Err(invalid_update(
@@ -235,10 +239,10 @@ impl Slot {
         Ok(true)
     }
 
-    fn update_barrier(&mut self, name: &str, names: &[Str], writes: Vec<Value>) -> Result<bool> {
+    fn update_barrier(&mut self, name: &str, names: &[Str], writes: &mut Vec<Value>) -> Result<bool> {
         let Self::Barrier(seen, _) = self else { return Ok(false) };
         let mut changed = false;
-        for write in writes {
+        for write in writes.drain(..) {
             let known = write.as_str().and_then(|w| names.iter().find(|n| &***n == w));
             let Some(known) = known else {
                 return Err(invalid_update(format!(
