@@ -38,11 +38,20 @@ pub(crate) type Body = BoxStream<'static, Result<Bytes, Failure>>;
 pub(crate) type Frames = BoxStream<'static, Result<Frame, Failure>>;
 
 /// Cuts `body` into frames, wherever its pieces begin and end.
+///
+/// Ends with the first failure: what follows it could not be trusted.
 pub(crate) fn frames(body: Body, framing: Framing) -> Frames {
-    match framing {
+    let frames = match framing {
         Framing::Events => events(body),
         Framing::Lines => lines(body),
-    }
+    };
+    stream::unfold(Some(frames), |frames| async move {
+        let mut frames = frames?;
+        let frame = frames.next().await?;
+        let rest = frame.is_ok().then_some(frames);
+        Some((frame, rest))
+    })
+    .boxed()
 }
 
 fn events(body: Body) -> Frames {

@@ -14,6 +14,10 @@ use crate::{
     wire::{Api, event},
 };
 
+/// Time between the last frame and the end of the connection: frames that are still buffered
+/// when a connection breaks are lost, and a reset overtakes those that nobody has read yet.
+const SETTLE: Duration = Duration::from_millis(30);
+
 /// One thing to do while answering.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -103,9 +107,19 @@ fn stops(faults: &[Fault], at: usize, form: Form, api: Api, steps: &mut Vec<Step
         Form::Whole => after.min(1) == at,
     };
     for fault in faults {
+        let ends = match fault {
+            Fault::Break { after } if due(*after) => Some(Step::Break),
+            Fault::Reset { after: Some(after) } if due(*after) => Some(Step::Reset),
+            _ => None,
+        };
+        if let Some(end) = ends {
+            if at > 0 {
+                steps.push(Step::Wait(SETTLE));
+            }
+            steps.push(end);
+            return true;
+        }
         match fault {
-            Fault::Break { after } if due(*after) => steps.push(Step::Break),
-            Fault::Reset { after: Some(after) } if due(*after) => steps.push(Step::Reset),
             Fault::Hang { after: Some(after) } if due(*after) => steps.push(Step::Hang),
             Fault::End { after } if due(*after) => {}
             Fault::Malformed { after } if due(*after) => {
@@ -241,15 +255,23 @@ mod tests {
     fn faults_become_steps() {
         use Form::{Stream, Whole};
         for (fault, form, want) in [
-            (Fault::Break { after: 1 }, Stream, vec!["ab", "Break"]),
-            (Fault::Break { after: 1 }, Whole, vec!["ab", "Break"]),
+            (
+                Fault::Break { after: 1 },
+                Stream,
+                vec!["ab", "Wait(30ms)", "Break"],
+            ),
+            (
+                Fault::Break { after: 1 },
+                Whole,
+                vec!["ab", "Wait(30ms)", "Break"],
+            ),
             (Fault::Break { after: 0 }, Whole, vec!["Break"]),
             (Fault::End { after: 1 }, Stream, vec!["ab"]),
             (Fault::End { after: 0 }, Stream, vec![]),
             (
                 Fault::Reset { after: Some(2) },
                 Stream,
-                vec!["ab", "cd", "Reset"],
+                vec!["ab", "cd", "Wait(30ms)", "Reset"],
             ),
             (Fault::Hang { after: Some(0) }, Stream, vec!["Hang"]),
             (
