@@ -5,6 +5,8 @@
 //! case of the suites under [`conformance`].
 
 pub mod checkpoint;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 pub mod cron;
 pub mod event;
 pub mod filter;

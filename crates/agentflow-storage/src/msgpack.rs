@@ -50,5 +50,29 @@ pub fn try_encode(value: &Value) -> Result<Vec<u8>> {
     encoder.finish()
 }
 
+/// Checks that a value can be read back once it is written.
+///
+/// # Errors
+/// `Invalid` if it is deeper than [`MAX_DEPTH`].
+pub fn check_depth(value: &Value) -> Result<()> {
+    if is_deeper(value, MAX_DEPTH) {
+        Err(encode::too_deep())
+    } else {
+        Ok(())
+    }
+}
+
+fn is_deeper(value: &Value, left: usize) -> bool {
+    let below = |value: &Value| is_deeper(value, left - 1);
+    match value {
+        Value::List(_) | Value::Map(_) | Value::Pairs(_) | Value::Typed(_) if left == 0 => true,
+        Value::List(items) => items.iter().any(below),
+        Value::Map(map) => map.values().any(below),
+        Value::Pairs(pairs) => pairs.iter().any(|(key, value)| below(key) || below(value)),
+        Value::Typed(typed) => below(&typed.value),
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use crate::{
         Checkpoint, CheckpointKey, CheckpointOp, CheckpointQuery, CheckpointTuple, Checkpoints,
         Fence, PendingWrite, Prune, pending_sends_of, special,
     },
-    filter,
+    filter, msgpack,
 };
 
 /// Namespace and checkpoint id.
@@ -190,6 +190,19 @@ impl Tables {
     }
 }
 
+/// Refuses what a backend that stores bytes could not read back.
+fn check(op: &CheckpointOp) -> Result<()> {
+    match op {
+        CheckpointOp::Put { checkpoint, .. } => checkpoint
+            .channel_values
+            .values()
+            .try_for_each(msgpack::check_depth),
+        CheckpointOp::Writes { writes, .. } => writes
+            .iter()
+            .try_for_each(|(_, value)| msgpack::check_depth(value)),
+    }
+}
+
 fn matches(query: &CheckpointQuery, at: &At, row: &Row) -> bool {
     query.checkpoint_ns.as_ref().is_none_or(|ns| *ns == at.0)
         && query.checkpoint_id.as_ref().is_none_or(|id| *id == at.1)
@@ -234,6 +247,7 @@ impl Checkpoints for Memory {
     async fn commit(&self, ops: Vec<CheckpointOp>, fence: Option<Fence>) -> Result<()> {
         let mut tables = self.lock();
         tables.check_fence(fence)?;
+        ops.iter().try_for_each(check)?;
         for op in ops {
             tables.apply(op);
         }

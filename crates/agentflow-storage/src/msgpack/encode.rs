@@ -19,7 +19,7 @@ impl Encoder {
 
     pub(super) fn finish(self) -> Result<Vec<u8>> {
         if self.too_deep {
-            return Err(Error::invalid("value is nested too deeply").with("limit", MAX_DEPTH));
+            return Err(too_deep());
         }
         if self.out.len() > MAX_BYTES {
             return Err(Error::invalid("value is too large")
@@ -186,6 +186,10 @@ impl Encoder {
             self.out.extend_from_slice(&len.to_be_bytes());
         }
     }
+}
+
+pub(super) fn too_deep() -> Error {
+    Error::invalid("value is nested too deeply").with("limit", MAX_DEPTH)
 }
 
 /// Headers of one kind, by width of the length.

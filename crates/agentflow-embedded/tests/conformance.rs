@@ -1,0 +1,13 @@
+//! The embedded backend against every suite, each case on a file of its own.
+
+use agentflow_embedded::{Embedded, Options};
+use agentflow_storage::conformance::Fresh;
+
+async fn open() -> Fresh {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("agentflow.db");
+    let backend = Embedded::open(path, Options { readers: 2, ..Options::default() }).unwrap();
+    Fresh { backend: backend.backend(), keep: Box::new(folder) }
+}
+
+agentflow_storage::backend_conformance!(open);

@@ -1,0 +1,152 @@
+//! One suite of cases per port; every backend runs all of them.
+//!
+//! A backend's tests say, for each suite,
+//!
+//! ```ignore
+//! agentflow_storage::checkpoint_conformance!(open);
+//! ```
+//!
+//! where `open` is an async function without arguments that returns a [`Fresh`] backend over an
+//! empty database. The macro makes one test per case, so cases run in parallel; the calling crate
+//! needs `tokio` with its macros. A backend cannot leave out a case.
+
+pub mod assistants;
+pub mod checkpoints;
+pub mod crons;
+pub mod events;
+pub mod sample;
+pub mod store;
+pub mod threads;
+
+use std::{any::Any, fmt::Debug};
+
+use agentflow_types::{ErrorKind, Result};
+
+use crate::Backend;
+
+/// A backend over an empty database of its own.
+pub struct Fresh {
+    /// The backend.
+    pub backend: Backend,
+    /// What must live as long, for example a temporary folder.
+    pub keep: Box<dyn Any + Send>,
+}
+
+impl From<Backend> for Fresh {
+    fn from(backend: Backend) -> Self {
+        Self {
+            backend,
+            keep: Box::new(()),
+        }
+    }
+}
+
+/// Asserts that a call was refused with an error of this kind.
+#[track_caller]
+pub fn refused<T: Debug>(result: Result<T>, kind: ErrorKind) {
+    match result {
+        Ok(value) => panic!("expected {kind:?}, got {value:?}"),
+        Err(err) => assert_eq!(err.kind(), kind, "{err:?}"),
+    }
+}
+
+/// Names the cases of a suite, once: makes its list and the macro that instantiates it.
+macro_rules! suite {
+    (($d:tt) $(#[$doc:meta])* $name:ident: $($case:ident,)*) => {
+        /// Names of the cases.
+        pub const CASES: &[&str] = &[$(stringify!($case)),*];
+
+        $(#[$doc])*
+        #[macro_export]
+        macro_rules! $name {
+            ($d open:path) => {
+                mod $name {
+                    #[allow(unused_imports)]
+                    use super::*;
+                    $(
+                        #[tokio::test]
+                        async fn $case() {
+                            let fresh = $d open().await;
+                            let outcome = $crate::conformance::case!($name, $case)(fresh.backend);
+                            if let Err(err) = outcome.await {
+                                panic!("{err:?}");
+                            }
+                        }
+                    )*
+                }
+            };
+        }
+    };
+}
+use suite;
+
+/// The function of a case; the suites' macros expand to it.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __conformance_case {
+    (checkpoint_conformance, $case:ident) => {
+        $crate::conformance::checkpoints::$case
+    };
+    (assistant_conformance, $case:ident) => {
+        $crate::conformance::assistants::$case
+    };
+    (thread_conformance, $case:ident) => {
+        $crate::conformance::threads::$case
+    };
+    (event_conformance, $case:ident) => {
+        $crate::conformance::events::$case
+    };
+    (store_conformance, $case:ident) => {
+        $crate::conformance::store::$case
+    };
+    (cron_conformance, $case:ident) => {
+        $crate::conformance::crons::$case
+    };
+}
+#[doc(hidden)]
+pub use __conformance_case as case;
+
+/// Instantiates every suite.
+#[macro_export]
+macro_rules! backend_conformance {
+    ($open:path) => {
+        $crate::checkpoint_conformance!($open);
+        $crate::assistant_conformance!($open);
+        $crate::thread_conformance!($open);
+        $crate::event_conformance!($open);
+        $crate::store_conformance!($open);
+        $crate::cron_conformance!($open);
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A case that is written but not listed would run nowhere.
+    #[test]
+    fn every_case_is_listed() {
+        let suites = [
+            (
+                checkpoints::CASES,
+                include_str!("conformance/checkpoints.rs"),
+            ),
+            (assistants::CASES, include_str!("conformance/assistants.rs")),
+            (threads::CASES, include_str!("conformance/threads.rs")),
+            (events::CASES, include_str!("conformance/events.rs")),
+            (store::CASES, include_str!("conformance/store.rs")),
+            (crons::CASES, include_str!("conformance/crons.rs")),
+        ];
+        for (listed, source) in suites {
+            let mut listed = listed.to_vec();
+            let mut written: Vec<&str> = source
+                .lines()
+                .filter_map(|line| line.strip_prefix("pub async fn "))
+                .filter_map(|line| line.split('(').next())
+                .collect();
+            listed.sort_unstable();
+            written.sort_unstable();
+            assert_eq!(listed, written);
+        }
+    }
+}
