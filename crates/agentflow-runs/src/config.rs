@@ -195,11 +195,18 @@ pub(crate) fn plan(
     }
     merge(&mut metadata, &request.metadata);
     metadata.insert("graph_id".into(), Value::str(assistant.graph_id.as_str()));
-    metadata.insert("assistant_id".into(), Value::str(assistant.assistant_id.text()));
+    metadata.insert(
+        "assistant_id".into(),
+        Value::str(assistant.assistant_id.text()),
+    );
 
     let mut context = assistant.context.clone();
     merge(&mut context, &request.context);
-    let layers = [Some(&assistant.config), thread.map(|t| &t.config), Some(&request.config)];
+    let layers = [
+        Some(&assistant.config),
+        thread.map(|t| &t.config),
+        Some(&request.config),
+    ];
     let mut configurable = Map::new();
     for layer in layers.into_iter().flatten() {
         if let Some(part) = layer.get("configurable").and_then(Value::as_map) {
@@ -208,15 +215,23 @@ pub(crate) fn plan(
     }
     // Context and configurable mirror each other, so that graphs may read either.
     for (key, value) in &context {
-        configurable.entry(key.clone()).or_insert_with(|| value.clone());
+        configurable
+            .entry(key.clone())
+            .or_insert_with(|| value.clone());
     }
     merge(&mut configurable, &request.headers);
     inject(&mut configurable, run_id, thread_id, assistant);
     let config = Value::object([
         ("configurable", Value::map(configurable)),
         ("metadata", Value::map(metadata.clone())),
-        ("tags", last_of(&[&assistant.config, &request.config], "tags")),
-        ("recursion_limit", last_of(&[&assistant.config, &request.config], "recursion_limit")),
+        (
+            "tags",
+            last_of(&[&assistant.config, &request.config], "tags"),
+        ),
+        (
+            "recursion_limit",
+            last_of(&[&assistant.config, &request.config], "recursion_limit"),
+        ),
     ]);
     let delay = request.after_seconds.unwrap_or(0.0);
     let delay = std::time::Duration::try_from_secs_f64(delay)
@@ -253,12 +268,19 @@ pub(crate) fn plan(
         error: Value::Null,
         temporary_thread: request.thread == RunThread::Temporary,
     };
-    Ok(Planned { run, graph_id: assistant.graph_id.clone() })
+    Ok(Planned {
+        run,
+        graph_id: assistant.graph_id.clone(),
+    })
 }
 
 /// Keys of `configurable` that say where a run is, not how it is configured.
-const POSITION_KEYS: [&str; 4] =
-    ["thread_id", "checkpoint_id", "checkpoint_ns", "checkpoint_map"];
+const POSITION_KEYS: [&str; 4] = [
+    "thread_id",
+    "checkpoint_id",
+    "checkpoint_ns",
+    "checkpoint_map",
+];
 
 fn merge(into: &mut Map, from: &Map) {
     for (key, value) in from {
@@ -267,7 +289,12 @@ fn merge(into: &mut Map, from: &Map) {
 }
 
 fn last_of(layers: &[&Map], key: &str) -> Value {
-    layers.iter().rev().find_map(|layer| layer.get(key)).cloned().unwrap_or_default()
+    layers
+        .iter()
+        .rev()
+        .find_map(|layer| layer.get(key))
+        .cloned()
+        .unwrap_or_default()
 }
 
 /// Adds what the server knows, as LangGraph's server names it.
@@ -312,7 +339,9 @@ pub(crate) fn request(run: &Run) -> Result<RunRequest> {
                 .iter()
                 .filter_map(|tag| tag.as_str().map(str::to_owned))
                 .collect(),
-            recursion_limit: part("recursion_limit").as_i64().and_then(|n| u64::try_from(n).ok()),
+            recursion_limit: part("recursion_limit")
+                .as_i64()
+                .and_then(|n| u64::try_from(n).ok()),
             context: kwargs.context,
         },
         checkpoint: kwargs.checkpoint.map(|mut at| {
@@ -325,19 +354,28 @@ pub(crate) fn request(run: &Run) -> Result<RunRequest> {
         modes: kwargs.modes,
         subgraphs: kwargs.subgraphs,
         durability: kwargs.durability,
-        fence: run.lease.as_ref().map(|lease| Fence { run_id: run.run_id, token: lease.token }),
+        fence: run.lease.as_ref().map(|lease| Fence {
+            run_id: run.run_id,
+            token: lease.token,
+        }),
     })
 }
 
 /// Reads `"*"` or a list of node names.
 fn interrupt_at(value: &Value) -> Result<InterruptAt> {
-    let wrong = || Error::unprocessable("interrupt_before and interrupt_after take \"*\" or a list of node names");
+    let wrong = || {
+        Error::unprocessable(
+            "interrupt_before and interrupt_after take \"*\" or a list of node names",
+        )
+    };
     match value {
         Value::Null => Ok(InterruptAt::Never),
         Value::Str(text) if &**text == "*" => Ok(InterruptAt::All),
         Value::List(items) if items.is_empty() => Ok(InterruptAt::Never),
         Value::List(items) => {
-            let names = items.iter().map(|item| item.as_str().map(str::to_owned).ok_or_else(wrong));
+            let names = items
+                .iter()
+                .map(|item| item.as_str().map(str::to_owned).ok_or_else(wrong));
             Ok(InterruptAt::Nodes(names.collect::<Result<_>>()?))
         }
         _ => Err(wrong()),
@@ -353,25 +391,40 @@ pub fn parse_command(value: &Value) -> Result<Option<Command>> {
         return Ok(None);
     }
     let wrong = |what: &str| Error::unprocessable(format!("command: {what}"));
-    let map = value.as_map().ok_or_else(|| wrong("must be an object with update, resume, goto"))?;
+    let map = value
+        .as_map()
+        .ok_or_else(|| wrong("must be an object with update, resume, goto"))?;
     let goto = match map.get("goto").filter(|goto| !goto.is_null()) {
         None => vec![],
         Some(Value::List(items)) => items.iter().map(parse_goto).collect::<Result<_>>()?,
         Some(one) => vec![parse_goto(one)?],
     };
     let given = |key: &str| map.get(key).filter(|value| !value.is_null()).cloned();
-    Ok(Some(Command { graph: None, update: given("update"), resume: given("resume"), goto }))
+    Ok(Some(Command {
+        graph: None,
+        update: given("update"),
+        resume: given("resume"),
+        goto,
+    }))
 }
 
 fn parse_goto(value: &Value) -> Result<Goto> {
     if let Some(node) = value.as_str() {
         return Ok(Goto::Node(node.into()));
     }
-    let node = value.get("node").and_then(Value::as_str).ok_or_else(|| {
-        Error::unprocessable("command: goto takes a node name or {node, input}")
-    })?;
-    let arg = value.get("input").or_else(|| value.get("arg")).cloned().unwrap_or_default();
-    Ok(Goto::Send { node: node.into(), arg })
+    let node = value
+        .get("node")
+        .and_then(Value::as_str)
+        .ok_or_else(|| Error::unprocessable("command: goto takes a node name or {node, input}"))?;
+    let arg = value
+        .get("input")
+        .or_else(|| value.get("arg"))
+        .cloned()
+        .unwrap_or_default();
+    Ok(Goto::Send {
+        node: node.into(),
+        arg,
+    })
 }
 
 /// The id of the assistant that `text` names, if it is a UUID.
@@ -395,7 +448,13 @@ mod tests {
         assert_eq!(command.resume, Some(value!(1)));
         assert_eq!(
             command.goto,
-            [Goto::Send { node: "a".into(), arg: value!(2) }, Goto::Node("b".into())]
+            [
+                Goto::Send {
+                    node: "a".into(),
+                    arg: value!(2)
+                },
+                Goto::Node("b".into())
+            ]
         );
         assert!(parse_command(&value!(3)).is_err());
         assert!(parse_command(&value!({"goto": 3})).is_err());

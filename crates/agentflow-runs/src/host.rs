@@ -2,6 +2,7 @@
 //!
 //! The server does not know whether a graph is native, declarative, or lives in another process.
 
+use agentflow_storage::checkpoint::Fence;
 use agentflow_types::{
     Result, RunId, Value,
     graph::{
@@ -9,7 +10,6 @@ use agentflow_types::{
         StateSnapshot, StreamEvent, StreamMode,
     },
 };
-use agentflow_storage::checkpoint::Fence;
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;

@@ -38,7 +38,10 @@ pub struct Channel {
 
 impl Channel {
     fn new() -> Self {
-        Self { tx: broadcast::channel(LAG).0, last: tokio::sync::Mutex::new(None) }
+        Self {
+            tx: broadcast::channel(LAG).0,
+            last: tokio::sync::Mutex::new(None),
+        }
     }
 
     /// Listens from now on.
@@ -120,6 +123,8 @@ impl Hub {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<ThreadId, Weak<Channel>>> {
-        self.channels.lock().expect("nothing panics while the map is held")
+        self.channels
+            .lock()
+            .expect("nothing panics while the map is held")
     }
 }

@@ -74,9 +74,18 @@ pub fn create(
     create: Create,
     now: Timestamp,
 ) -> Result<(Vec<Change>, Created)> {
-    let Create { mut run, graph_id, missing, claim } = create;
+    let Create {
+        mut run,
+        graph_id,
+        missing,
+        claim,
+    } = create;
     let mut changes = Vec::new();
-    let mut created = Created { run: run.clone(), ended: vec![], stopping: vec![] };
+    let mut created = Created {
+        run: run.clone(),
+        ended: vec![],
+        stopping: vec![],
+    };
     let (mut thread, live) = match (found, missing) {
         (Some(found), _) => (found.thread.clone(), found.live.as_slice()),
         (None, Missing::Create(thread)) => (*thread, [].as_slice()),
@@ -100,8 +109,12 @@ pub fn create(
             waits = !created.stopping.is_empty();
         }
     }
-    thread.metadata.insert("graph_id".into(), Value::str(graph_id));
-    thread.metadata.insert("assistant_id".into(), Value::str(run.assistant_id.text()));
+    thread
+        .metadata
+        .insert("graph_id".into(), Value::str(graph_id));
+    thread
+        .metadata
+        .insert("assistant_id".into(), Value::str(run.assistant_id.text()));
     thread.status = ThreadStatus::Busy;
     thread.updated_at = now;
     if let Some(worker) = claim
@@ -176,10 +189,12 @@ pub fn claim(
     let mut changes = Vec::new();
     let mut claimed = Claimed::default();
     let mut live = Vec::with_capacity(found.live.len());
-    let mut lost_state = false;
     for run in &found.live {
         let expired = run.status == RunStatus::Running
-            && run.lease.as_ref().is_none_or(|lease| lease.expires_at <= now);
+            && run
+                .lease
+                .as_ref()
+                .is_none_or(|lease| lease.expires_at <= now);
         if !expired {
             live.push(run.clone());
             continue;
@@ -189,7 +204,6 @@ pub fn claim(
         run.updated_at = now;
         if let Some(action) = run.cancel {
             run.status = RunStatus::Interrupted;
-            lost_state |= action == CancelAction::Rollback;
             changes.push(match action {
                 CancelAction::Interrupt => Change::PutRun(Box::new(run.clone())),
                 CancelAction::Rollback => Change::RollbackRun(run.run_id),
@@ -210,14 +224,20 @@ pub fn claim(
         }
     }
     let running = live.iter().any(|run| run.status == RunStatus::Running);
-    let due = live.iter_mut().find(|run| run.status == RunStatus::Pending && run.created_at <= now);
+    let due = live
+        .iter_mut()
+        .find(|run| run.status == RunStatus::Pending && run.created_at <= now);
     if let (false, Some(run)) = (running, due) {
         take(run, worker, now);
         changes.push(Change::PutRun(Box::new(run.clone())));
         claimed.run = Some(run.clone());
     }
     if live.is_empty() && !claimed.ended.is_empty() {
-        changes.push(Change::PutThread(Box::new(settle(&found.thread, &claimed.ended, now))));
+        changes.push(Change::PutThread(Box::new(settle(
+            &found.thread,
+            &claimed.ended,
+            now,
+        ))));
     }
     (changes, claimed)
 }
@@ -225,7 +245,10 @@ pub fn claim(
 /// A thread whose last runs ended without a result.
 fn settle(thread: &Thread, ended: &[Run], now: Timestamp) -> Thread {
     let mut thread = thread.clone();
-    let failed = ended.iter().rev().find(|run| run.status == RunStatus::Error);
+    let failed = ended
+        .iter()
+        .rev()
+        .find(|run| run.status == RunStatus::Error);
     thread.status = match failed {
         Some(_) => ThreadStatus::Error,
         None if thread.interrupts.is_empty() => ThreadStatus::Idle,
@@ -319,7 +342,10 @@ pub fn finish(
     if !others {
         expire_temporary(&mut thread, std::slice::from_ref(&run));
     }
-    let mut changes = vec![Change::PutThread(Box::new(thread)), Change::PutRun(Box::new(run.clone()))];
+    let mut changes = vec![
+        Change::PutThread(Box::new(thread)),
+        Change::PutRun(Box::new(run.clone())),
+    ];
     if !events.is_empty() {
         changes.push(Change::Append(events));
     }
@@ -350,11 +376,14 @@ pub fn release(
 }
 
 fn held(found: Option<&ThreadRuns>, run_id: RunId, token: i64) -> Result<(&ThreadRuns, &Run)> {
-    let lost = || {
-        Error::conflict("the lease of this run is held by somebody else").with("run_id", run_id)
-    };
+    let lost =
+        || Error::conflict("the lease of this run is held by somebody else").with("run_id", run_id);
     let found = found.ok_or_else(lost)?;
-    let run = found.live.iter().find(|run| run.run_id == run_id).ok_or_else(lost)?;
+    let run = found
+        .live
+        .iter()
+        .find(|run| run.run_id == run_id)
+        .ok_or_else(lost)?;
     match &run.lease {
         Some(lease) if lease.token == token && run.status == RunStatus::Running => Ok((found, run)),
         _ => Err(lost()),
@@ -400,7 +429,11 @@ pub fn cancel(
     };
     let mut changes = Vec::new();
     let unused = found.live.first().ok_or_else(none)?.clone();
-    let mut done = Created { run: unused, ended: vec![], stopping: vec![] };
+    let mut done = Created {
+        run: unused,
+        ended: vec![],
+        stopping: vec![],
+    };
     for run in found.live.iter().filter(matches) {
         cancel_one(run, action, now, &mut changes, &mut done);
     }
@@ -408,9 +441,19 @@ pub fn cancel(
         return Err(none());
     }
     if done.ended.len() == found.live.len() {
-        changes.push(Change::PutThread(Box::new(settle(&found.thread, &done.ended, now))));
+        changes.push(Change::PutThread(Box::new(settle(
+            &found.thread,
+            &done.ended,
+            now,
+        ))));
     }
-    Ok((changes, Cancelled { ended: done.ended, stopping: done.stopping }))
+    Ok((
+        changes,
+        Cancelled {
+            ended: done.ended,
+            stopping: done.stopping,
+        },
+    ))
 }
 
 /// A new thread row.

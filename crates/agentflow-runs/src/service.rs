@@ -1,0 +1,277 @@
+//! The run service: everything that the agent API does, without HTTP.
+
+mod assistants;
+mod crons;
+mod execute;
+mod items;
+mod runs;
+mod subscribe;
+mod threads;
+mod worker;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use agentflow_storage::{
+    Backend,
+    record::{Assistant, CancelAction, Run, RunStatus},
+};
+use agentflow_types::{
+    AssistantId, Clock, Error, ErrorKind, Map, Result, RunId, Scope, Timestamp, Value,
+};
+use async_trait::async_trait;
+use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio_util::sync::CancellationToken;
+
+pub use assistants::{CreateAssistant, DeleteThreads, IfExists, PatchAssistant};
+pub use crons::{CreateCron, PatchCron};
+pub use subscribe::{END, Subscription, Topic};
+pub use threads::{CreateThread, PatchThread, StateUpdate};
+
+use crate::{
+    host::{GraphHost, GraphInfo},
+    hub::Hub,
+};
+
+/// Tells somebody outside that a run ended.
+#[async_trait]
+pub trait Webhook: Send + Sync {
+    /// Delivers `body` to `url`; retries are the implementation's business.
+    ///
+    /// # Errors
+    /// If it was not delivered; the run is not affected.
+    async fn deliver(&self, url: &str, body: Value) -> Result<()>;
+}
+
+/// Settings of the service.
+#[derive(Clone, Debug)]
+pub struct ServiceConfig {
+    /// Name of this worker in leases.
+    pub worker_id: String,
+    /// Whether this process is the only one on its database: then runs that were running when
+    /// it starts belong to nobody and are taken up at once.
+    pub exclusive: bool,
+    /// Runs that execute at once.
+    pub concurrency: usize,
+    /// Attempts of a run before it counts as failed.
+    pub max_attempts: u32,
+    /// Length of a lease; renewed at a third of it.
+    pub lease: Duration,
+    /// Longest time of one attempt.
+    pub run_timeout: Duration,
+    /// How long running work may go on after the worker was told to stop.
+    pub drain_timeout: Duration,
+    /// How long events of ended runs are kept.
+    pub event_retention: Duration,
+    /// Pause between looks at the database for work of other processes, lost leases, crons and
+    /// expired threads.
+    pub poll: Duration,
+}
+
+impl Default for ServiceConfig {
+    fn default() -> Self {
+        Self {
+            worker_id: format!("worker-{}", std::process::id()),
+            exclusive: false,
+            concurrency: 64,
+            max_attempts: 3,
+            lease: agentflow_storage::record::LEASE,
+            run_timeout: Duration::from_secs(86_400),
+            drain_timeout: Duration::from_secs(30),
+            event_retention: Duration::from_secs(7 * 86_400),
+            poll: Duration::from_secs(1),
+        }
+    }
+}
+
+/// What the service is made of.
+pub struct ServiceParts {
+    /// Data.
+    pub backend: Backend,
+    /// Graphs; ids must be unique among them.
+    pub hosts: Vec<Arc<dyn GraphHost>>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Settings.
+    pub config: ServiceConfig,
+    /// Where ends of runs are reported; `None` refuses runs that ask for it.
+    pub webhook: Option<Arc<dyn Webhook>>,
+}
+
+/// How a run ended, for those who waited in this process.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Ended {
+    pub(crate) status: RunStatus,
+    pub(crate) error: Value,
+    /// `wait` result: values with `__interrupt__` if there are interrupts.
+    pub(crate) result: Value,
+}
+
+/// A run that executes in this process.
+struct Running {
+    stop: CancellationToken,
+    action: Option<CancelAction>,
+}
+
+/// State that belongs to this process only.
+#[derive(Default)]
+struct Local {
+    /// Runs executing here, for cancellation.
+    running: HashMap<RunId, Running>,
+    /// Who waits for a run's end.
+    waiters: HashMap<RunId, Vec<oneshot::Sender<Arc<Ended>>>>,
+}
+
+/// The run service. All calls take the [`Scope`] of whoever asks.
+pub struct Service {
+    backend: Backend,
+    hosts: Vec<Arc<dyn GraphHost>>,
+    by_graph: HashMap<String, usize>,
+    clock: Arc<dyn Clock>,
+    config: ServiceConfig,
+    webhook: Option<Arc<dyn Webhook>>,
+    hub: Hub,
+    local: Mutex<Local>,
+    /// Free places for runs in this process.
+    slots: Arc<Semaphore>,
+    /// Rung when there may be work.
+    bell: Notify,
+    /// Everything that executes here; the drain waits for it.
+    tasks: tokio_util::task::TaskTracker,
+    /// Fires when the drain time is over: what still executes is given back.
+    released: CancellationToken,
+    /// Whether a worker of this process takes runs.
+    working: std::sync::atomic::AtomicBool,
+}
+
+/// What the database holds, for health and metrics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Runs by status.
+    pub runs: Vec<(RunStatus, u64)>,
+    /// Runs executing in this process.
+    pub executing: usize,
+}
+
+impl Service {
+    /// Opens the service: each graph gets its system assistant if it has none.
+    ///
+    /// # Errors
+    /// `Invalid` if two hosts offer one graph id; errors of the backend.
+    pub async fn open(parts: ServiceParts) -> Result<Arc<Self>> {
+        let mut by_graph = HashMap::new();
+        for (index, host) in parts.hosts.iter().enumerate() {
+            for graph in host.graphs() {
+                if by_graph.insert(graph.graph_id.clone(), index).is_some() {
+                    return Err(Error::invalid("two graphs have the same id")
+                        .with("graph_id", graph.graph_id));
+                }
+            }
+        }
+        let service = Arc::new(Self {
+            slots: Arc::new(Semaphore::new(parts.config.concurrency)),
+            backend: parts.backend,
+            hosts: parts.hosts,
+            by_graph,
+            clock: parts.clock,
+            config: parts.config,
+            webhook: parts.webhook,
+            hub: Hub::default(),
+            local: Mutex::default(),
+            bell: Notify::new(),
+            tasks: tokio_util::task::TaskTracker::new(),
+            released: CancellationToken::new(),
+            working: std::sync::atomic::AtomicBool::new(false),
+        });
+        service.register_system_assistants(&Scope::local()).await?;
+        Ok(service)
+    }
+
+    /// The graphs of all hosts, sorted by id.
+    #[must_use]
+    pub fn graphs(&self) -> Vec<GraphInfo> {
+        let mut graphs: Vec<_> = self.hosts.iter().flat_map(|host| host.graphs()).collect();
+        graphs.sort_by(|a, b| a.graph_id.cmp(&b.graph_id));
+        graphs
+    }
+
+    /// Whether the database answers, and what it holds.
+    ///
+    /// # Errors
+    /// Errors of the backend.
+    pub async fn counts(&self) -> Result<Counts> {
+        let runs = self.backend.threads.counts().await?;
+        Ok(Counts {
+            runs,
+            executing: self.local().running.len(),
+        })
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn local(&self) -> MutexGuard<'_, Local> {
+        self.local
+            .lock()
+            .expect("nothing panics while local state is held")
+    }
+
+    fn host(&self, graph_id: &str) -> Result<&Arc<dyn GraphHost>> {
+        match self.by_graph.get(graph_id) {
+            Some(index) => Ok(&self.hosts[*index]),
+            None => {
+                let known: Vec<String> = self.graphs().into_iter().map(|g| g.graph_id).collect();
+                Err(Error::not_found(format!(
+                    "Graph '{graph_id}' not found. Expected one of: {known:?}"
+                )))
+            }
+        }
+    }
+
+    async fn register_system_assistants(&self, scope: &Scope) -> Result<()> {
+        for graph in self.graphs() {
+            let id = AssistantId::system(&graph.graph_id);
+            if self.backend.assistants.get(scope, id).await?.is_some() {
+                continue;
+            }
+            let now = self.now();
+            let mut metadata = Map::new();
+            metadata.insert("created_by".into(), Value::str("system"));
+            let assistant = Assistant {
+                assistant_id: id,
+                name: graph.name,
+                description: graph.description,
+                graph_id: graph.graph_id,
+                version: 1,
+                config: Map::new(),
+                context: Map::new(),
+                metadata,
+                created_at: now,
+                updated_at: now,
+            };
+            match self.backend.assistants.insert(scope, assistant).await {
+                Err(err) if err.kind() != ErrorKind::Conflict => return Err(err),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells those who wait in this process that a run ended.
+    fn tell_waiters(&self, run: &Run, result: Value) {
+        let waiters = self.local().waiters.remove(&run.run_id).unwrap_or_default();
+        let ended = Arc::new(Ended {
+            status: run.status,
+            error: run.error.clone(),
+            result,
+        });
+        for waiter in waiters {
+            // Whoever stopped waiting does not mind.
+            let _ = waiter.send(ended.clone());
+        }
+    }
+}

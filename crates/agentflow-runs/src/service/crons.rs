@@ -1,0 +1,249 @@
+//! Schedules that create runs.
+
+use std::{str::FromStr, sync::Arc};
+
+use agentflow_storage::{
+    cron::{Cron, CronQuery},
+    page::{Page, PageQuery},
+};
+use agentflow_types::{CronId, Error, Map, Result, Scope, ThreadId, Timestamp, Value, from_value};
+
+use super::Service;
+use crate::config::{CreateRun, RunThread};
+
+/// Crons fired per round.
+const DUE: u32 = 100;
+
+/// A new cron.
+#[derive(Clone, Debug, Default)]
+pub struct CreateCron {
+    /// Assistant id or graph id.
+    pub assistant: String,
+    /// Thread for all runs; `None` for a new one each time.
+    pub thread_id: Option<ThreadId>,
+    /// Cron expression.
+    pub schedule: String,
+    /// IANA zone; UTC if absent.
+    pub timezone: Option<String>,
+    /// No firing after this.
+    pub end_time: Option<Timestamp>,
+    /// `delete` or `keep`, without a thread.
+    pub on_run_completed: Option<String>,
+    /// Input, config, metadata, … of the runs.
+    pub payload: Map,
+    /// Metadata.
+    pub metadata: Map,
+    /// Whether it fires.
+    pub enabled: bool,
+}
+
+/// Changes of a cron; absent fields stay.
+#[derive(Clone, Debug, Default)]
+pub struct PatchCron {
+    /// Cron expression.
+    pub schedule: Option<String>,
+    /// IANA zone.
+    pub timezone: Option<String>,
+    /// End; `Some(None)` clears it.
+    pub end_time: Option<Option<Timestamp>>,
+    /// `delete` or `keep`.
+    pub on_run_completed: Option<String>,
+    /// Parts of the payload, replaced key by key.
+    pub payload: Map,
+    /// Metadata, merged.
+    pub metadata: Option<Map>,
+    /// Whether it fires.
+    pub enabled: Option<bool>,
+}
+
+/// The first firing after `after`; `None` if there is none before `end`.
+///
+/// # Errors
+/// `Unprocessable` for a bad expression or zone.
+fn next_firing(
+    schedule: &str,
+    timezone: Option<&str>,
+    after: Timestamp,
+    end: Option<Timestamp>,
+) -> Result<Option<Timestamp>> {
+    let bad = |what: &'static str, text: &str| Error::unprocessable(what).with("value", text);
+    let cron = croner::Cron::from_str(schedule)
+        .map_err(|err| bad("invalid cron schedule", schedule).source_err(err))?;
+    let zone = timezone.unwrap_or("UTC");
+    let zone: chrono_tz::Tz = zone.parse().map_err(|_| bad("unknown time zone", zone))?;
+    let from = chrono::DateTime::from_timestamp_micros(after.micros())
+        .ok_or_else(|| Error::bug("the clock is outside the calendar"))?;
+    let next = cron
+        .find_next_occurrence(&from.with_timezone(&zone), false)
+        .ok();
+    let next = next.map(|moment| Timestamp(moment.timestamp_micros()));
+    Ok(next.filter(|next| end.is_none_or(|end| *next <= end)))
+}
+
+impl Service {
+    /// Creates a cron.
+    ///
+    /// # Errors
+    /// `NotFound` for assistant or thread, `Unprocessable` for schedule or zone.
+    pub async fn create_cron(&self, scope: &Scope, create: CreateCron) -> Result<Cron> {
+        let assistant = self.resolve_assistant(scope, &create.assistant).await?;
+        if let Some(thread) = create.thread_id {
+            self.get_thread(scope, thread).await?;
+        }
+        let now = self.now();
+        let zone = create.timezone.as_deref();
+        let next = next_firing(&create.schedule, zone, now, create.end_time)?;
+        let cron = Cron {
+            cron_id: CronId::mint(),
+            assistant_id: assistant.assistant_id,
+            thread_id: create.thread_id,
+            on_run_completed: create.on_run_completed,
+            end_time: create.end_time,
+            schedule: create.schedule,
+            timezone: create.timezone,
+            created_at: now,
+            updated_at: now,
+            user_id: None,
+            payload: create.payload,
+            next_run_date: next,
+            metadata: create.metadata,
+            enabled: create.enabled,
+        };
+        self.backend.crons.put(scope, cron.clone()).await?;
+        Ok(cron)
+    }
+
+    /// The cron.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn get_cron(&self, scope: &Scope, id: CronId) -> Result<Cron> {
+        let found = self.backend.crons.get(scope, id).await?;
+        found.ok_or_else(|| Error::not_found(format!("Cron with ID {id} not found")))
+    }
+
+    /// Changes a cron; the next firing is computed anew.
+    ///
+    /// # Errors
+    /// `NotFound`; `Unprocessable` for schedule or zone.
+    pub async fn update_cron(&self, scope: &Scope, id: CronId, patch: PatchCron) -> Result<Cron> {
+        let mut cron = self.get_cron(scope, id).await?;
+        cron.schedule = patch.schedule.unwrap_or(cron.schedule);
+        cron.timezone = patch.timezone.or(cron.timezone);
+        cron.end_time = patch.end_time.unwrap_or(cron.end_time);
+        cron.on_run_completed = patch.on_run_completed.or(cron.on_run_completed);
+        cron.enabled = patch.enabled.unwrap_or(cron.enabled);
+        cron.payload.extend(patch.payload);
+        cron.metadata.extend(patch.metadata.unwrap_or_default());
+        cron.updated_at = self.now();
+        let zone = cron.timezone.as_deref();
+        cron.next_run_date = next_firing(&cron.schedule, zone, cron.updated_at, cron.end_time)?;
+        self.backend.crons.put(scope, cron.clone()).await?;
+        Ok(cron)
+    }
+
+    /// Removes a cron.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn delete_cron(&self, scope: &Scope, id: CronId) -> Result<()> {
+        match self.backend.crons.delete(scope, id).await? {
+            true => Ok(()),
+            false => Err(Error::not_found(format!("Cron with ID {id} not found"))),
+        }
+    }
+
+    /// One page of crons.
+    ///
+    /// # Errors
+    /// Errors of the backend.
+    pub async fn search_crons(
+        &self,
+        scope: &Scope,
+        query: &CronQuery,
+        page: &PageQuery,
+    ) -> Result<Page<Cron>> {
+        self.backend.crons.search(scope, query, page).await
+    }
+
+    /// Creates the runs of crons that are due. Firings that were missed count once.
+    ///
+    /// # Errors
+    /// Errors of the backend; a cron whose run is refused is logged and goes on.
+    pub async fn fire_crons(self: &Arc<Self>) -> Result<()> {
+        let now = self.now();
+        for (scope, cron) in self.backend.crons.due(now, DUE).await? {
+            let Some(expected) = cron.next_run_date else {
+                continue;
+            };
+            let next = next_firing(&cron.schedule, cron.timezone.as_deref(), now, cron.end_time)
+                .unwrap_or_default();
+            // Whoever moves the date fires; others were slower.
+            if !self
+                .backend
+                .crons
+                .advance(cron.cron_id, expected, next)
+                .await?
+            {
+                continue;
+            }
+            if let Err(err) = self.create_run(&scope, run_of(&cron)).await {
+                tracing::warn!(cron_id = %cron.cron_id, error = %err, "a cron's run was refused");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The run that a firing creates.
+fn run_of(cron: &Cron) -> CreateRun {
+    let thread = match (cron.thread_id, cron.on_run_completed.as_deref()) {
+        (Some(id), _) => RunThread::Existing(id),
+        (None, Some("keep")) => RunThread::Kept,
+        (None, _) => RunThread::Temporary,
+    };
+    let part = |key: &str| cron.payload.get(key).cloned().unwrap_or_default();
+    let map = |key: &str| part(key).as_map().cloned().unwrap_or_default();
+    let mut run = CreateRun::new(&cron.assistant_id.text(), thread);
+    run.input = part("input");
+    run.command = part("command");
+    run.config = map("config");
+    run.context = map("context");
+    run.metadata = map("metadata");
+    run.metadata
+        .insert("cron_id".into(), Value::str(cron.cron_id.text()));
+    run.interrupt_before = part("interrupt_before");
+    run.interrupt_after = part("interrupt_after");
+    run.multitask = from_value(&part("multitask_strategy")).unwrap_or(run.multitask);
+    run.durability = from_value(&part("durability")).unwrap_or_default();
+    run.webhook = part("webhook").as_str().map(str::to_owned);
+    run
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zones_shift_firings() {
+        let midnight: Timestamp = "2026-07-01T00:00:00+00:00".parse().unwrap();
+        let at = |zone: Option<&str>| {
+            next_firing("0 9 * * *", zone, midnight, None)
+                .unwrap()
+                .unwrap()
+                .to_string()
+        };
+        assert_eq!(at(None), "2026-07-01T09:00:00.000000+00:00");
+        assert_eq!(
+            at(Some("Europe/Berlin")),
+            "2026-07-01T07:00:00.000000+00:00"
+        );
+        assert!(next_firing("nonsense", None, midnight, None).is_err());
+        assert!(next_firing("0 9 * * *", Some("Mars/Base"), midnight, None).is_err());
+        let end = "2026-07-01T08:00:00+00:00".parse().unwrap();
+        assert_eq!(
+            next_firing("0 9 * * *", None, midnight, Some(end)).unwrap(),
+            None
+        );
+    }
+}

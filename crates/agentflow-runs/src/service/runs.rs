@@ -1,0 +1,428 @@
+//! Creating, listing, waiting for, and stopping runs.
+
+use std::sync::{Arc, Mutex};
+
+use agentflow_storage::record::{
+    CancelAction, Change, Run, RunQuery, RunStatus, Thread, ThreadRuns,
+};
+use agentflow_types::{Error, Map, Result, RunId, Scope, Str, ThreadId, Value, graph::INTERRUPT};
+use tokio::sync::oneshot;
+
+use super::{END, Ended, Service};
+use crate::{
+    config::{self, CreateRun, RunThread},
+    hub::Draft,
+    machine::{self, Cancelled, Created, Missing, Which, Worker},
+};
+
+/// Carries a value out of a decision, which the backend may run on another thread.
+pub(super) struct Slot<T>(Arc<Mutex<Option<T>>>);
+
+impl<T> Slot<T> {
+    pub(super) fn new() -> (Self, Self) {
+        let cell = Arc::new(Mutex::new(None));
+        (Self(cell.clone()), Self(cell))
+    }
+
+    pub(super) fn put(&self, value: T) {
+        *self
+            .0
+            .lock()
+            .expect("nothing panics while the slot is held") = Some(value);
+    }
+
+    pub(super) fn take(&self) -> Result<T> {
+        let taken = self
+            .0
+            .lock()
+            .expect("nothing panics while the slot is held")
+            .take();
+        taken.ok_or_else(|| Error::bug("the backend did not run the decision"))
+    }
+}
+
+impl Service {
+    /// Creates a run; it starts at once if the thread is idle and there is room here.
+    ///
+    /// # Errors
+    /// `NotFound` for thread or assistant, `Conflict` on a busy thread with strategy `reject`,
+    /// `Unprocessable` for a malformed request, `Invalid` for a resume without a thread.
+    pub async fn create_run(self: &Arc<Self>, scope: &Scope, request: CreateRun) -> Result<Run> {
+        let assistant = self
+            .resolve_assistant(scope, &request.assistant)
+            .await
+            .map_err(|err| match err.kind() {
+                agentflow_types::ErrorKind::NotFound => {
+                    Error::not_found("Thread or assistant not found.")
+                }
+                _ => err,
+            })?;
+        if request.webhook.is_some() && self.webhook.is_none() {
+            return Err(Error::unprocessable(
+                "webhooks are not available on this server",
+            ));
+        }
+        let stateless = matches!(request.thread, RunThread::Temporary | RunThread::Kept);
+        if stateless
+            && request
+                .command
+                .get("resume")
+                .is_some_and(|resume| !resume.is_null())
+        {
+            return Err(Error::invalid("Cannot resume a run without a thread_id"));
+        }
+        let (thread_id, create_missing) = match request.thread {
+            RunThread::Existing(id) => (id, false),
+            RunThread::CreateIfMissing(id) => (id, true),
+            RunThread::Temporary | RunThread::Kept => (ThreadId::mint(), true),
+        };
+        let existing = match stateless {
+            true => None,
+            false => self.backend.threads.get(scope, thread_id).await?,
+        };
+        let now = self.now();
+        let missing = match create_missing {
+            true => Missing::Create(Box::new(fresh_thread(thread_id, &request, now))),
+            false => Missing::Reject,
+        };
+        let planned = config::plan(request, &assistant, existing.as_ref(), thread_id, now)?;
+        self.insert_run(scope, planned, missing).await
+    }
+
+    async fn insert_run(
+        self: &Arc<Self>,
+        scope: &Scope,
+        planned: config::Planned,
+        missing: Missing,
+    ) -> Result<Run> {
+        let now = self.now();
+        let thread_id = planned.run.thread_id;
+        let permit = self.try_slot();
+        let create = machine::Create {
+            run: planned.run,
+            graph_id: planned.graph_id,
+            missing,
+            claim: permit.is_some().then(|| self.worker()),
+        };
+        let (inside, outside) = Slot::new();
+        let decide = move |found: Option<&ThreadRuns>| {
+            let (changes, created) = machine::create(found, create, now)?;
+            inside.put(created);
+            Ok(changes)
+        };
+        self.backend
+            .threads
+            .decide(scope, thread_id, Box::new(decide))
+            .await?;
+        let Created {
+            run,
+            ended,
+            stopping,
+        } = outside.take()?;
+        for (id, action) in stopping {
+            self.stop_here(id, action);
+        }
+        self.end_without_worker(thread_id, ended).await?;
+        match (run.status, permit) {
+            (RunStatus::Running, Some(permit)) => self.start(scope.clone(), run.clone(), permit),
+            _ => self.bell.notify_one(),
+        }
+        // Clients know a run that was just made as pending, wherever it is by now.
+        Ok(Run {
+            status: RunStatus::Pending,
+            ..run
+        })
+    }
+
+    pub(super) fn worker(&self) -> Worker {
+        Worker {
+            id: self.config.worker_id.clone(),
+            lease: self.config.lease,
+        }
+    }
+
+    /// Creates stateless runs; either all are created or the first failure is returned.
+    ///
+    /// # Errors
+    /// As [`Service::create_run`]; runs before the failing one exist.
+    pub async fn create_batch(
+        self: &Arc<Self>,
+        scope: &Scope,
+        requests: Vec<CreateRun>,
+    ) -> Result<Vec<Run>> {
+        let mut runs = Vec::with_capacity(requests.len());
+        for request in requests {
+            runs.push(self.create_run(scope, request).await?);
+        }
+        Ok(runs)
+    }
+
+    /// Runs of a thread, newest first.
+    ///
+    /// # Errors
+    /// `NotFound` for the thread.
+    pub async fn list_runs(&self, scope: &Scope, query: &RunQuery) -> Result<Vec<Run>> {
+        if let Some(thread) = query.thread_id {
+            self.get_thread(scope, thread).await?;
+        }
+        self.backend.threads.runs(scope, query).await
+    }
+
+    /// Removes a run that is over, with its events. Checkpoints stay.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` while it is pending or running.
+    pub async fn delete_run(&self, scope: &Scope, thread: ThreadId, id: RunId) -> Result<()> {
+        self.get_run(scope, Some(thread), id).await?;
+        let decide = move |found: Option<&ThreadRuns>| {
+            if found.is_some_and(|found| found.live.iter().any(|run| run.run_id == id)) {
+                return Err(Error::conflict("the run is in flight; cancel it first"));
+            }
+            Ok(vec![Change::DeleteRun(id)])
+        };
+        self.backend
+            .threads
+            .decide(scope, thread, Box::new(decide))
+            .await
+    }
+
+    /// Stops runs of a thread. Returns as soon as the wish is stored; [`Service::wait_end`] waits
+    /// for the end.
+    ///
+    /// # Errors
+    /// `NotFound` if no live run matches.
+    pub async fn cancel_runs(
+        &self,
+        scope: &Scope,
+        thread: ThreadId,
+        which: Which,
+        action: CancelAction,
+    ) -> Result<()> {
+        let now = self.now();
+        let (inside, outside) = Slot::new();
+        let decide = move |found: Option<&ThreadRuns>| {
+            let (changes, cancelled) = machine::cancel(found, &which, action, now)?;
+            inside.put(cancelled);
+            Ok(changes)
+        };
+        self.backend
+            .threads
+            .decide(scope, thread, Box::new(decide))
+            .await?;
+        let Cancelled { ended, stopping } = outside.take()?;
+        for (id, action) in stopping {
+            self.stop_here(id, action);
+        }
+        self.end_without_worker(thread, ended).await
+    }
+
+    /// Stops every live run of the scope that has this status; `None` means pending or running.
+    ///
+    /// # Errors
+    /// `NotFound` if there is none.
+    pub async fn cancel_all(
+        &self,
+        scope: &Scope,
+        status: Option<RunStatus>,
+        action: CancelAction,
+    ) -> Result<()> {
+        /// Runs looked at per round.
+        const ROUND: u32 = 1000;
+        let mut threads = std::collections::BTreeSet::new();
+        for status in [RunStatus::Pending, RunStatus::Running] {
+            let query = RunQuery {
+                status: Some(status),
+                limit: ROUND,
+                ..RunQuery::default()
+            };
+            let found = self.backend.threads.runs(scope, &query).await?;
+            threads.extend(found.into_iter().map(|run| run.thread_id));
+        }
+        let mut any = false;
+        for thread in threads {
+            let which = status.map_or(Which::All, Which::Status);
+            any |= self.cancel_runs(scope, thread, which, action).await.is_ok();
+        }
+        match any {
+            true => Ok(()),
+            false => Err(Error::not_found("No runs found to cancel.")),
+        }
+    }
+
+    /// Tells an executing run of this process to stop.
+    pub(super) fn stop_here(&self, id: RunId, action: CancelAction) {
+        if let Some(running) = self.local().running.get_mut(&id) {
+            if running.action != Some(CancelAction::Rollback) {
+                running.action = Some(action);
+            }
+            running.stop.cancel();
+        }
+    }
+
+    /// Publishes the end of runs that never had a worker of their own.
+    pub(super) async fn end_without_worker(&self, thread: ThreadId, ended: Vec<Run>) -> Result<()> {
+        if ended.is_empty() {
+            return Ok(());
+        }
+        let drafts = ended.iter().map(|run| end_draft(run, &[])).collect();
+        let channel = self.hub.channel(thread);
+        let events = &self.backend.events;
+        channel
+            .append(
+                drafts,
+                self.now(),
+                events.last_seq(thread),
+                async |numbered| events.append(thread, numbered, None).await,
+            )
+            .await?;
+        for run in ended {
+            self.tell_waiters(&run, Value::map(Map::new()));
+        }
+        self.bell.notify_one();
+        Ok(())
+    }
+
+    /// Registers for the end of a run; nothing that happens later is missed.
+    fn wait_here(&self, id: RunId) -> oneshot::Receiver<Arc<Ended>> {
+        let (tx, rx) = oneshot::channel();
+        self.local().waiters.entry(id).or_default().push(tx);
+        rx
+    }
+
+    /// Waits until a run is over and returns its result: the values, with `__interrupt__` if
+    /// there are interrupts, or `{"__error__": {error, message}}`.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn join(
+        self: &Arc<Self>,
+        scope: &Scope,
+        thread: Option<ThreadId>,
+        id: RunId,
+    ) -> Result<Value> {
+        let mut rx = self.wait_here(id);
+        let run = match self.get_run(scope, thread, id).await {
+            Ok(run) => run,
+            // A stateless run may be over and gone; its result is on its way then.
+            Err(err) => match rx.try_recv() {
+                Ok(ended) => return Ok(result_of(&ended)),
+                Err(_) => {
+                    self.forget_waiters(id);
+                    return Err(err);
+                }
+            },
+        };
+        if !run.status.is_terminal() {
+            if let Some(ended) = self.wait_end_of(&run, &mut rx, scope).await? {
+                return Ok(result_of(&ended));
+            }
+        } else if let Ok(ended) = rx.try_recv() {
+            return Ok(result_of(&ended));
+        } else {
+            self.forget_waiters(id);
+        }
+        self.stored_result(scope, run.thread_id, id).await
+    }
+
+    /// Waits here; looks at storage now and then, because the run may execute elsewhere.
+    async fn wait_end_of(
+        &self,
+        run: &Run,
+        rx: &mut oneshot::Receiver<Arc<Ended>>,
+        scope: &Scope,
+    ) -> Result<Option<Arc<Ended>>> {
+        loop {
+            match tokio::time::timeout(self.config.poll, &mut *rx).await {
+                Ok(Ok(ended)) => return Ok(Some(ended)),
+                Ok(Err(_)) => return Ok(None),
+                Err(_) => match self.backend.threads.run(scope, run.run_id).await? {
+                    Some(run) if !run.status.is_terminal() => {}
+                    _ => return Ok(rx.try_recv().ok()),
+                },
+            }
+        }
+    }
+
+    fn forget_waiters(&self, id: RunId) {
+        let mut local = self.local();
+        if let Some(waiters) = local.waiters.get_mut(&id) {
+            waiters.retain(|waiter| !waiter.is_closed());
+            if waiters.is_empty() {
+                local.waiters.remove(&id);
+            }
+        }
+    }
+
+    /// The result of a run that ended before anybody waited.
+    async fn stored_result(&self, scope: &Scope, thread: ThreadId, id: RunId) -> Result<Value> {
+        let run = self.get_run(scope, Some(thread), id).await?;
+        let thread = self.get_thread(scope, thread).await?;
+        let interrupts: Vec<_> = thread.interrupts.values().flatten().cloned().collect();
+        Ok(result_of(&Ended {
+            status: run.status,
+            error: run.error,
+            result: wait_result(&thread.values, &interrupts)?,
+        }))
+    }
+
+    /// Waits until a run is over.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn wait_end(
+        self: &Arc<Self>,
+        scope: &Scope,
+        thread: ThreadId,
+        id: RunId,
+    ) -> Result<()> {
+        self.join(scope, Some(thread), id).await.map(|_| ())
+    }
+}
+
+fn fresh_thread(id: ThreadId, request: &CreateRun, now: agentflow_types::Timestamp) -> Thread {
+    let mut metadata = Map::new();
+    for (key, value) in &request.metadata {
+        metadata.insert(key.clone(), value.clone());
+    }
+    machine::new_thread(id, metadata, now)
+}
+
+fn result_of(ended: &Ended) -> Value {
+    match ended.error.is_null() {
+        true => ended.result.clone(),
+        false => Value::object([("__error__", ended.error.clone())]),
+    }
+}
+
+/// The values with interrupts merged in.
+pub(super) fn wait_result(
+    values: &Value,
+    interrupts: &[agentflow_types::graph::Interrupt],
+) -> Result<Value> {
+    if interrupts.is_empty() {
+        return Ok(match values.is_null() {
+            true => Value::map(Map::new()),
+            false => values.clone(),
+        });
+    }
+    let mut map = values.as_map().cloned().unwrap_or_default();
+    map.insert(Str::from(INTERRUPT), agentflow_types::to_value(interrupts)?);
+    Ok(Value::map(map))
+}
+
+/// The last event of a run.
+pub(super) fn end_draft(run: &Run, interrupts: &[agentflow_types::graph::Interrupt]) -> Draft {
+    let mut data = serde_json::json!({ "status": run.status.as_str() });
+    if !run.error.is_null() {
+        data["error"] = run.error.to_json();
+    }
+    if !interrupts.is_empty() {
+        data["interrupts"] = serde_json::to_value(interrupts).unwrap_or_default();
+    }
+    Draft {
+        run_id: run.run_id,
+        kind: END.into(),
+        ns: vec![],
+        data: data.to_string().into(),
+    }
+}

@@ -1,0 +1,163 @@
+//! Reading the event log: what was stored, then what comes, without gap or duplicate.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use agentflow_storage::{event::Event, record::Run};
+use agentflow_types::{Error, Result, RunId, Scope, ThreadId};
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+
+use super::Service;
+use crate::hub::Channel;
+
+/// Events read from storage at once.
+const PAGE: u32 = 256;
+
+/// Kind of the last event of a run.
+pub const END: &str = "end";
+
+/// What a subscription is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topic {
+    /// One run; the subscription ends with it.
+    Run(RunId),
+    /// All runs of the thread; the subscription does not end by itself.
+    Thread,
+}
+
+/// A reader of a thread's events.
+///
+/// Holds no events beyond one page. A reader that is slow misses nothing: when it lags, the
+/// events are read from storage.
+pub struct Subscription {
+    service: Arc<Service>,
+    thread: ThreadId,
+    topic: Topic,
+    rx: Receiver<Arc<Event>>,
+    _channel: Arc<Channel>,
+    last: u64,
+    page: VecDeque<Arc<Event>>,
+    /// Whether storage may hold events that were not read yet.
+    behind: bool,
+    /// Whether the run was terminal when last looked at: after storage is read, that is all.
+    over: bool,
+}
+
+impl Service {
+    /// Events of a run or a thread with numbers greater than `after`; `None` means from now on.
+    ///
+    /// # Errors
+    /// `NotFound` for the thread or the run.
+    pub async fn subscribe(
+        self: &Arc<Self>,
+        scope: &Scope,
+        thread: ThreadId,
+        topic: Topic,
+        after: Option<u64>,
+    ) -> Result<Subscription> {
+        // Listen first: what happens while storage is read is then not missed.
+        let channel = self.hub.channel(thread);
+        let rx = channel.listen();
+        let over = match topic {
+            Topic::Run(id) => self
+                .get_run(scope, Some(thread), id)
+                .await?
+                .status
+                .is_terminal(),
+            Topic::Thread => {
+                self.get_thread(scope, thread).await?;
+                false
+            }
+        };
+        let last = match after {
+            Some(seq) => seq,
+            None => self.backend.events.last_seq(thread).await?,
+        };
+        Ok(Subscription {
+            service: self.clone(),
+            thread,
+            topic,
+            rx,
+            _channel: channel,
+            last,
+            page: VecDeque::new(),
+            behind: true,
+            over,
+        })
+    }
+}
+
+impl Subscription {
+    /// The next event; `None` when the run ended and everything was read.
+    ///
+    /// Cancel safe: dropping the future loses no event.
+    ///
+    /// # Errors
+    /// Errors of the backend while the log is read.
+    pub async fn next(&mut self) -> Result<Option<Arc<Event>>> {
+        loop {
+            if let Some(event) = self.page.pop_front() {
+                self.last = event.seq;
+                return Ok(Some(self.note(event)));
+            }
+            if self.behind {
+                self.read_page().await?;
+                continue;
+            }
+            if self.over {
+                return Ok(None);
+            }
+            match self.rx.recv().await {
+                Ok(event) if event.seq <= self.last => {}
+                Ok(event) => {
+                    self.last = event.seq;
+                    if self.concerns(&event) {
+                        return Ok(Some(self.note(event)));
+                    }
+                }
+                Err(RecvError::Lagged(_)) => self.behind = true,
+                Err(RecvError::Closed) => return Ok(None),
+            }
+        }
+    }
+
+    fn concerns(&self, event: &Event) -> bool {
+        match self.topic {
+            Topic::Run(id) => event.run_id == id,
+            Topic::Thread => true,
+        }
+    }
+
+    /// Notes that a run's last event passed.
+    fn note(&mut self, event: Arc<Event>) -> Arc<Event> {
+        if matches!(self.topic, Topic::Run(id) if id == event.run_id) && &*event.kind == END {
+            self.over = true;
+            self.behind = false;
+        }
+        event
+    }
+
+    async fn read_page(&mut self) -> Result<()> {
+        let run = match self.topic {
+            Topic::Run(id) => Some(id),
+            Topic::Thread => None,
+        };
+        let events = &self.service.backend.events;
+        let found = events.read(self.thread, run, self.last, PAGE).await?;
+        self.behind = found.len() == PAGE as usize;
+        self.page.extend(found.into_iter().map(Arc::new));
+        Ok(())
+    }
+}
+
+impl Service {
+    /// The run; `thread`, when given, must be its thread.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn get_run(&self, scope: &Scope, thread: Option<ThreadId>, id: RunId) -> Result<Run> {
+        let found = self.backend.threads.run(scope, id).await?;
+        found
+            .filter(|run| thread.is_none_or(|thread| run.thread_id == thread))
+            .ok_or_else(|| Error::not_found(format!("Run with ID {id} not found")))
+    }
+}
