@@ -245,21 +245,23 @@ pub fn claim(
 /// A thread whose last runs ended without a result.
 fn settle(thread: &Thread, ended: &[Run], now: Timestamp) -> Thread {
     let mut thread = thread.clone();
-    let failed = ended
-        .iter()
-        .rev()
-        .find(|run| run.status == RunStatus::Error);
-    thread.status = match failed {
-        Some(_) => ThreadStatus::Error,
-        None if thread.interrupts.is_empty() => ThreadStatus::Idle,
-        None => ThreadStatus::Interrupted,
-    };
-    if let Some(run) = failed {
-        thread.error = run.error.clone();
+    let mut newest_first = ended.iter().rev();
+    if let Some(failed) = newest_first.find(|run| run.status == RunStatus::Error) {
+        thread.error = failed.error.clone();
     }
+    thread.status = status_at_rest(&thread);
     expire_temporary(&mut thread, ended);
     thread.updated_at = now;
     thread
+}
+
+/// What a thread is doing when it has no live run, by what its last run left.
+fn status_at_rest(thread: &Thread) -> ThreadStatus {
+    match () {
+        () if !thread.error.is_null() => ThreadStatus::Error,
+        () if !thread.interrupts.is_empty() => ThreadStatus::Interrupted,
+        () => ThreadStatus::Idle,
+    }
 }
 
 fn expire_temporary(thread: &mut Thread, ended: &[Run]) {
@@ -334,7 +336,7 @@ pub fn finish(
     let others = found.live.iter().any(|other| other.run_id != run.run_id);
     thread.status = match finish.status {
         _ if others => ThreadStatus::Busy,
-        _ if rolled_back => ThreadStatus::Idle,
+        _ if rolled_back => status_at_rest(&thread),
         RunStatus::Error | RunStatus::Timeout => ThreadStatus::Error,
         _ if finish.has_next || !thread.interrupts.is_empty() => ThreadStatus::Interrupted,
         _ => ThreadStatus::Idle,
@@ -355,7 +357,8 @@ pub fn finish(
     Ok((changes, Finished { run, rolled_back }))
 }
 
-/// Gives a run back, so that another worker takes it up: the worker is shutting down.
+/// Gives a run back, so that another worker takes it up: the worker is shutting down. A run that
+/// was to be stopped ends instead, and is returned.
 ///
 /// # Errors
 /// `Conflict` if the lease is not held under that token any more.
@@ -364,15 +367,27 @@ pub fn release(
     run_id: RunId,
     token: i64,
     now: Timestamp,
-) -> Result<Vec<Change>> {
-    let (_, run) = held(found, run_id, token)?;
+) -> Result<(Vec<Change>, Option<Run>)> {
+    let (found, run) = held(found, run_id, token)?;
     let mut run = run.clone();
-    run.status = RunStatus::Pending;
     run.lease = None;
-    // A shutdown is not the run's fault.
-    run.attempt = run.attempt.saturating_sub(1);
     run.updated_at = now;
-    Ok(vec![Change::PutRun(Box::new(run))])
+    let Some(action) = run.cancel else {
+        run.status = RunStatus::Pending;
+        // A shutdown is not the run's fault.
+        run.attempt = run.attempt.saturating_sub(1);
+        return Ok((vec![Change::PutRun(Box::new(run))], None));
+    };
+    run.status = RunStatus::Interrupted;
+    let mut changes = vec![match action {
+        CancelAction::Interrupt => Change::PutRun(Box::new(run.clone())),
+        CancelAction::Rollback => Change::RollbackRun(run_id),
+    }];
+    if found.live.len() == 1 {
+        let thread = settle(&found.thread, std::slice::from_ref(&run), now);
+        changes.push(Change::PutThread(Box::new(thread)));
+    }
+    Ok((changes, Some(run)))
 }
 
 fn held(found: Option<&ThreadRuns>, run_id: RunId, token: i64) -> Result<(&ThreadRuns, &Run)> {

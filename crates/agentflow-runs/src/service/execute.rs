@@ -207,13 +207,7 @@ impl Service {
         end: End,
     ) -> Result<()> {
         if matches!(end, End::Released) {
-            let (now, id, token) = (self.now(), run.run_id, fence.token);
-            let decide = move |found: Option<&ThreadRuns>| machine::release(found, id, token, now);
-            return self
-                .backend
-                .threads
-                .decide(scope, run.thread_id, Box::new(decide))
-                .await;
+            return self.release(scope, run, fence).await;
         }
         let (finish, result, interrupts) = self.finish_of(scope, run, fence, end).await?;
         let mut over = run.clone();
@@ -257,6 +251,23 @@ impl Service {
             self.delete_thread(scope, thread).await?;
         }
         Ok(())
+    }
+
+    /// Gives the run back to the queue, or ends it if it was to be stopped.
+    async fn release(&self, scope: &Scope, run: &Run, fence: Fence) -> Result<()> {
+        let (now, id, token) = (self.now(), run.run_id, fence.token);
+        let (inside, outside) = Slot::new();
+        let decide = move |found: Option<&ThreadRuns>| {
+            let (changes, ended) = machine::release(found, id, token, now)?;
+            inside.put(ended);
+            Ok(changes)
+        };
+        let threads = &self.backend.threads;
+        threads
+            .decide(scope, run.thread_id, Box::new(decide))
+            .await?;
+        let ended = outside.take()?.into_iter().collect();
+        self.end_without_worker(run.thread_id, ended).await
     }
 
     /// What to store about the end, what waiters get, and the interrupts.

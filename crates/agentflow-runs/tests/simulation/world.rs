@@ -313,10 +313,10 @@ impl World {
             8..12 => {
                 let (run, token, now) = (holding.run, holding.token, self.now);
                 self.decide(holding.thread, move |found| {
-                    Ok((machine::release(found, run, token, now)?, ()))
+                    machine::release(found, run, token, now)
                 })
                 .await
-                .map(|()| None)
+                .map(|_| None)
             }
             12..40 => {
                 let until = self.now.plus(LEASE);
