@@ -10,6 +10,7 @@ use agentflow_types::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    core::payload::Speaker,
     graph::Graph,
     shell::{self, TaskShared},
     signal,
@@ -145,13 +146,14 @@ impl NodeContext {
     /// Sends an event of `mode` in the namespace of this graph, if somebody reads that mode.
     /// Waits while the reader's buffer is full.
     ///
-    /// For [`StreamMode::Messages`], `data` is the message or chunk; the metadata is added.
+    /// For [`StreamMode::Messages`], `data` is the message or chunk, or a pair of it and a map of
+    /// metadata; the metadata that tells where it comes from is added.
     pub async fn emit(&self, mode: StreamMode, data: Value) {
         if !self.wants(mode) {
             return;
         }
         let (data, ns) = match mode {
-            StreamMode::Messages => match self.0.message_event(data) {
+            StreamMode::Messages => match self.0.message_event(data, Speaker::Model) {
                 Some(pair) => (pair, self.0.run.emitter.ns()),
                 None => return,
             },

@@ -205,6 +205,29 @@ impl Graph {
         update::bulk(self, runtime, at, supersteps, config).await
     }
 
+    /// Id of the task that follows a checkpoint: of a triggered node, or of the `send`-th packet.
+    ///
+    /// # Errors
+    /// `NotFound` if the node is unknown; `Invalid` if the checkpoint id is not a UUID.
+    pub fn task_id(
+        &self,
+        checkpoint_id: &str,
+        checkpoint_ns: &str,
+        step: i64,
+        node: &str,
+        send: Option<usize>,
+    ) -> Result<String> {
+        let unknown = || agentflow_types::Error::not_found("unknown node").with("node", node);
+        let id = self.layout.node(node).ok_or_else(unknown)?;
+        let checkpoint = crate::core::ids::checkpoint_id(checkpoint_id)?;
+        let mut ids = crate::core::ids::TaskIds::new(checkpoint, checkpoint_ns, step);
+        let task = match send {
+            Some(index) => ids.push(node, index),
+            None => ids.pull(node, &self.layout.nodes[id].trigger_names),
+        };
+        Ok(task.to_string())
+    }
+
     /// A picture; `depth` levels of subgraphs are drawn in place of their nodes.
     #[must_use]
     pub fn drawing(&self, depth: u32) -> Drawing {

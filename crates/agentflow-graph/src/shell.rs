@@ -25,7 +25,7 @@ use crate::{
     core::{
         ids::{TaskId, interrupt_id, task_ns},
         machine::Answer,
-        payload::MessageSource,
+        payload::{MessageSource, Speaker},
         task::Path,
     },
     graph::Graph,
@@ -179,7 +179,7 @@ impl TaskShared {
     }
 
     /// `[message, metadata]` for the `messages` mode; `None` if the node keeps its messages out.
-    pub(crate) fn message_event(&self, data: Value) -> Option<Value> {
+    pub(crate) fn message_event(&self, data: Value, speaker: Speaker) -> Option<Value> {
         let layout = self.run.graph.layout();
         let node = &layout.nodes[self.node_id];
         if node.is_nostream() {
@@ -199,6 +199,7 @@ impl TaskShared {
             _ => node.trigger_names.iter().map(|n| Value::Str(n.clone())).collect(),
         };
         let source = MessageSource {
+            speaker,
             config: &self.run.config,
             node: &self.node,
             step: self.step,

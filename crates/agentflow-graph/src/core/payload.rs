@@ -81,7 +81,7 @@ pub(crate) fn task_start(layout: &Layout, task: &Task, config: &RunConfig) -> Va
     map.insert("name".into(), Value::Str(node.name.clone()));
     map.insert("input".into(), task.input.clone());
     map.insert("triggers".into(), Value::list(triggers));
-    let mut metadata = config_metadata(config);
+    let mut metadata = config.metadata.clone();
     metadata.extend(node.options.metadata.iter().map(|(k, v)| (k.clone(), v.clone())));
     metadata.retain(|key, _| !INTERNAL_METADATA.contains(&&**key));
     let tags: Vec<Value> = config
@@ -303,8 +303,18 @@ pub(crate) fn debug(step: i64, timestamp: String, kind: &str, payload: Value) ->
     ])
 }
 
+/// Who sends a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Speaker {
+    /// Something called inside a node, while it runs: its metadata has the whole configuration.
+    Model,
+    /// The node, with its output.
+    Node,
+}
+
 /// Metadata of a message that a task sends.
 pub(crate) struct MessageSource<'a> {
+    pub(crate) speaker: Speaker,
     pub(crate) config: &'a RunConfig,
     pub(crate) node: &'a str,
     pub(crate) step: i64,
@@ -317,13 +327,18 @@ pub(crate) struct MessageSource<'a> {
 impl MessageSource<'_> {
     /// The map.
     pub(crate) fn metadata(self) -> Value {
-        let mut map = config_metadata(self.config);
+        let mut map = match self.speaker {
+            Speaker::Model => config_metadata(self.config),
+            Speaker::Node => self.config.metadata.clone(),
+        };
+        if self.speaker == Speaker::Model {
+            map.insert("checkpoint_ns".into(), Value::str(self.ns));
+        }
         map.insert("langgraph_step".into(), Value::Int(self.step));
         map.insert("langgraph_node".into(), Value::str(self.node));
         map.insert("langgraph_triggers".into(), Value::list(self.triggers));
         map.insert("langgraph_path".into(), self.path);
         map.insert("langgraph_checkpoint_ns".into(), Value::str(self.ns));
-        map.insert("checkpoint_ns".into(), Value::str(self.ns));
         map.extend(self.extra.iter().map(|(k, v)| (k.clone(), v.clone())));
         Value::map(map)
     }

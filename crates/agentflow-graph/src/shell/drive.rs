@@ -19,7 +19,10 @@ use super::{
 };
 use crate::{
     context::NodeContext,
-    core::machine::{Effect, Ending, Machine, Tick, step::Finish},
+    core::{
+        machine::{Effect, Ending, Machine, Tick, step::Finish},
+        payload::Speaker,
+    },
     output::NodeOutput,
     signal,
 };
@@ -244,7 +247,7 @@ impl Driver {
                 Some(id) => self.run.emitter.saw(id),
                 None => true,
             };
-            if is_new && let Some(data) = shared.message_event(message.clone()) {
+            if is_new && let Some(data) = shared.message_event(message.clone(), Speaker::Node) {
                 let ns = self.run.emitter.ns();
                 self.run.emitter.send(StreamEvent { ns, mode: StreamMode::Messages, data }).await;
             }
