@@ -14,6 +14,7 @@ pub mod openai;
 pub mod pieces;
 pub mod provider;
 pub mod registry;
+mod schema;
 pub mod secret;
 mod transport;
 mod turns;

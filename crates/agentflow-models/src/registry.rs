@@ -19,11 +19,12 @@ use crate::{
     secret::Secret,
 };
 
-/// Model that is used when only `OPENAI_API_KEY` is known.
-const OPENAI_MODEL: &str = "gpt-4o-mini";
+/// Model that is used when only `OPENAI_API_KEY` is known; the latest small one in November 2026.
+const OPENAI_MODEL: &str = "gpt-5.4-mini";
 
-/// Model that is used when only `ANTHROPIC_API_KEY` is known.
-const ANTHROPIC_MODEL: &str = "claude-sonnet-4-5";
+/// Model that is used when only `ANTHROPIC_API_KEY` is known; the latest one of medium size in
+/// November 2026.
+const ANTHROPIC_MODEL: &str = "claude-sonnet-5-5";
 
 /// Most time for asking a server of one's own which models it has.
 const LIST: Duration = Duration::from_secs(2);

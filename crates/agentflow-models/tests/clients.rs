@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use agentflow_models::{ChatEvent, ChatRequest, Embed, ToolChoice, ToolSpec, Usage, pieces};
+use agentflow_models::{ChatEvent, ChatRequest, ToolChoice, ToolSpec, Usage, pieces};
 use agentflow_testkit::{Call, Fault, ModelServer, Reply, Script, When};
 use agentflow_types::{ErrorKind, Value, message, value};
 use futures_util::StreamExt;
@@ -133,27 +133,30 @@ async fn arguments_that_do_not_parse_are_kept_as_text() {
 #[tokio::test]
 async fn a_structured_answer_is_asked_for_and_comes_as_text() {
     each_mode(async |api, mode| {
-        let reply = match api {
-            // There the schema is a tool that must be called.
-            Api::Anthropic => Reply::call("person", json!({"name": "Ada"})),
-            _ => Reply::text(r#"{"name":"Ada"}"#),
-        };
-        let (server, client) = support::start(api, Script::replies([reply])).await;
-        let mut request = request("who?");
-        let schema = value!({"type": "object", "properties": {"name": {"type": "string"}},
+        let strict = value!({"type": "object", "properties": {"name": {"type": "string"}},
             "required": ["name"], "additionalProperties": false});
-        request.response_schema = Some(("person".into(), schema.clone()));
-        let (_, answer) = ask(&client, request, mode).await.unwrap();
-        assert_eq!(answer.text, r#"{"name":"Ada"}"#);
-        assert!(answer.tool_calls.is_empty());
-        assert_eq!(answer.finish_reason.as_deref(), Some("stop"));
-        let body = &server.requests()[0].body;
-        let sent = match api {
-            Api::OpenAi => &body["response_format"]["json_schema"]["schema"],
-            Api::Anthropic => &body["tools"][0]["input_schema"],
-            Api::Ollama => &body["format"],
-        };
-        assert_eq!(*sent, schema.to_json());
+        for schema in [strict.clone(), value!({"type": "object"})] {
+            let as_tool = api == Api::Anthropic && schema != strict;
+            let reply = match as_tool {
+                true => Reply::call("person", json!({"name": "Ada"})),
+                false => Reply::text(r#"{"name":"Ada"}"#),
+            };
+            let (server, client) = support::start(api, Script::replies([reply])).await;
+            let mut request = request("who?");
+            request.response_schema = Some(("person".into(), schema.clone()));
+            let (_, answer) = ask(&client, request, mode).await.unwrap();
+            assert_eq!(answer.text, r#"{"name":"Ada"}"#);
+            assert!(answer.tool_calls.is_empty());
+            assert_eq!(answer.finish_reason.as_deref(), Some("stop"));
+            let body = &server.requests()[0].body;
+            let sent = match api {
+                Api::OpenAi => &body["response_format"]["json_schema"]["schema"],
+                Api::Anthropic if as_tool => &body["tools"][0]["input_schema"],
+                Api::Anthropic => &body["output_config"]["format"]["schema"],
+                Api::Ollama => &body["format"],
+            };
+            assert_eq!(*sent, schema.to_json());
+        }
     })
     .await;
 }

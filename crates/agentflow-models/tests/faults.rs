@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use agentflow_models::{ChatEvent, Embed, Kind, Limits, Provider};
+use agentflow_models::{ChatEvent, Kind, Limits, Provider};
 use agentflow_testkit::{Fault, ModelServer, Outcome, Reply, Script, When, ports};
 use agentflow_types::{Error, ErrorKind};
 use futures_util::StreamExt;
@@ -20,7 +20,9 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// Asks with a script; the error and the number of requests that it took.
 async fn refused(api: Api, mode: Mode, script: Script) -> (Error, usize) {
     let (server, client) = support::start(api, script).await;
-    let error = ask(&client, request("x"), mode).await.unwrap_err();
+    let error = ask(&client, request("x"), mode)
+        .await
+        .expect_err("the script refuses");
     (error, server.requests().len())
 }
 
@@ -313,7 +315,7 @@ async fn gone(server: &ModelServer) {
             all.len() == 1 && all[0].outcome == Outcome::Aborted
         })
         .await
-        .unwrap();
+        .expect("the server sees the client go");
 }
 
 #[tokio::test]

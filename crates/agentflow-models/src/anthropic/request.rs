@@ -1,11 +1,12 @@
 //! Writing Messages requests. Pure.
 
-use agentflow_types::Result;
+use agentflow_types::{Result, Value};
 use serde_json::{Map, Value as Json, json};
 
 use crate::{
     anthropic::DEFAULT_MAX_TOKENS,
     chat::{ChatRequest, ToolChoice},
+    schema,
     turns::{self, Part, Turn},
 };
 
@@ -20,8 +21,8 @@ pub(crate) enum Delivery {
 
 /// The body of a request.
 ///
-/// A response schema becomes a tool that the model must call, which every version of the API
-/// understands; the reader turns the call back into text.
+/// A strict response schema is sent as the output's format. The API refuses others there; such a
+/// schema becomes a tool that the model must call, and the reader turns the call back into text.
 ///
 /// # Errors
 /// `Invalid` if a message cannot be sent.
@@ -39,14 +40,15 @@ pub(crate) fn encode(request: &ChatRequest, delivery: Delivery) -> Result<Json> 
     }
     body.insert("messages".into(), messages(&turns));
     let mut tools: Vec<Json> = request.tools.iter().map(tool).collect();
-    if let Some((name, schema)) = &request.response_schema {
+    let schema_tool = schema_tool(request);
+    if let Some((name, schema)) = schema_tool {
         let description = "Call this with the answer.";
         let schema = schema.to_json();
         tools.push(json!({"name": name, "description": description, "input_schema": schema}));
     }
     if !tools.is_empty() {
         body.insert("tools".into(), Json::Array(tools));
-        if let Some(choice) = tool_choice(request) {
+        if let Some(choice) = tool_choice(request, schema_tool.map(|(name, _)| name.as_str())) {
             body.insert("tool_choice".into(), choice);
         }
     }
@@ -59,10 +61,30 @@ pub(crate) fn encode(request: &ChatRequest, delivery: Delivery) -> Result<Json> 
     if delivery == Delivery::Stream {
         body.insert("stream".into(), json!(true));
     }
+    let format = match (&request.response_schema, schema_tool) {
+        (Some((_, schema)), None) => {
+            let format = json!({"type": "json_schema", "schema": schema.to_json()});
+            body.insert("output_config".into(), json!({"format": format}));
+            Some(format)
+        }
+        _ => None,
+    };
     for (name, value) in &request.extra {
         body.insert(name.to_string(), value.to_json());
     }
+    // Other settings of the output are welcome, but the format is the request's.
+    if let (Some(format), Some(Json::Object(config))) = (format, body.get_mut("output_config")) {
+        config.insert("format".into(), format);
+    }
     Ok(Json::Object(body))
+}
+
+/// Name and schema of the tool that stands for the response schema, if it needs one.
+pub(crate) fn schema_tool(request: &ChatRequest) -> Option<&(String, Value)> {
+    request
+        .response_schema
+        .as_ref()
+        .filter(|(_, schema)| !schema::is_strict(&schema.to_json()))
 }
 
 /// All instructions, wherever they stand in the conversation: the API has one place for them.
@@ -153,13 +175,13 @@ fn tool(tool: &crate::chat::ToolSpec) -> Json {
     })
 }
 
-fn tool_choice(request: &ChatRequest) -> Option<Json> {
-    match (&request.response_schema, &request.tool_choice) {
+fn tool_choice(request: &ChatRequest, schema_tool: Option<&str>) -> Option<Json> {
+    match (schema_tool, &request.tool_choice) {
         (Some(_), ToolChoice::Auto | ToolChoice::Required) if !request.tools.is_empty() => {
             Some(json!({"type": "any"}))
         }
         (_, ToolChoice::Tool(name)) => Some(json!({"type": "tool", "name": name})),
-        (Some((name, _)), _) => Some(json!({"type": "tool", "name": name})),
+        (Some(name), _) => Some(json!({"type": "tool", "name": name})),
         (None, ToolChoice::Auto) => None,
         (None, ToolChoice::Required) => Some(json!({"type": "any"})),
         (None, ToolChoice::None) => Some(json!({"type": "none"})),
@@ -227,14 +249,31 @@ mod tests {
     }
 
     #[test]
-    fn a_schema_becomes_a_tool() {
-        let request = ChatRequest {
-            messages: vec![message::human("x")],
-            response_schema: Some(("out".into(), value!({"type": "object"}))),
-            ..ChatRequest::default()
+    fn a_strict_schema_is_a_format_and_another_one_a_tool() {
+        let strict = json!({"type": "object", "properties": {"a": {"type": "string"}},
+            "required": ["a"], "additionalProperties": false});
+        let encoded = |schema: &Json| {
+            let request = ChatRequest {
+                messages: vec![message::human("x")],
+                response_schema: Some(("out".into(), schema.clone().into())),
+                extra: [("output_config".into(), value!({"effort": "low"}))]
+                    .into_iter()
+                    .collect(),
+                ..ChatRequest::default()
+            };
+            encode(&request, Delivery::Whole).unwrap()
         };
-        let body = encode(&request, Delivery::Whole).unwrap();
+        let body = encoded(&strict);
+        let format = json!({"type": "json_schema", "schema": strict});
+        assert_eq!(
+            body["output_config"],
+            json!({"effort": "low", "format": format})
+        );
+        assert_eq!(body.get("tools"), None);
+
+        let body = encoded(&json!({"type": "object"}));
         assert_eq!(body["tool_choice"], json!({"type": "tool", "name": "out"}));
         assert_eq!(body["tools"][0]["input_schema"], json!({"type": "object"}));
+        assert_eq!(body["output_config"], json!({"effort": "low"}));
     }
 }

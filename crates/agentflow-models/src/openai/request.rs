@@ -5,11 +5,9 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::{
     chat::{ChatRequest, ToolChoice},
+    schema,
     turns::{self, Part, Turn},
 };
-
-/// Deepest schema that is looked through for strictness.
-const SCHEMA_DEPTH: usize = 32;
 
 /// What the server calls the limit on generated tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +44,7 @@ pub(crate) fn encode(request: &ChatRequest, limit: LimitName, delivery: Delivery
     }
     if let Some((name, schema)) = &request.response_schema {
         let schema = schema.to_json();
-        let strict = is_strict(&schema, SCHEMA_DEPTH);
+        let strict = schema::is_strict(&schema);
         let format = json!({"name": name, "schema": schema, "strict": strict});
         let format = json!({"type": "json_schema", "json_schema": format});
         body.insert("response_format".into(), format);
@@ -140,31 +138,6 @@ fn tool_choice(choice: &ToolChoice) -> Option<Json> {
     }
 }
 
-/// Whether a schema satisfies OpenAI's rules for strict output: every object closed, every
-/// property required. Others are refused when sent as strict.
-fn is_strict(schema: &Json, depth: usize) -> bool {
-    if depth == 0 {
-        return false;
-    }
-    match schema {
-        Json::Array(items) => items.iter().all(|item| is_strict(item, depth - 1)),
-        Json::Object(map) => {
-            let closed = match map.get("properties").and_then(Json::as_object) {
-                Some(properties) => {
-                    let required = map.get("required").and_then(Json::as_array);
-                    map.get("additionalProperties") == Some(&Json::Bool(false))
-                        && properties.keys().all(|key| {
-                            required.is_some_and(|names| names.iter().any(|name| name == key))
-                        })
-                }
-                None => map.get("type").and_then(Json::as_str) != Some("object"),
-            };
-            closed && map.values().all(|value| is_strict(value, depth - 1))
-        }
-        _ => true,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use agentflow_types::{message, value};
@@ -227,29 +200,5 @@ mod tests {
             "seed": 7,
         });
         assert_eq!(body, want);
-    }
-
-    #[test]
-    fn only_closed_schemas_are_strict() {
-        for (schema, want) in [
-            (
-                json!({"type": "object", "properties": {"a": {"type": "string"}},
-                "required": ["a"], "additionalProperties": false}),
-                true,
-            ),
-            (
-                json!({"type": "object", "properties": {"a": {"type": "string"}},
-                "additionalProperties": false}),
-                false,
-            ),
-            (
-                json!({"type": "object", "properties": {}, "required": []}),
-                false,
-            ),
-            (json!({"type": "array", "items": {"type": "object"}}), false),
-            (json!({"type": "string"}), true),
-        ] {
-            assert_eq!(is_strict(&schema, SCHEMA_DEPTH), want, "{schema}");
-        }
     }
 }

@@ -60,18 +60,18 @@ impl Client {
     pub fn of(provider: Provider) -> Self {
         match provider.kind {
             Kind::OpenAi => {
-                let client = Arc::new(OpenAi::new(&provider).unwrap());
+                let client = Arc::new(OpenAi::new(&provider).expect("the provider is valid"));
                 Self {
                     chat: client.clone(),
                     embed: Some(client),
                 }
             }
             Kind::Anthropic => Self {
-                chat: Arc::new(Anthropic::new(&provider).unwrap()),
+                chat: Arc::new(Anthropic::new(&provider).expect("the provider is valid")),
                 embed: None,
             },
             Kind::Ollama => {
-                let client = Arc::new(Ollama::new(&provider).unwrap());
+                let client = Arc::new(Ollama::new(&provider).expect("the provider is valid"));
                 Self {
                     chat: client.clone(),
                     embed: Some(client),
@@ -91,7 +91,7 @@ impl Client {
 
 /// A server with a script, and a client of it.
 pub async fn start(api: Api, script: Script) -> (ModelServer, Client) {
-    let server = ModelServer::start(script).await.unwrap();
+    let server = ModelServer::start(script).await.expect("a port is free");
     let client = Client::new(api, &server, |provider| provider);
     (server, client)
 }
