@@ -22,43 +22,65 @@ use tokio::{
 
 /// A handle to the connection of a request.
 #[derive(Clone, Debug)]
-pub(crate) struct Connection(Arc<AtomicBool>);
+pub(crate) struct Connection {
+    reset: Arc<AtomicBool>,
+    /// Number among the connections of the server, from 1.
+    pub number: u64,
+}
 
 impl Connection {
     /// Lets nothing more through and makes the peer see a reset when the connection is dropped.
     pub(crate) fn reset(&self) {
-        self.0.store(true, Ordering::SeqCst);
+        self.reset.store(true, Ordering::SeqCst);
     }
 }
 
 /// Accepts connections that can be reset.
-pub(crate) struct Resettable(pub TcpListener);
+pub(crate) struct Resettable {
+    listener: TcpListener,
+    accepted: u64,
+}
+
+impl Resettable {
+    pub(crate) fn new(listener: TcpListener) -> Self {
+        Self {
+            listener,
+            accepted: 0,
+        }
+    }
+}
 
 impl Listener for Resettable {
     type Io = Io;
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Io, SocketAddr) {
-        let (stream, addr) = Listener::accept(&mut self.0).await;
+        let (stream, addr) = Listener::accept(&mut self.listener).await;
         // Tests look at single pieces; without this they would wait for each other.
         let _ = stream.set_nodelay(true);
+        self.accepted += 1;
         (
             Io {
                 stream,
                 reset: Arc::default(),
+                number: self.accepted,
             },
             addr,
         )
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        self.listener.local_addr()
     }
 }
 
 impl Connected<IncomingStream<'_, Resettable>> for Connection {
     fn connect_info(stream: IncomingStream<'_, Resettable>) -> Self {
-        Self(stream.io().reset.clone())
+        let io = stream.io();
+        Self {
+            reset: io.reset.clone(),
+            number: io.number,
+        }
     }
 }
 
@@ -67,6 +89,7 @@ impl Connected<IncomingStream<'_, Resettable>> for Connection {
 pub(crate) struct Io {
     stream: TcpStream,
     reset: Arc<AtomicBool>,
+    number: u64,
 }
 
 impl Io {

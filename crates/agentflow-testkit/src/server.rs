@@ -61,6 +61,8 @@ pub struct Recorded {
     pub headers: Map<String, Value>,
     /// Body; `null` if it is not JSON.
     pub body: Value,
+    /// Number of the connection that it came through, from 1.
+    pub connection: u64,
     /// How it ended.
     pub outcome: Outcome,
 }
@@ -113,7 +115,7 @@ impl ModelServer {
         let stopped = shared.shutdown.clone().cancelled_owned();
         // The task ends with the token, which the server's drop fires.
         tokio::spawn(async move {
-            let serve = axum::serve(Resettable(listener), service);
+            let serve = axum::serve(Resettable::new(listener), service);
             let _ = serve.with_graceful_shutdown(stopped).await;
         });
         Ok(Self { port, shared })
@@ -299,6 +301,7 @@ async fn answer(
         path: uri.path().to_owned(),
         headers: header_map(&headers),
         body: body.clone(),
+        connection: connection.number,
         outcome: Outcome::Open,
     });
     let ending = Ending {
