@@ -6,7 +6,7 @@ use agentflow_storage::{
     Backend,
     checkpoint::CheckpointQuery,
     page::MAX_LIMIT,
-    record::{Run, RunQuery, RunStatus, Thread, ThreadStatus},
+    record::{CancelAction, Run, RunQuery, RunStatus, Thread, ThreadStatus},
 };
 use agentflow_types::{RunId, Scope, ThreadId, Timestamp, value};
 
@@ -131,6 +131,9 @@ impl Model {
             && old != run
         {
             return Err(format!("an ended run changed: {old:?} to {run:?}"));
+        }
+        if run.status.is_terminal() && run.cancel == Some(CancelAction::Rollback) {
+            return Err("a run that was to be removed ended but stayed".into());
         }
         if run.attempt > self.max_attempts {
             return Err(format!("attempt {} of {}", run.attempt, self.max_attempts));

@@ -273,10 +273,13 @@ impl World {
             .candidates(self.now, 4)
             .await
             .expect("reads do not fail");
-        let Some(candidate) = found.first() else {
-            return;
+        // What a worker found may be old by the time it claims.
+        let thread = match (found.first(), self.rng.u32(..5)) {
+            (_, 0) => self.thread(),
+            (Some(candidate), _) => candidate.thread_id,
+            (None, _) => return,
         };
-        let (thread, now, name) = (candidate.thread_id, self.now, worker_named(worker));
+        let (now, name) = (self.now, worker_named(worker));
         let claimed = self.decide(thread, move |found| {
             let Some(found) = found else {
                 return Ok((vec![], None));
