@@ -158,7 +158,7 @@ fn run_some(db: &Connection, queue: &mut Queue, done: &mut Vec<Box<dyn Request>>
     }
     let alone = queue.len() == 1;
     let mut dirty = false;
-    while let Some(mut request) = queue.next() {
+    for mut request in queue.by_ref() {
         if !alone {
             execute(db, SAVEPOINT)?;
         }
@@ -187,4 +187,120 @@ fn execute(db: &Connection, sql: &str) -> Result<()> {
         .and_then(|mut statement| statement.execute([]))
         .map_err(error::from)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use agentflow_types::ErrorKind;
+
+    use super::*;
+
+    fn writer(pages: u32) -> Writer {
+        let db = Connection::open_in_memory().unwrap();
+        db.execute_batch("CREATE TABLE t (id INTEGER PRIMARY KEY, x BLOB)")
+            .unwrap();
+        db.pragma_update(None, "max_page_count", pages).unwrap();
+        Writer::start(db, 64).unwrap()
+    }
+
+    fn insert(db: &Connection, id: i64, size: usize) -> Result<()> {
+        let row = rusqlite::params![id, vec![1_u8; size]];
+        db.execute("INSERT INTO t VALUES (?1, ?2)", row)
+            .map(drop)
+            .map_err(error::from)
+    }
+
+    async fn ids(writer: &Writer) -> Vec<i64> {
+        writer
+            .run(|db| {
+                crate::column::all(db, "SELECT id FROM t", [], |row| crate::column::get(row, 0))
+            })
+            .await
+            .unwrap()
+    }
+
+    /// Holds the thread until all requests of a test are queued, so that they share a batch.
+    fn hold(
+        writer: &Writer,
+    ) -> (
+        impl Future<Output = Result<()>>,
+        std::sync::mpsc::Sender<()>,
+    ) {
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let wait = writer.run(move |_| {
+            held.recv().map_err(|_| Error::bug("the test ended"))?;
+            Ok(())
+        });
+        (wait, release)
+    }
+
+    #[tokio::test]
+    async fn a_failing_request_does_not_spoil_its_neighbours() {
+        let writer = writer(1000);
+        let (wait, release) = hold(&writer);
+        let requests = futures_util::future::join_all((0..10).map(|id| {
+            writer.run(move |db| {
+                insert(db, id, 1)?;
+                match id % 3 {
+                    0 => Err(Error::invalid("no")),
+                    1 if id == 4 => panic!("a decision panicked"),
+                    _ => Ok(id),
+                }
+            })
+        }));
+        let go = async { release.send(()).unwrap() };
+        let (held, outcomes, ()) = tokio::join!(wait, requests, go);
+        held.unwrap();
+        for (id, outcome) in (0_i64..).zip(outcomes) {
+            match (id, outcome) {
+                (4, Err(err)) => assert_eq!(err.kind(), ErrorKind::Bug),
+                (_, Err(err)) => assert_eq!((id % 3, err.kind()), (0, ErrorKind::Invalid)),
+                (_, Ok(answer)) => assert_eq!(answer, id),
+            }
+        }
+        assert_eq!(ids(&writer).await, [1, 2, 5, 7, 8]);
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_busy_and_nothing_is_half_written() {
+        let writer = writer(20);
+        let (wait, release) = hold(&writer);
+        let sizes = [(1, 10), (2, 1 << 20), (3, 10)];
+        let requests = futures_util::future::join_all(
+            sizes.map(|(id, size)| writer.run(move |db| insert(db, id, size))),
+        );
+        let go = async { release.send(()).unwrap() };
+        let (_, outcomes, ()) = tokio::join!(wait, requests, go);
+        let kinds: Vec<_> = outcomes
+            .iter()
+            .map(|o| o.as_ref().err().map(Error::kind))
+            .collect();
+        assert_eq!(kinds[1], Some(ErrorKind::Busy), "{outcomes:?}");
+        let stored: Vec<i64> = (1..)
+            .zip(&kinds)
+            .filter(|(_, k)| k.is_none())
+            .map(|(n, _)| n)
+            .collect();
+        assert_eq!(ids(&writer).await, stored);
+        assert_eq!(stored.last(), Some(&3));
+    }
+
+    #[tokio::test]
+    async fn what_is_queued_is_done_before_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.db");
+        let db = Connection::open(&path).unwrap();
+        db.execute_batch("CREATE TABLE t (id INTEGER PRIMARY KEY, x BLOB)")
+            .unwrap();
+        let writer = Writer::start(db, 64).unwrap();
+        let (answer, ()) = tokio::join!(writer.run(|db| insert(db, 1, 1)), async {});
+        answer.unwrap();
+        drop(writer);
+        let count = "SELECT count(*) FROM t";
+        let db = Connection::open(&path).unwrap();
+        assert_eq!(
+            db.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap(),
+            1
+        );
+    }
 }

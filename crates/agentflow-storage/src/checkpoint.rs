@@ -183,6 +183,10 @@ pub struct CheckpointQuery {
 
 /// One write of a [`Checkpoints::commit`].
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "lists of these are short and short-lived"
+)]
 pub enum CheckpointOp {
     /// Stores a checkpoint; an existing one with the same key is replaced.
     Put {

@@ -9,6 +9,7 @@ pub mod checkpoint;
 pub mod conformance;
 pub mod cron;
 pub mod event;
+pub mod faulty;
 pub mod filter;
 pub mod json;
 pub mod memory;
