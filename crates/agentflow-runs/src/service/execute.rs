@@ -31,6 +31,9 @@ const SINK: usize = 256;
 /// Events stored in one transaction.
 const BATCH: usize = 128;
 
+/// How long a stateless run can still be joined or streamed after its end.
+const TEMPORARY_GRACE: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// Why an attempt ended.
 enum End {
     Done(RunOutcome),
@@ -247,10 +250,27 @@ impl Service {
         }
         self.call_webhook(&over, &result);
         self.tell_waiters(&over, result);
-        if over.temporary_thread && channel.listeners() == 0 {
-            self.delete_thread(scope, thread).await?;
+        if over.temporary_thread {
+            self.clone().remove_temporary(scope.clone(), thread);
         }
         Ok(())
+    }
+
+    /// Removes the thread of a stateless run once nobody reads it any more. If the process ends
+    /// before, the thread's time to live does it.
+    fn remove_temporary(self: Arc<Self>, scope: Scope, thread: agentflow_types::ThreadId) {
+        tokio::spawn(async move {
+            let channel = self.hub.channel(thread);
+            loop {
+                tokio::time::sleep(TEMPORARY_GRACE).await;
+                if channel.listeners() == 0 {
+                    break;
+                }
+            }
+            if let Err(err) = self.delete_thread(&scope, thread).await {
+                tracing::debug!(thread_id = %thread, error = %err, "temporary thread stays");
+            }
+        });
     }
 
     /// Gives the run back to the queue, or ends it if it was to be stopped.
