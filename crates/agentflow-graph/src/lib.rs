@@ -1,9 +1,12 @@
 //! Durable graphs: channels, supersteps, interrupts, streaming, checkpoints.
 //!
-//! A [`Graph`] is built by name with [`GraphBuilder`]. It runs in supersteps: all nodes
+//! A [`Graph`] is built by name with [`GraphBuilder`], or from a struct with [`TypedGraph`]. It runs in supersteps: all nodes
 //! whose channels were written run side by side, then their writes are combined. With a saver in
 //! the [`Runtime`] every superstep is stored in LangGraph's format, so that a run can stop for a
 //! question, survive a crash, be looked at, forked, and go on in Python.
+
+// The derive macro names this crate by its published name, also in this crate's own tests.
+extern crate self as agentflow_graph;
 
 pub mod builder;
 pub mod channel;
@@ -12,6 +15,7 @@ pub mod graph;
 pub mod invocation;
 pub mod output;
 pub mod policy;
+pub mod typed;
 mod compile;
 mod core;
 mod draw;
@@ -29,4 +33,6 @@ pub use graph::{Graph, HistoryQuery, StateUpdate};
 pub use invocation::{EventSink, Input, InterruptAt, Invocation, Runtime};
 pub use output::{NodeOutput, goto, send};
 pub use crate::core::{ids::CheckpointIds, machine::DEFAULT_RECURSION_LIMIT};
+pub use agentflow_graph_macros::GraphState;
 pub use policy::RetryPolicy;
+pub use typed::{TypedBuilder, TypedGraph};

@@ -1,8 +1,11 @@
 //! Superstep after superstep: run what the core says, tell it how it ended.
 
-use std::sync::{
-    Arc, Mutex, OnceLock,
-    atomic::{AtomicU32, AtomicUsize},
+use std::{
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicU32, AtomicUsize},
+    },
+    task::{Poll, Waker},
 };
 
 use agentflow_storage::checkpoint::CheckpointOp;
@@ -45,6 +48,16 @@ struct Superstep {
     questions: Vec<Interrupt>,
     asked: bool,
     failure: Option<Error>,
+}
+
+/// Tasks that were started side by side.
+#[derive(Default)]
+struct Started {
+    running: JoinSet<Ended>,
+    /// By place; taken when the task has ended.
+    shared: Vec<Option<Arc<TaskShared>>>,
+    /// Tasks that ended at once, in order.
+    ready: Vec<Ended>,
 }
 
 impl Driver {
@@ -137,37 +150,61 @@ impl Driver {
         Ok(superstep)
     }
 
-    async fn side_by_side(&mut self, open: &[usize], superstep: &mut Superstep) -> Result<()> {
-        let mut running: JoinSet<Ended> = JoinSet::new();
-        let mut shared_by_task: Vec<Option<Arc<TaskShared>>> = Vec::new();
-        shared_by_task.resize_with(self.machine.tasks.len(), || None);
+    /// Starts several tasks. Each is polled once here, because many end without waiting; the others
+    /// become tasks of the async runtime, so that they use all its threads.
+    fn start(&self, open: &[usize]) -> Started {
+        let mut started = Started::default();
+        started.shared.resize_with(self.machine.tasks.len(), || None);
+        let mut poll = std::task::Context::from_waker(Waker::noop());
         for at in open {
             let (shared, input) = self.shared(*at);
-            shared_by_task[*at] = Some(shared.clone());
+            started.shared[*at] = Some(shared.clone());
             let at = *at;
-            running.spawn(async move { (at, execute(shared, input).await) });
+            let mut task = Box::pin(async move { (at, execute(shared, input).await) });
+            match task.as_mut().poll(&mut poll) {
+                Poll::Ready(ended) => started.ready.push(ended),
+                // The runtime polls it again, with a waker that works.
+                Poll::Pending => drop(started.running.spawn(task)),
+            }
         }
+        started
+    }
+
+    async fn side_by_side(&mut self, open: &[usize], superstep: &mut Superstep) -> Result<()> {
+        let Started { mut running, mut shared, ready } = self.start(open);
+        for ended in ready {
+            self.joined(Some(Ok(ended)), &mut shared, superstep).await?;
+        }
+        if !running.is_empty() {
+            self.commit(Wait::Queued).await?;
+        }
+        self.wait_for(&mut running, &mut shared, superstep).await
+    }
+
+    async fn wait_for(
+        &mut self,
+        running: &mut JoinSet<Ended>,
+        shared_by_task: &mut [Option<Arc<TaskShared>>],
+        superstep: &mut Superstep,
+    ) -> Result<()> {
         let cancel = self.run.cancel.clone();
-        let mut left = open.len();
-        while left > 0 && superstep.failure.is_none() {
+        while !running.is_empty() && superstep.failure.is_none() {
             let ended = tokio::select! {
                 biased;
                 ended = running.join_next() => ended,
                 // Dropping the set aborts the tasks at their next await.
                 () = cancel.cancelled() => {
-                    self.keep_finished(&mut running, &mut shared_by_task, superstep).await;
-                    self.commit(Wait::Queued).await?;
+                    self.keep_finished(running, shared_by_task, superstep).await;
                     return Err(cancelled());
                 }
             };
-            left -= 1;
-            self.joined(ended, &mut shared_by_task, superstep).await?;
-            if left > 0 {
+            self.joined(ended, shared_by_task, superstep).await?;
+            if !running.is_empty() {
                 self.commit(Wait::Queued).await?;
             }
         }
         if superstep.failure.is_some() {
-            self.keep_finished(&mut running, &mut shared_by_task, superstep).await;
+            self.keep_finished(running, shared_by_task, superstep).await;
             running.shutdown().await;
         }
         Ok(())

@@ -1,0 +1,159 @@
+//! Expansion of `#[derive(GraphState)]`.
+
+use proc_macro2::TokenStream;
+use quote::{format_ident, quote};
+use syn::{Data, DeriveInput, Error, Field, Fields, Ident, Result, Type, Visibility};
+
+/// How writes to a field are combined.
+enum Rule {
+    Named(Ident),
+    Reducer(syn::Path),
+}
+
+/// One channel of the state.
+struct Key {
+    name: Ident,
+    wire: String,
+    ty: Type,
+    vis: Visibility,
+    docs: Vec<syn::Attribute>,
+    rule: Rule,
+}
+
+/// Rules that are methods of `Channel`.
+const RULES: [&str; 10] = [
+    "append",
+    "messages",
+    "sum",
+    "concat",
+    "max",
+    "min",
+    "merge",
+    "any_value",
+    "ephemeral",
+    "untracked",
+];
+
+impl Key {
+    fn read(field: Field) -> Result<Self> {
+        let name = field.ident.clone().expect("named fields have names");
+        let mut rule = Rule::Named(format_ident!("last_value"));
+        for attribute in field.attrs.iter().filter(|a| a.path().is_ident("state")) {
+            attribute.parse_nested_meta(|meta| {
+                if meta.path.is_ident("reducer") {
+                    rule = Rule::Reducer(meta.value()?.parse()?);
+                    return Ok(());
+                }
+                let known = RULES.iter().find(|known| meta.path.is_ident(known));
+                let known = known.ok_or_else(|| {
+                    meta.error(format!("unknown rule; one of {}, reducer = path", RULES.join(", ")))
+                })?;
+                rule = Rule::Named(format_ident!("{known}"));
+                Ok(())
+            })?;
+        }
+        let docs = field.attrs.iter().filter(|a| a.path().is_ident("doc")).cloned().collect();
+        let wire = name.to_string();
+        let wire = wire.strip_prefix("r#").unwrap_or(&wire).to_owned();
+        Ok(Self { name, wire, ty: field.ty, vis: field.vis, docs, rule })
+    }
+
+    fn channel(&self) -> TokenStream {
+        let wire = &self.wire;
+        let ty = &self.ty;
+        let name = &self.name;
+        let channel = match &self.rule {
+            Rule::Named(rule) => quote!(::agentflow_graph::Channel::#rule()),
+            Rule::Reducer(path) => quote!({
+                let default = ::agentflow_graph::typed::to_value(
+                    &<Self as ::core::default::Default>::default().#name,
+                );
+                ::agentflow_graph::typed::reducing::<#ty>(default, #path)
+            }),
+        };
+        quote!((#wire, #channel))
+    }
+}
+
+fn keys(input: &DeriveInput) -> Result<Vec<Key>> {
+    let Data::Struct(data) = &input.data else {
+        return Err(Error::new_spanned(&input.ident, "a graph's state is a struct"));
+    };
+    let Fields::Named(fields) = &data.fields else {
+        return Err(Error::new_spanned(&input.ident, "a graph's state has named fields"));
+    };
+    fields.named.iter().cloned().map(Key::read).collect()
+}
+
+pub(crate) fn expand(input: DeriveInput) -> Result<TokenStream> {
+    if !input.generics.params.is_empty() {
+        return Err(Error::new_spanned(&input.generics, "a graph's state is not generic"));
+    }
+    let keys = keys(&input)?;
+    let name = &input.ident;
+    let vis = &input.vis;
+    let update = format_ident!("{name}Update");
+    let update_doc = format!("A partial update of [`{name}`]: fields that are set are written.");
+    let channels = keys.iter().map(Key::channel);
+    let fields = keys.iter().map(|key| {
+        let Key { name, ty, vis, docs, .. } = key;
+        quote!(#(#docs)* #vis #name: ::core::option::Option<#ty>)
+    });
+    let setters = keys.iter().map(|key| {
+        let Key { name, ty, vis, .. } = key;
+        let doc = format!("Writes `{}`.", key.wire);
+        quote! {
+            #[doc = #doc]
+            #[must_use]
+            #vis fn #name(mut self, value: impl ::core::convert::Into<#ty>) -> Self {
+                self.#name = ::core::option::Option::Some(value.into());
+                self
+            }
+        }
+    });
+    let writes = keys.iter().map(|key| {
+        let (name, wire) = (&key.name, &key.wire);
+        quote! {
+            if let ::core::option::Option::Some(value) = &self.#name {
+                writes.push((#wire, ::agentflow_graph::typed::try_value(value)?));
+            }
+        }
+    });
+    Ok(quote! {
+        impl ::agentflow_graph::typed::GraphState for #name {
+            type Update = #update;
+
+            fn channels() -> ::std::vec::Vec<(&'static str, ::agentflow_graph::Channel)> {
+                ::std::vec![#(#channels),*]
+            }
+        }
+
+        #[doc = #update_doc]
+        #[derive(Clone, Default)]
+        #vis struct #update {
+            #(#fields),*
+        }
+
+        impl #name {
+            /// An update that writes nothing yet.
+            #[must_use]
+            #vis fn update() -> #update {
+                ::core::default::Default::default()
+            }
+        }
+
+        impl #update {
+            #(#setters)*
+        }
+
+        impl ::agentflow_graph::typed::Update for #update {
+            fn into_output(self) -> ::agentflow_graph::typed::Result<::agentflow_graph::NodeOutput> {
+                #[allow(unused_mut)]
+                let mut writes: ::std::vec::Vec<(&'static str, ::agentflow_graph::typed::Value)> =
+                    ::std::vec::Vec::new();
+                #(#writes)*
+                ::core::result::Result::Ok(::agentflow_graph::typed::Value::object(writes).into())
+            }
+        }
+    })
+}
