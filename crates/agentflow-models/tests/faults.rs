@@ -82,6 +82,22 @@ async fn refusals_are_final() {
 }
 
 #[tokio::test]
+async fn the_key_does_not_follow_a_redirect() {
+    each_mode(async |api, mode| {
+        let other = ModelServer::start(Script::default()).await.unwrap();
+        let mut reply = Reply::status(307);
+        reply.headers.insert(
+            "location".into(),
+            format!("{}/v1/chat/completions", other.url()),
+        );
+        let (error, requests) = refused(api, mode, Script::replies([reply])).await;
+        assert_eq!((error.kind(), requests), (ErrorKind::Failed, 1));
+        assert!(other.requests().is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn the_server_says_how_long_to_wait() {
     each_mode(async |api, mode| {
         let script = Script::replies([Reply::status(429).retry_after("0.2"), Reply::text("ok")]);
@@ -343,14 +359,36 @@ async fn dropping_a_stream_closes_the_connection() {
 }
 
 #[tokio::test]
-async fn cancelling_ends_every_phase() {
+async fn cancelling_in_the_middle_ends_the_stream() {
+    each(async |api| {
+        let fault = Fault::Hang {
+            after: Some(head(api) + 1),
+        };
+        let script = Script::replies([Reply::text("a b").fault(fault)]);
+        let (server, client) = support::start(api, script).await;
+        let cancel = CancellationToken::new();
+        let stream = client.chat().stream(request("x"), cancel.clone()).await;
+        let mut stream = stream.unwrap();
+        assert_eq!(
+            stream.next().await.unwrap().unwrap(),
+            ChatEvent::Text("a ".into())
+        );
+        let (event, ()) = tokio::join!(stream.next(), async { cancel.cancel() });
+        assert_eq!(event.unwrap().unwrap_err().kind(), ErrorKind::Cancelled);
+        // The connection closes although the stream is still held.
+        gone(&server).await;
+        assert!(stream.next().await.is_none());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn cancelling_ends_every_wait_for_the_first_piece() {
     each_mode(async |api, mode| {
         for fault in [
             Fault::Hang { after: None },
             Fault::Hang { after: Some(0) },
-            Fault::Hang {
-                after: Some(head(api) + 1),
-            },
+            Fault::FirstByte { ms: 60_000 },
         ] {
             let script = Script::replies([Reply::text("a b").fault(fault.clone())]);
             let (server, client) = support::start(api, script).await;

@@ -14,6 +14,8 @@
 //! assert_eq!(script.rules[0].replies.len(), 3);
 //! ```
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
@@ -180,6 +182,8 @@ pub struct Reply {
     pub error: Option<String>,
     /// `Retry-After` of the error answer.
     pub retry_after: Option<String>,
+    /// Further headers of the answer.
+    pub headers: BTreeMap<String, String>,
     /// How many requests get this reply before the next one; 0 counts as 1.
     pub times: u32,
     /// What goes wrong.

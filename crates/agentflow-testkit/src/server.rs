@@ -332,6 +332,9 @@ async fn answer(
     if let Some(wait) = prepared.retry_after {
         response = response.header(header::RETRY_AFTER, wait);
     }
+    for (name, value) in &prepared.reply.headers {
+        response = response.header(name, value);
+    }
     response
         .body(performer.body(steps))
         .unwrap_or_else(|error| {
