@@ -1,6 +1,7 @@
 //! The run service: everything that the agent API does, without HTTP.
 
 mod assistants;
+mod conclude;
 mod crons;
 mod execute;
 mod items;
@@ -23,6 +24,7 @@ use agentflow_types::{
     AssistantId, Clock, Error, ErrorKind, Map, Result, RunId, Scope, Timestamp, Value,
 };
 use async_trait::async_trait;
+use indexmap::IndexMap;
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -104,7 +106,6 @@ pub struct ServiceParts {
 /// How a run ended, for those who waited in this process.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Ended {
-    pub(crate) status: RunStatus,
     pub(crate) error: Value,
     /// `wait` result: values with `__interrupt__` if there are interrupts.
     pub(crate) result: Value,
@@ -121,9 +122,16 @@ struct Running {
 struct Local {
     /// Runs executing here, for cancellation.
     running: HashMap<RunId, Running>,
+    /// Stops of runs that do not execute here, or not yet: a run that was just claimed finds its
+    /// stop here when it starts. Oldest first, at most [`EARLY_STOPS`].
+    early_stops: IndexMap<RunId, CancelAction>,
     /// Who waits for a run's end.
     waiters: HashMap<RunId, Vec<oneshot::Sender<Arc<Ended>>>>,
 }
+
+/// Stops that are remembered for runs that may be about to start here. A run that misses its stop
+/// learns of it with its next heartbeat.
+const EARLY_STOPS: usize = 1024;
 
 /// The run service. All calls take the [`Scope`] of whoever asks.
 pub struct Service {
@@ -265,7 +273,6 @@ impl Service {
     fn tell_waiters(&self, run: &Run, result: Value) {
         let waiters = self.local().waiters.remove(&run.run_id).unwrap_or_default();
         let ended = Arc::new(Ended {
-            status: run.status,
             error: run.error.clone(),
             result,
         });

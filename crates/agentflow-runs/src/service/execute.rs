@@ -4,26 +4,19 @@ use std::sync::Arc;
 
 use agentflow_storage::{
     checkpoint::Fence,
-    record::{CancelAction, Heartbeat, Run, RunStatus, ThreadRuns},
+    record::{Heartbeat, Run},
 };
 use agentflow_types::{
-    Error, ErrorKind, Result, RunId, Scope, Value,
-    graph::{CheckpointRef, RunOutcome, StateSnapshot, StreamEvent},
-    value,
+    Error, ErrorKind, Result, RunId, Scope,
+    graph::{RunOutcome, StreamEvent},
 };
-use indexmap::IndexMap;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Running, Service,
-    runs::{Slot, end_draft, wait_result},
-    threads::interrupts_by_task,
-};
+use super::{Running, Service};
 use crate::{
-    config::{self, Kwargs},
+    config,
     hub::{Channel, Draft},
-    machine::{self, Finish, Finished},
 };
 
 /// Events of a graph that may wait to be stored; beyond it the graph waits.
@@ -31,11 +24,8 @@ const SINK: usize = 256;
 /// Events stored in one transaction.
 const BATCH: usize = 128;
 
-/// How long a stateless run can still be joined or streamed after its end.
-const TEMPORARY_GRACE: std::time::Duration = std::time::Duration::from_secs(1);
-
 /// Why an attempt ended.
-enum End {
+pub(super) enum End {
     Done(RunOutcome),
     Failed(Error),
     Cancelled,
@@ -56,11 +46,19 @@ impl Service {
     /// Executes a claimed run in the background. The permit is its place.
     pub(super) fn start(self: &Arc<Self>, scope: Scope, run: Run, permit: OwnedSemaphorePermit) {
         let stop = CancellationToken::new();
-        let running = Running {
-            stop: stop.clone(),
-            action: None,
-        };
-        self.local().running.insert(run.run_id, running);
+        {
+            let mut local = self.local();
+            // Whoever asked for a stop since the claim found nothing to stop.
+            let action = local.early_stops.shift_remove(&run.run_id);
+            if action.is_some() {
+                stop.cancel();
+            }
+            let running = Running {
+                stop: stop.clone(),
+                action,
+            };
+            local.running.insert(run.run_id, running);
+        }
         let service = self.clone();
         self.tasks.spawn(async move {
             service.attempt(&scope, run, stop).await;
@@ -87,9 +85,15 @@ impl Service {
         };
         stop.cancel();
         heart.abort();
-        if let Err(err) = self.conclude(scope, &run, fence, &channel, end).await {
-            // The lease runs out by itself, and the run is taken up again.
-            tracing::error!(run_id = %run.run_id, error = %err, "the end of a run was not stored");
+        match self.conclude(scope, &run, fence, &channel, end).await {
+            Ok(()) => {}
+            Err(err) if err.kind() == ErrorKind::Conflict => {
+                tracing::warn!(run_id = %run.run_id, error = %err, "a run was taken over");
+            }
+            Err(err) => {
+                // The lease runs out by itself, and the run is taken up again.
+                tracing::error!(run_id = %run.run_id, error = %err, "a run's end was not stored");
+            }
         }
         self.local().running.remove(&run.run_id);
     }
@@ -198,208 +202,6 @@ impl Service {
                 async |numbered| events.append(thread, numbered, fence).await,
             )
             .await
-    }
-
-    /// Stores how the attempt ended: run, thread and last event in one transaction.
-    async fn conclude(
-        self: &Arc<Self>,
-        scope: &Scope,
-        run: &Run,
-        fence: Fence,
-        channel: &Channel,
-        end: End,
-    ) -> Result<()> {
-        if matches!(end, End::Released) {
-            return self.release(scope, run, fence).await;
-        }
-        let (finish, result, interrupts) = self.finish_of(scope, run, fence, end).await?;
-        let mut over = run.clone();
-        (over.status, over.error) = (finish.status, finish.error.clone());
-        let mut drafts = Vec::with_capacity(2);
-        if !finish.error.is_null() {
-            drafts.push(Draft {
-                run_id: run.run_id,
-                kind: "error".into(),
-                ns: vec![],
-                data: finish.error.json_text().into(),
-            });
-        }
-        drafts.push(end_draft(&over, &interrupts));
-        let (inside, outside) = Slot::new();
-        let (now, thread) = (self.now(), run.thread_id);
-        let last = self.backend.events.last_seq(thread);
-        channel
-            .append(drafts, now, last, async move |numbered| {
-                let decide = move |found: Option<&ThreadRuns>| {
-                    let (changes, finished) = machine::finish(found, finish, numbered, now)?;
-                    inside.put(finished);
-                    Ok(changes)
-                };
-                self.backend
-                    .threads
-                    .decide(scope, thread, Box::new(decide))
-                    .await
-            })
-            .await?;
-        let Finished {
-            run: over,
-            rolled_back,
-        } = outside.take()?;
-        if rolled_back && !over.temporary_thread {
-            self.refresh_thread(scope, thread).await?;
-        }
-        self.call_webhook(&over, &result);
-        self.tell_waiters(&over, result);
-        if over.temporary_thread {
-            self.clone().remove_temporary(scope.clone(), thread);
-        }
-        Ok(())
-    }
-
-    /// Removes the thread of a stateless run once nobody reads it any more. If the process ends
-    /// before, the thread's time to live does it.
-    fn remove_temporary(self: Arc<Self>, scope: Scope, thread: agentflow_types::ThreadId) {
-        tokio::spawn(async move {
-            let channel = self.hub.channel(thread);
-            loop {
-                tokio::time::sleep(TEMPORARY_GRACE).await;
-                if channel.listeners() == 0 {
-                    break;
-                }
-            }
-            if let Err(err) = self.delete_thread(&scope, thread).await {
-                tracing::debug!(thread_id = %thread, error = %err, "temporary thread stays");
-            }
-        });
-    }
-
-    /// Gives the run back to the queue, or ends it if it was to be stopped.
-    async fn release(&self, scope: &Scope, run: &Run, fence: Fence) -> Result<()> {
-        let (now, id, token) = (self.now(), run.run_id, fence.token);
-        let (inside, outside) = Slot::new();
-        let decide = move |found: Option<&ThreadRuns>| {
-            let (changes, ended) = machine::release(found, id, token, now)?;
-            inside.put(ended);
-            Ok(changes)
-        };
-        let threads = &self.backend.threads;
-        threads
-            .decide(scope, run.thread_id, Box::new(decide))
-            .await?;
-        let ended = outside.take()?.into_iter().collect();
-        self.end_without_worker(run.thread_id, ended).await
-    }
-
-    /// What to store about the end, what waiters get, and the interrupts.
-    async fn finish_of(
-        &self,
-        scope: &Scope,
-        run: &Run,
-        fence: Fence,
-        end: End,
-    ) -> Result<(Finish, Value, Vec<agentflow_types::graph::Interrupt>)> {
-        let asked = self
-            .local()
-            .running
-            .get(&run.run_id)
-            .and_then(|running| running.action);
-        let mut finish = Finish {
-            run_id: run.run_id,
-            token: fence.token,
-            status: RunStatus::Success,
-            error: Value::Null,
-            values: None,
-            interrupts: IndexMap::new(),
-            has_next: false,
-        };
-        let outcome = match end {
-            End::Done(outcome) if outcome.next.is_empty() && outcome.interrupts.is_empty() => {
-                let result = wait_result(&outcome.values, &[])?;
-                finish.values = Some(outcome.values);
-                return Ok((finish, result, vec![]));
-            }
-            End::Done(outcome) => Some(outcome),
-            End::Cancelled => {
-                finish.status = RunStatus::Interrupted;
-                None
-            }
-            End::TimedOut => {
-                finish.status = RunStatus::Timeout;
-                finish.error =
-                    value!({"error": "TimeoutError", "message": "the run took too long"});
-                None
-            }
-            End::Failed(err) => {
-                log_failure(run, &err);
-                finish.status = RunStatus::Error;
-                finish.error = value!({"error": err.class_name(), "message": err.to_string()});
-                None
-            }
-            End::Released => None,
-        };
-        if asked == Some(CancelAction::Rollback) {
-            return Ok((finish, wait_result(&Value::Null, &[])?, vec![]));
-        }
-        let snapshot = self.snapshot(scope, run).await?;
-        finish.interrupts = interrupts_by_task(&snapshot);
-        finish.has_next = !snapshot.next.is_empty();
-        let values = outcome
-            .as_ref()
-            .map_or(snapshot.values, |outcome| outcome.values.clone());
-        let interrupts = outcome
-            .map(|outcome| outcome.interrupts)
-            .unwrap_or_default();
-        let result = wait_result(&values, &interrupts)?;
-        finish.values = Some(values);
-        Ok((finish, result, interrupts))
-    }
-
-    /// The state that the run left behind.
-    async fn snapshot(&self, _scope: &Scope, run: &Run) -> Result<StateSnapshot> {
-        let graph_id = Kwargs::of(run)?.graph_id;
-        let at = CheckpointRef {
-            thread_id: run.thread_id.text(),
-            ..CheckpointRef::default()
-        };
-        match self.host(&graph_id) {
-            Ok(host) => host.state(&graph_id, &at, false).await,
-            Err(_) => Ok(StateSnapshot::default()),
-        }
-    }
-
-    fn call_webhook(self: &Arc<Self>, run: &Run, result: &Value) {
-        let Ok(Some(url)) = Kwargs::of(run).map(|kwargs| kwargs.webhook) else {
-            return;
-        };
-        let Some(webhook) = self.webhook.clone() else {
-            return;
-        };
-        let body = Value::object([
-            ("run_id", Value::str(run.run_id.text())),
-            ("thread_id", Value::str(run.thread_id.text())),
-            ("assistant_id", Value::str(run.assistant_id.text())),
-            ("status", Value::str(run.status.as_str())),
-            ("metadata", Value::map(run.metadata.clone())),
-            ("values", result.clone()),
-            ("error", run.error.clone()),
-            ("webhook_sent_at", Value::str(self.now().to_string())),
-        ]);
-        let run_id = run.run_id;
-        self.tasks.spawn(async move {
-            if let Err(err) = webhook.deliver(&url, body).await {
-                tracing::warn!(%run_id, error = %err, "webhook was not delivered");
-            }
-        });
-    }
-}
-
-/// Failures that a user's graph or input caused are no news for the operator.
-fn log_failure(run: &Run, err: &Error) {
-    match err.kind() {
-        ErrorKind::Bug | ErrorKind::Corrupt => {
-            tracing::error!(run_id = %run.run_id, error = ?err, "run failed");
-        }
-        _ => tracing::info!(run_id = %run.run_id, error = %err, "run failed"),
     }
 }
 

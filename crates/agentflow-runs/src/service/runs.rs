@@ -1,14 +1,20 @@
 //! Creating, listing, waiting for, and stopping runs.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+};
 
+use agentflow_storage::page::MAX_LIMIT;
 use agentflow_storage::record::{
     CancelAction, Change, Run, RunQuery, RunStatus, Thread, ThreadRuns,
 };
-use agentflow_types::{Error, Map, Result, RunId, Scope, Str, ThreadId, Value, graph::INTERRUPT};
+use agentflow_types::{
+    Error, ErrorKind, Map, Result, RunId, Scope, Str, ThreadId, Value, graph::INTERRUPT,
+};
 use tokio::sync::oneshot;
 
-use super::{END, Ended, Service};
+use super::{EARLY_STOPS, END, Ended, Service, threads::Refresh};
 use crate::{
     config::{self, CreateRun, RunThread},
     hub::Draft,
@@ -52,9 +58,7 @@ impl Service {
             .resolve_assistant(scope, &request.assistant)
             .await
             .map_err(|err| match err.kind() {
-                agentflow_types::ErrorKind::NotFound => {
-                    Error::not_found("Thread or assistant not found.")
-                }
+                ErrorKind::NotFound => Error::not_found("Thread or assistant not found."),
                 _ => err,
             })?;
         if request.webhook.is_some() && self.webhook.is_none() {
@@ -85,8 +89,18 @@ impl Service {
             true => Missing::Create(Box::new(fresh_thread(thread_id, &request, now))),
             false => Missing::Reject,
         };
+        if let Some(id) = request.run_id
+            && self.backend.threads.run(scope, id).await?.is_some()
+        {
+            return Err(Error::conflict("a run with this id exists").with("run_id", id));
+        }
         let planned = config::plan(request, &assistant, existing.as_ref(), thread_id, now)?;
-        self.insert_run(scope, planned, missing).await
+        // Its own task, because a client that goes away between the claim and the start would
+        // leave a run that nobody executes until its lease is over.
+        let (service, scope) = (self.clone(), scope.clone());
+        let inserted =
+            tokio::spawn(async move { service.insert_run(&scope, planned, missing).await });
+        inserted.await.map_err(panicked)?
     }
 
     async fn insert_run(
@@ -119,13 +133,16 @@ impl Service {
             ended,
             stopping,
         } = outside.take()?;
-        for (id, action) in stopping {
-            self.stop_here(id, action);
-        }
-        self.end_without_worker(thread_id, ended).await?;
         match (run.status, permit) {
             (RunStatus::Running, Some(permit)) => self.start(scope.clone(), run.clone(), permit),
             _ => self.bell.notify_one(),
+        }
+        for (id, action) in stopping {
+            self.stop_here(id, action);
+        }
+        if let Err(err) = self.end_without_worker(scope, thread_id, ended).await {
+            // The new run exists whatever becomes of the last words of the old ones.
+            tracing::warn!(%thread_id, error = %err, "the end of stopped runs was not published");
         }
         // Clients know a run that was just made as pending, wherever it is by now.
         Ok(Run {
@@ -192,6 +209,20 @@ impl Service {
     /// # Errors
     /// `NotFound` if no live run matches.
     pub async fn cancel_runs(
+        self: &Arc<Self>,
+        scope: &Scope,
+        thread: ThreadId,
+        which: Which,
+        action: CancelAction,
+    ) -> Result<()> {
+        // Its own task: what was stored must reach the worker even if the client goes away.
+        let (service, scope) = (self.clone(), scope.clone());
+        let stopped =
+            tokio::spawn(async move { service.stop(&scope, thread, which, action).await });
+        stopped.await.map_err(panicked)?
+    }
+
+    async fn stop(
         &self,
         scope: &Scope,
         thread: ThreadId,
@@ -205,15 +236,13 @@ impl Service {
             inside.put(cancelled);
             Ok(changes)
         };
-        self.backend
-            .threads
-            .decide(scope, thread, Box::new(decide))
-            .await?;
+        let threads = &self.backend.threads;
+        threads.decide(scope, thread, Box::new(decide)).await?;
         let Cancelled { ended, stopping } = outside.take()?;
         for (id, action) in stopping {
             self.stop_here(id, action);
         }
-        self.end_without_worker(thread, ended).await
+        self.end_without_worker(scope, thread, ended).await
     }
 
     /// Stops every live run of the scope that has this status; `None` means pending or running.
@@ -221,27 +250,16 @@ impl Service {
     /// # Errors
     /// `NotFound` if there is none.
     pub async fn cancel_all(
-        &self,
+        self: &Arc<Self>,
         scope: &Scope,
         status: Option<RunStatus>,
         action: CancelAction,
     ) -> Result<()> {
-        /// Runs looked at per round.
-        const ROUND: u32 = 1000;
-        let mut threads = std::collections::BTreeSet::new();
-        for status in [RunStatus::Pending, RunStatus::Running] {
-            let query = RunQuery {
-                status: Some(status),
-                limit: ROUND,
-                ..RunQuery::default()
-            };
-            let found = self.backend.threads.runs(scope, &query).await?;
-            threads.extend(found.into_iter().map(|run| run.thread_id));
-        }
         let mut any = false;
-        for thread in threads {
-            let which = status.map_or(Which::All, Which::Status);
-            any |= self.cancel_runs(scope, thread, which, action).await.is_ok();
+        for wanted in [RunStatus::Pending, RunStatus::Running] {
+            if status.is_none_or(|status| status == wanted) {
+                any |= self.cancel_status(scope, wanted, action).await?;
+            }
         }
         match any {
             true => Ok(()),
@@ -249,37 +267,87 @@ impl Service {
         }
     }
 
-    /// Tells an executing run of this process to stop.
-    pub(super) fn stop_here(&self, id: RunId, action: CancelAction) {
-        if let Some(running) = self.local().running.get_mut(&id) {
-            if running.action != Some(CancelAction::Rollback) {
-                running.action = Some(action);
+    /// Stops live runs of one status; false if there was none.
+    async fn cancel_status(
+        self: &Arc<Self>,
+        scope: &Scope,
+        status: RunStatus,
+        action: CancelAction,
+    ) -> Result<bool> {
+        let mut any = false;
+        let mut offset = 0;
+        loop {
+            let query = RunQuery {
+                status: Some(status),
+                limit: MAX_LIMIT,
+                offset,
+                ..RunQuery::default()
+            };
+            let found = self.backend.threads.runs(scope, &query).await?;
+            let more = found.len() == MAX_LIMIT as usize;
+            let threads: BTreeSet<ThreadId> = found.into_iter().map(|run| run.thread_id).collect();
+            for thread in threads {
+                let which = Which::Status(status);
+                match self.cancel_runs(scope, thread, which, action).await {
+                    Ok(()) => any = true,
+                    // They ended while we looked.
+                    Err(err) if err.kind() == ErrorKind::NotFound => {}
+                    Err(err) => return Err(err),
+                }
             }
-            running.stop.cancel();
+            if !more {
+                return Ok(any);
+            }
+            // Pending runs are gone now; running ones are only told.
+            if status == RunStatus::Running {
+                offset += u64::from(MAX_LIMIT);
+            }
         }
     }
 
+    /// Tells an executing run of this process to stop.
+    pub(super) fn stop_here(&self, id: RunId, action: CancelAction) {
+        let mut local = self.local();
+        let Some(running) = local.running.get_mut(&id) else {
+            if local.early_stops.len() >= EARLY_STOPS {
+                local.early_stops.shift_remove_index(0);
+            }
+            local.early_stops.insert(id, action);
+            return;
+        };
+        if running.action != Some(CancelAction::Rollback) {
+            running.action = Some(action);
+        }
+        running.stop.cancel();
+    }
+
     /// Publishes the end of runs that never had a worker of their own.
-    pub(super) async fn end_without_worker(&self, thread: ThreadId, ended: Vec<Run>) -> Result<()> {
+    pub(super) async fn end_without_worker(
+        &self,
+        scope: &Scope,
+        thread: ThreadId,
+        ended: Vec<Run>,
+    ) -> Result<()> {
         if ended.is_empty() {
             return Ok(());
         }
         let drafts = ended.iter().map(|run| end_draft(run, &[])).collect();
         let channel = self.hub.channel(thread);
         let events = &self.backend.events;
-        channel
+        let published = channel
             .append(
                 drafts,
                 self.now(),
                 events.last_seq(thread),
                 async |numbered| events.append(thread, numbered, None).await,
             )
-            .await?;
+            .await;
         for run in ended {
             self.tell_waiters(&run, Value::map(Map::new()));
         }
         self.bell.notify_one();
-        Ok(())
+        published?;
+        self.refresh_thread(scope, thread, Refresh::AtRest).await
     }
 
     /// Registers for the end of a run; nothing that happens later is missed.
@@ -307,6 +375,7 @@ impl Service {
             Err(err) => match rx.try_recv() {
                 Ok(ended) => return Ok(result_of(&ended)),
                 Err(_) => {
+                    drop(rx);
                     self.forget_waiters(id);
                     return Err(err);
                 }
@@ -318,9 +387,9 @@ impl Service {
             }
         } else if let Ok(ended) = rx.try_recv() {
             return Ok(result_of(&ended));
-        } else {
-            self.forget_waiters(id);
         }
+        drop(rx);
+        self.forget_waiters(id);
         self.stored_result(scope, run.thread_id, id).await
     }
 
@@ -359,7 +428,6 @@ impl Service {
         let thread = self.get_thread(scope, thread).await?;
         let interrupts: Vec<_> = thread.interrupts.values().flatten().cloned().collect();
         Ok(result_of(&Ended {
-            status: run.status,
             error: run.error,
             result: wait_result(&thread.values, &interrupts)?,
         }))
@@ -377,6 +445,10 @@ impl Service {
     ) -> Result<()> {
         self.join(scope, Some(thread), id).await.map(|_| ())
     }
+}
+
+pub(super) fn panicked(err: tokio::task::JoinError) -> Error {
+    Error::bug("a task of the run service panicked").source_err(err)
 }
 
 fn fresh_thread(id: ThreadId, request: &CreateRun, now: agentflow_types::Timestamp) -> Thread {

@@ -3,7 +3,7 @@
 use agentflow_storage::{
     checkpoint::Prune,
     page::{Page, PageQuery},
-    record::{Change, Thread, ThreadQuery, ThreadStatus, ThreadTtl},
+    record::{Change, Thread, ThreadQuery, ThreadRuns, ThreadStatus, ThreadTtl},
 };
 use agentflow_types::{
     Error, Map, Result, Scope, ThreadId, Value,
@@ -103,7 +103,7 @@ impl Service {
             self.host(&graph_id)?
                 .bulk_update(&graph_id, &at, create.supersteps, thread_config(id))
                 .await?;
-            self.refresh_thread(scope, id).await?;
+            self.refresh_thread(scope, id, Refresh::Changed).await?;
         }
         self.get_thread(scope, id).await
     }
@@ -144,7 +144,7 @@ impl Service {
         patch: PatchThread,
     ) -> Result<Thread> {
         let now = self.now();
-        let decide = move |found: Option<&agentflow_storage::record::ThreadRuns>| {
+        let decide = move |found: Option<&ThreadRuns>| {
             let mut thread = found.ok_or_else(|| not_found(id))?.thread.clone();
             for (key, value) in patch.metadata.unwrap_or_default() {
                 thread.metadata.insert(key, value);
@@ -166,7 +166,7 @@ impl Service {
     /// `NotFound`.
     pub async fn delete_thread(&self, scope: &Scope, id: ThreadId) -> Result<()> {
         let (tx, rx) = std::sync::mpsc::channel();
-        let decide = move |found: Option<&agentflow_storage::record::ThreadRuns>| {
+        let decide = move |found: Option<&ThreadRuns>| {
             let found = found.ok_or_else(|| not_found(id))?;
             // The receiver lives until the decision was made.
             let _ = tx.send(found.live.clone());
@@ -340,36 +340,65 @@ impl Service {
             config: thread_config(id),
         };
         let written = host.update_state(request).await?;
-        self.refresh_thread(scope, id).await?;
+        self.refresh_thread(scope, id, Refresh::Changed).await?;
         Ok(written)
     }
 
-    /// Reads the latest state into the thread row, after something other than a run changed it.
-    pub(super) async fn refresh_thread(&self, scope: &Scope, id: ThreadId) -> Result<()> {
-        let snapshot = self.state(scope, id, None, false).await?;
+    /// Reads the latest state into the row of a thread that no run executes on.
+    pub(super) async fn refresh_thread(
+        &self,
+        scope: &Scope,
+        id: ThreadId,
+        why: Refresh,
+    ) -> Result<()> {
+        let Some(thread) = self.backend.threads.get(scope, id).await? else {
+            return Ok(());
+        };
+        let snapshot = match self.graph_for(&thread)? {
+            Some((host, graph_id)) => {
+                let at = CheckpointRef {
+                    thread_id: id.text(),
+                    ..CheckpointRef::default()
+                };
+                host.state(&graph_id, &at, false).await?
+            }
+            None => return Ok(()),
+        };
         let now = self.now();
-        let decide = move |found: Option<&agentflow_storage::record::ThreadRuns>| {
-            let Some(found) = found else {
+        let decide = move |found: Option<&ThreadRuns>| {
+            let Some(found) = found.filter(|found| found.live.is_empty()) else {
                 return Ok(vec![]);
             };
             let mut thread = found.thread.clone();
             thread.interrupts = interrupts_by_task(&snapshot);
-            thread.values = snapshot.values;
-            thread.state_updated_at = now;
-            thread.updated_at = now;
-            if found.live.is_empty() {
-                thread.status = match snapshot.next.is_empty() {
-                    true => ThreadStatus::Idle,
-                    false => ThreadStatus::Interrupted,
-                };
+            // A thread that never ran has no values, which is not the same as empty ones.
+            if snapshot.created_at.is_some() || !thread.values.is_null() {
+                thread.values = snapshot.values;
             }
+            if why == Refresh::Changed {
+                thread.error = Value::Null;
+                thread.state_updated_at = now;
+            }
+            thread.updated_at = now;
+            thread.status = match () {
+                () if !thread.error.is_null() => ThreadStatus::Error,
+                () if !snapshot.next.is_empty() => ThreadStatus::Interrupted,
+                () => ThreadStatus::Idle,
+            };
             Ok(vec![Change::PutThread(Box::new(thread))])
         };
-        self.backend
-            .threads
-            .decide(scope, id, Box::new(decide))
-            .await
+        let threads = &self.backend.threads;
+        threads.decide(scope, id, Box::new(decide)).await
     }
+}
+
+/// Why a thread row is read anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refresh {
+    /// Somebody changed the state; the last run's error is history.
+    Changed,
+    /// The last runs went without leaving a result.
+    AtRest,
 }
 
 /// Configuration of an update from outside a run.

@@ -2,8 +2,11 @@
 
 use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
 
-use agentflow_storage::record::{Candidate, RunQuery, RunStatus, ThreadRuns};
-use agentflow_types::{Result, Scope};
+use agentflow_storage::{
+    checkpoint::Prune,
+    record::{Candidate, Change, Run, RunQuery, RunStatus, ThreadRuns},
+};
+use agentflow_types::{Result, Scope, ThreadId, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use super::{Service, runs::Slot};
@@ -11,8 +14,15 @@ use crate::machine::{self, Claimed};
 
 /// Candidates looked at per round.
 const CANDIDATES: u32 = 64;
-/// Rows that one round of cleaning removes.
+/// Threads with work that are looked at when an exclusive worker starts; leases on others run out
+/// by themselves.
+const TAKE_OVER: u32 = 100_000;
+/// Rows that one step of cleaning removes.
 const CLEAN: u32 = 500;
+/// Steps of one round of cleaning; what is left waits for the next round.
+const CLEAN_STEPS: usize = 100;
+/// Strategy of a time to live that removes only old checkpoints.
+const KEEP_LATEST: &str = "keep_latest";
 /// Pause between rounds of cleaning.
 const CLEAN_EVERY: Duration = Duration::from_secs(30);
 
@@ -65,33 +75,25 @@ impl Service {
 
     /// Gives runs whose process is gone back to the queue, at once.
     async fn take_over(&self) -> Result<()> {
-        // Every lease on an exclusive database belongs to a process that is gone: leases end
-        // within one lease length from now.
+        let threads = &self.backend.threads;
+        // Every lease on an exclusive database belongs to a process that is gone, and ends within
+        // one lease length from now.
         let horizon = self.now().plus(self.config.lease * 2);
-        loop {
-            let found = self.backend.threads.candidates(horizon, CANDIDATES).await?;
-            let mut any = false;
-            for Candidate { scope, thread_id } in found {
-                let query = RunQuery {
-                    thread_id: Some(thread_id),
-                    status: Some(RunStatus::Running),
-                    limit: CANDIDATES,
-                    ..RunQuery::default()
-                };
-                for run in self.backend.threads.runs(&scope, &query).await? {
-                    let Some(lease) = run.lease else { continue };
-                    let past = self.now();
-                    self.backend
-                        .threads
-                        .heartbeat(run.run_id, lease.token, past)
-                        .await?;
-                    any |= lease.expires_at > past;
+        for Candidate { scope, thread_id } in threads.candidates(horizon, TAKE_OVER).await? {
+            let query = RunQuery {
+                thread_id: Some(thread_id),
+                status: Some(RunStatus::Running),
+                limit: 1,
+                ..RunQuery::default()
+            };
+            for run in threads.runs(&scope, &query).await? {
+                if let Some(lease) = run.lease {
+                    let now = self.now();
+                    threads.heartbeat(run.run_id, lease.token, now).await?;
                 }
             }
-            if !any {
-                return Ok(());
-            }
         }
+        Ok(())
     }
 
     /// Claims what can be claimed; true if there may be more.
@@ -119,7 +121,7 @@ impl Service {
         Ok(full && claimed)
     }
 
-    async fn claim(&self, candidate: Candidate) -> Result<Option<agentflow_storage::record::Run>> {
+    async fn claim(&self, candidate: Candidate) -> Result<Option<Run>> {
         let (now, worker, max) = (self.now(), self.worker(), self.config.max_attempts);
         let (inside, outside) = Slot::new();
         let decide = move |found: Option<&ThreadRuns>| {
@@ -136,7 +138,8 @@ impl Service {
             .decide(&candidate.scope, thread, Box::new(decide))
             .await?;
         let Claimed { run, ended } = outside.take()?;
-        self.end_without_worker(thread, ended).await?;
+        self.end_without_worker(&candidate.scope, thread, ended)
+            .await?;
         Ok(run)
     }
 
@@ -166,26 +169,48 @@ impl Service {
     /// Errors of the backend.
     pub async fn remove_expired(&self) -> Result<()> {
         let now = self.now();
-        for Candidate { scope, thread_id } in self.backend.threads.expired(now, CLEAN).await? {
-            self.expire_thread(&scope, thread_id).await?;
-        }
-        self.backend.store.sweep(now, CLEAN).await?;
         let keep = i64::try_from(self.config.event_retention.as_micros()).unwrap_or(i64::MAX);
-        let before = agentflow_types::Timestamp(now.micros().saturating_sub(keep));
-        self.backend.events.expire(before, CLEAN).await?;
+        let before = Timestamp(now.micros().saturating_sub(keep));
+        for _ in 0..CLEAN_STEPS {
+            let expired = self.backend.threads.expired(now, CLEAN).await?;
+            let mut gone = expired.len() as u64;
+            for Candidate { scope, thread_id } in expired {
+                self.expire_thread(&scope, thread_id, now).await?;
+            }
+            gone = gone.max(self.backend.store.sweep(now, CLEAN).await?);
+            gone = gone.max(self.backend.events.expire(before, CLEAN).await?);
+            if gone < u64::from(CLEAN) {
+                break;
+            }
+        }
         Ok(())
     }
 
-    async fn expire_thread(&self, scope: &Scope, id: agentflow_types::ThreadId) -> Result<()> {
-        let Some(thread) = self.backend.threads.get(scope, id).await? else {
-            return Ok(());
-        };
-        match thread.ttl.as_ref().map(|ttl| ttl.strategy.as_str()) {
-            Some("keep_latest") => {
-                let prune = agentflow_storage::checkpoint::Prune::KeepLatest;
-                self.backend.checkpoints.prune(&[id.text()], prune).await
+    /// Applies the time to live of a thread. A thread in use, or of which the latest checkpoint
+    /// is kept, gets a new term.
+    async fn expire_thread(&self, scope: &Scope, id: ThreadId, now: Timestamp) -> Result<()> {
+        let (inside, outside) = Slot::new();
+        let decide = move |found: Option<&ThreadRuns>| {
+            let Some(found) = found else {
+                inside.put(false);
+                return Ok(vec![]);
+            };
+            let ttl = found.thread.ttl.as_ref();
+            let keeps = ttl.is_none_or(|ttl| ttl.strategy == KEEP_LATEST);
+            inside.put(keeps && found.live.is_empty());
+            if found.live.is_empty() && !keeps {
+                return Ok(vec![Change::DeleteThread]);
             }
-            _ => self.delete_thread(scope, id).await,
+            let mut thread = found.thread.clone();
+            thread.updated_at = now;
+            Ok(vec![Change::PutThread(Box::new(thread))])
+        };
+        let threads = &self.backend.threads;
+        threads.decide(scope, id, Box::new(decide)).await?;
+        if outside.take()? {
+            let checkpoints = &self.backend.checkpoints;
+            checkpoints.prune(&[id.text()], Prune::KeepLatest).await?;
         }
+        Ok(())
     }
 }

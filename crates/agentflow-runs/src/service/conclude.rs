@@ -1,0 +1,345 @@
+//! The end of an attempt: what is stored about it, and who is told.
+
+use std::{sync::Arc, time::Duration};
+
+use agentflow_storage::{
+    checkpoint::Fence,
+    record::{CancelAction, Run, RunStatus, ThreadRuns},
+};
+use agentflow_types::{
+    Error, ErrorKind, Result, Scope, ThreadId, Value,
+    graph::{CheckpointRef, Interrupt, RunOutcome, StateSnapshot},
+    value,
+};
+use indexmap::IndexMap;
+
+use super::{
+    Service,
+    execute::End,
+    runs::{Slot, end_draft, wait_result},
+    threads::{Refresh, interrupts_by_task},
+};
+use crate::{
+    config::Kwargs,
+    hub::{Channel, Draft},
+    machine::{self, Finish, Finished},
+};
+
+/// Attempts to store the end of a run before it is left to the end of its lease.
+const STORE_TRIES: u32 = 5;
+/// Pause before the second attempt to store the end; doubled each time.
+const STORE_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a stateless run can still be joined or streamed after its end.
+const TEMPORARY_GRACE: Duration = Duration::from_secs(1);
+
+/// What there is to say about the end of an attempt.
+struct Report {
+    finish: Finish,
+    /// What those who wait get.
+    result: Value,
+    /// Interrupts of this run.
+    interrupts: Vec<Interrupt>,
+}
+
+impl Service {
+    /// Stores how the attempt ended: run, thread and last events in one transaction. Then tells
+    /// everybody.
+    ///
+    /// # Errors
+    /// `Conflict` if the lease is lost; errors of the backend.
+    pub(super) async fn conclude(
+        self: &Arc<Self>,
+        scope: &Scope,
+        run: &Run,
+        fence: Fence,
+        channel: &Channel,
+        end: End,
+    ) -> Result<()> {
+        if matches!(end, End::Released) {
+            return self.release(scope, run, fence).await;
+        }
+        let Report {
+            finish,
+            result,
+            interrupts,
+        } = self.report(run, fence, end).await?;
+        let drafts = last_words(run, &finish, &interrupts);
+        let Finished {
+            run: over,
+            rolled_back,
+        } = self.store_end(scope, channel, run, finish, drafts).await?;
+        self.tell_waiters(&over, result.clone());
+        self.call_webhook(&over, &result);
+        if over.temporary_thread {
+            self.clone().remove_temporary(scope.clone(), over.thread_id);
+        } else if rolled_back {
+            self.refresh_thread(scope, over.thread_id, Refresh::AtRest)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Removes the thread of a stateless run once nobody reads it any more. If the process ends
+    /// before, the thread's time to live does it.
+    fn remove_temporary(self: Arc<Self>, scope: Scope, thread: ThreadId) {
+        tokio::spawn(async move {
+            let channel = self.hub.channel(thread);
+            loop {
+                tokio::time::sleep(TEMPORARY_GRACE).await;
+                if channel.listeners() == 0 {
+                    break;
+                }
+            }
+            if let Err(err) = self.delete_thread(&scope, thread).await {
+                tracing::debug!(thread_id = %thread, error = %err, "temporary thread stays");
+            }
+        });
+    }
+
+    /// Gives the run back to the queue, or ends it if it was to be stopped.
+    async fn release(&self, scope: &Scope, run: &Run, fence: Fence) -> Result<()> {
+        let (now, id, token) = (self.now(), run.run_id, fence.token);
+        let (inside, outside) = Slot::new();
+        let decide = move |found: Option<&ThreadRuns>| {
+            let (changes, ended) = machine::release(found, id, token, now)?;
+            inside.put(ended);
+            Ok(changes)
+        };
+        let threads = &self.backend.threads;
+        threads
+            .decide(scope, run.thread_id, Box::new(decide))
+            .await?;
+        let ended = outside.take()?.into_iter().collect();
+        self.end_without_worker(scope, run.thread_id, ended).await
+    }
+
+    /// Stores the end, again if storage was busy.
+    async fn store_end(
+        &self,
+        scope: &Scope,
+        channel: &Channel,
+        run: &Run,
+        finish: Finish,
+        drafts: Vec<Draft>,
+    ) -> Result<Finished> {
+        let mut pause = STORE_PAUSE;
+        let mut unsure = false;
+        for last_try in (0..STORE_TRIES).map(|n| n + 1 == STORE_TRIES) {
+            let stored = self.try_store_end(scope, channel, run, finish.clone(), drafts.clone());
+            let err = match stored.await {
+                Ok(finished) => return Ok(finished),
+                Err(err) => err,
+            };
+            match err.kind() {
+                // An earlier try was stored although its answer was lost.
+                ErrorKind::Conflict if unsure => {
+                    if let Some(finished) = self.already_ended(scope, run, &finish).await? {
+                        return Ok(finished);
+                    }
+                    return Err(err);
+                }
+                ErrorKind::Busy | ErrorKind::Uncertain if !last_try => {
+                    unsure |= err.kind() == ErrorKind::Uncertain;
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+                _ => return Err(err),
+            }
+        }
+        Err(Error::bug("the loop returns at its last try"))
+    }
+
+    async fn try_store_end(
+        &self,
+        scope: &Scope,
+        channel: &Channel,
+        run: &Run,
+        finish: Finish,
+        drafts: Vec<Draft>,
+    ) -> Result<Finished> {
+        let (inside, outside) = Slot::new();
+        let (now, thread) = (self.now(), run.thread_id);
+        let last = self.backend.events.last_seq(thread);
+        channel
+            .append(drafts, now, last, async move |numbered| {
+                let decide = move |found: Option<&ThreadRuns>| {
+                    let (changes, finished) = machine::finish(found, finish, numbered, now)?;
+                    inside.put(finished);
+                    Ok(changes)
+                };
+                let threads = &self.backend.threads;
+                threads.decide(scope, thread, Box::new(decide)).await
+            })
+            .await?;
+        outside.take()
+    }
+
+    /// The run as it ended, if it did so in the way of `finish`.
+    async fn already_ended(
+        &self,
+        scope: &Scope,
+        run: &Run,
+        finish: &Finish,
+    ) -> Result<Option<Finished>> {
+        let found = self.backend.threads.run(scope, run.run_id).await?;
+        let rolled_back = found.is_none();
+        let ended = found.unwrap_or_else(|| Run {
+            status: finish.status,
+            error: finish.error.clone(),
+            lease: None,
+            ..run.clone()
+        });
+        Ok(ended.status.is_terminal().then_some(Finished {
+            run: ended,
+            rolled_back,
+        }))
+    }
+
+    /// Says how the attempt ended; reads the state unless the graph came to its end.
+    async fn report(&self, run: &Run, fence: Fence, end: End) -> Result<Report> {
+        let mut finish = Finish {
+            run_id: run.run_id,
+            token: fence.token,
+            status: RunStatus::Success,
+            error: Value::Null,
+            values: None,
+            interrupts: IndexMap::new(),
+            has_next: false,
+        };
+        let outcome = match end {
+            End::Done(outcome) => Some(outcome),
+            End::Cancelled | End::Released => {
+                finish.status = RunStatus::Interrupted;
+                None
+            }
+            End::TimedOut => {
+                finish.status = RunStatus::Timeout;
+                finish.error =
+                    value!({"error": "TimeoutError", "message": "the run took too long"});
+                None
+            }
+            End::Failed(err) => {
+                log_failure(run, &err);
+                finish.status = RunStatus::Error;
+                finish.error = value!({"error": err.class_name(), "message": err.to_string()});
+                None
+            }
+        };
+        if self.asked_to_stop(run) == Some(CancelAction::Rollback) {
+            // Nothing of it will stay.
+            return reported(finish, None);
+        }
+        match outcome {
+            Some(outcome) if outcome.next.is_empty() && outcome.interrupts.is_empty() => {
+                reported(finish, Some(outcome))
+            }
+            outcome => {
+                let snapshot = self.left_behind(run).await;
+                finish.has_next = snapshot.as_ref().is_some_and(|s| !s.next.is_empty());
+                finish.interrupts = snapshot
+                    .as_ref()
+                    .map(interrupts_by_task)
+                    .unwrap_or_default();
+                let read = snapshot
+                    .filter(|s| s.created_at.is_some())
+                    .map(|s| RunOutcome {
+                        values: s.values,
+                        ..RunOutcome::default()
+                    });
+                reported(finish, outcome.or(read))
+            }
+        }
+    }
+
+    fn asked_to_stop(&self, run: &Run) -> Option<CancelAction> {
+        self.local().running.get(&run.run_id)?.action
+    }
+
+    /// The state that the run left; `None` if it cannot be read, which must not keep the run from
+    /// ending.
+    async fn left_behind(&self, run: &Run) -> Option<StateSnapshot> {
+        let graph_id = Kwargs::of(run).ok()?.graph_id;
+        let at = CheckpointRef {
+            thread_id: run.thread_id.text(),
+            ..CheckpointRef::default()
+        };
+        let host = self.host(&graph_id).ok()?;
+        match host.state(&graph_id, &at, false).await {
+            Ok(snapshot) => Some(snapshot),
+            Err(err) => {
+                tracing::warn!(run_id = %run.run_id, error = %err, "the run's state is unreadable");
+                None
+            }
+        }
+    }
+
+    fn call_webhook(self: &Arc<Self>, run: &Run, result: &Value) {
+        let Some(webhook) = self.webhook.clone() else {
+            return;
+        };
+        let Ok(Some(url)) = Kwargs::of(run).map(|kwargs| kwargs.webhook) else {
+            return;
+        };
+        let body = Value::object([
+            ("run_id", Value::str(run.run_id.text())),
+            ("thread_id", Value::str(run.thread_id.text())),
+            ("assistant_id", Value::str(run.assistant_id.text())),
+            ("status", Value::str(run.status.as_str())),
+            ("created_at", Value::str(run.created_at.to_string())),
+            ("updated_at", Value::str(run.updated_at.to_string())),
+            ("metadata", Value::map(run.metadata.clone())),
+            ("values", result.clone()),
+            ("error", run.error.clone()),
+            ("run_ended_at", Value::str(run.updated_at.to_string())),
+            ("webhook_sent_at", Value::str(self.now().to_string())),
+        ]);
+        let run_id = run.run_id;
+        self.tasks.spawn(async move {
+            if let Err(err) = webhook.deliver(&url, body).await {
+                tracing::warn!(%run_id, error = %err, "webhook was not delivered");
+            }
+        });
+    }
+}
+
+fn reported(mut finish: Finish, outcome: Option<RunOutcome>) -> Result<Report> {
+    let outcome = outcome.unwrap_or_default();
+    let result = wait_result(&outcome.values, &outcome.interrupts)?;
+    finish.values = (!outcome.values.is_null()).then_some(outcome.values);
+    Ok(Report {
+        finish,
+        result,
+        interrupts: outcome.interrupts,
+    })
+}
+
+/// The last events of a run: `error` if it failed, then `end`.
+fn last_words(run: &Run, finish: &Finish, interrupts: &[Interrupt]) -> Vec<Draft> {
+    let over = Run {
+        status: finish.status,
+        error: finish.error.clone(),
+        ..run.clone()
+    };
+    let mut drafts = Vec::with_capacity(2);
+    if !finish.error.is_null() {
+        drafts.push(Draft {
+            run_id: run.run_id,
+            kind: "error".into(),
+            ns: vec![],
+            data: finish.error.json_text().into(),
+        });
+    }
+    drafts.push(end_draft(&over, interrupts));
+    drafts
+}
+
+/// Failures that a user's graph or input caused are no news for the operator.
+fn log_failure(run: &Run, err: &Error) {
+    match err.kind() {
+        ErrorKind::Bug | ErrorKind::Corrupt => {
+            tracing::error!(run_id = %run.run_id, error = ?err, "run failed");
+        }
+        _ => tracing::info!(run_id = %run.run_id, error = %err, "run failed"),
+    }
+}
