@@ -1,1 +1,51 @@
-fn main() {}
+//! Build, check and measure AgentFlow: `cargo xtask help`.
+
+mod ci;
+mod fixture;
+mod install;
+mod shell;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install what tests need, then run every check; what CI runs.
+    Ci {
+        /// Only these steps, separated by commas.
+        #[arg(long, value_delimiter = ',')]
+        only: Vec<String>,
+    },
+    /// Rules about the code that the compiler does not know.
+    Tidy,
+    /// Run LangGraph's own SDK integration suite, from a checkout of it, against our server.
+    Integration {
+        /// Folder `tests/integration` of the Python SDK.
+        #[arg(long)]
+        suite: std::path::PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Ci { only } => ci::run(&only),
+        Command::Tidy => tidy::run(),
+        Command::Integration { suite } => ci::integration(&suite),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => {
+            eprintln!("error: {err:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Installing what tests need, by package name.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::shell::{cache, exists, output, program, root, run};
+
+/// Python packages of the client tests; one place for their versions.
+const PYTHON: [&str; 9] = [
+    "langgraph==1.2.22",
+    "langgraph-sdk==0.4.14",
+    "langgraph-checkpoint-sqlite==3.1.2",
+    "langgraph-checkpoint-conformance==0.0.2",
+    "pytest==9.2.0",
+    "pytest-asyncio==1.5.0",
+    "pytest-timeout==2.4.0",
+    "aiosqlite",
+    "httpx",
+];
+
+/// Installs Debian packages that are missing. Needs root, or sudo without a password.
+fn apt(packages: &[&str]) -> Result<()> {
+    let installed = |name: &&&str| {
+        !output(program("dpkg-query").args(["-W", "-f=${Status}", name]))
+            .is_ok_and(|status| status.contains("install ok installed"))
+    };
+    let missing: Vec<&str> = packages.iter().filter(installed).copied().collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let is_root = output(program("id").arg("-u"))? == "0";
+    let apt_get = || match is_root {
+        true => program("apt-get"),
+        false => {
+            let mut sudo = program("sudo");
+            sudo.args(["-n", "apt-get"]);
+            sudo
+        }
+    };
+    println!("installing {}", missing.join(" "));
+    run(apt_get().args(["update", "-qq"]))?;
+    run(apt_get()
+        .args(["install", "-y", "-qq", "--no-install-recommends"])
+        .args(missing))
+}
+
+/// A Python environment with the official clients; returns its interpreter.
+pub fn python() -> Result<PathBuf> {
+    if !exists("python3") {
+        apt(&["python3", "python3-venv"])?;
+    }
+    let version = output(program("python3").args(["-c", "import sys; print(sys.version)"]))?;
+    let stamp = format!("{version}\n{}", PYTHON.join("\n"));
+    let dir = cache().join("python");
+    let python = dir.join("bin").join("python");
+    let stamp_file = dir.join("installed.txt");
+    if fs::read_to_string(&stamp_file).is_ok_and(|found| found == stamp) {
+        return Ok(python);
+    }
+    if dir.exists() {
+        fs::remove_dir_all(&dir)?;
+    }
+    fs::create_dir_all(cache())?;
+    let venv = |dir: &Path| run(program("python3").args(["-m", "venv"]).arg(dir));
+    if venv(&dir).is_err() {
+        // Debian ships the venv module apart from the interpreter.
+        apt(&["python3-venv"])?;
+        venv(&dir)?;
+    }
+    run(program(&python)
+        .args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+        ])
+        .args(PYTHON))?;
+    fs::write(stamp_file, stamp)?;
+    Ok(python)
+}
+
+/// Node packages of `clients/js`, from its lock file.
+pub fn node() -> Result<PathBuf> {
+    if !exists("node") || !exists("npm") {
+        apt(&["nodejs", "npm"])?;
+    }
+    let dir = root().join("clients").join("js");
+    let lock = dir.join("package-lock.json");
+    if !lock.is_file() {
+        bail!("{} is missing", lock.display());
+    }
+    let stamp = dir.join("node_modules").join(".installed");
+    let wanted = fs::read_to_string(&lock)?;
+    if fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
+        return Ok(dir);
+    }
+    run(program("npm")
+        .args(["ci", "--no-audit", "--no-fund", "--silent"])
+        .current_dir(&dir))?;
+    fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))?;
+    Ok(dir)
+}
+
+/// A C compiler, which the bundled SQLite needs.
+pub fn compiler() -> Result<()> {
+    if exists("cc") {
+        Ok(())
+    } else {
+        apt(&["gcc", "libc6-dev"])
+    }
+}

@@ -1,0 +1,97 @@
+//! Which crate may depend on which, and who owns which driver.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::shell::{cargo, output};
+
+/// Layer of each crate: a crate depends on lower layers only. The derive macro is part of the
+/// graph library and stands below it.
+const LAYERS: [(&str, u8); 13] = [
+    ("agentflow-types", 0),
+    ("agentflow-storage", 1),
+    ("agentflow-models", 1),
+    ("agentflow-graph-macros", 1),
+    ("agentflow-graph", 2),
+    ("agentflow-runs", 2),
+    ("agentflow-embedded", 2),
+    ("agentflow-declarative", 3),
+    ("agentflow-server", 3),
+    ("agentflow", 4),
+    ("agentflow-bench", 5),
+    ("agentflow-testkit", 5),
+    ("xtask", 5),
+];
+
+/// Crates of the third layer that need not know each other.
+const SERVER_NEVER: [&str; 4] = [
+    "agentflow-graph",
+    "agentflow-embedded",
+    "agentflow-models",
+    "agentflow-declarative",
+];
+
+/// Drivers and the crates that may name them.
+const OWNERS: [(&str, &[&str]); 3] = [
+    ("axum", &["agentflow-server", "agentflow-testkit"]),
+    ("rusqlite", &["agentflow-embedded"]),
+    (
+        "reqwest",
+        &[
+            "agentflow-models",
+            "agentflow-declarative",
+            "agentflow",
+            "agentflow-bench",
+        ],
+    ),
+];
+
+/// Reports edges that are not allowed.
+pub fn check(findings: &mut Vec<String>) -> Result<()> {
+    let args = [
+        "metadata",
+        "--no-deps",
+        "--format-version",
+        "1",
+        "--offline",
+    ];
+    let metadata: Value = serde_json::from_str(&output(&mut cargo(args))?)?;
+    let layers: BTreeMap<&str, u8> = LAYERS.into_iter().collect();
+    for package in metadata["packages"]
+        .as_array()
+        .context("no packages in cargo's metadata")?
+    {
+        let name = package["name"]
+            .as_str()
+            .context("a package without a name")?;
+        let Some(layer) = layers.get(name) else {
+            findings.push(format!(
+                "{name}: give this crate a layer in xtask/src/tidy/edges.rs"
+            ));
+            continue;
+        };
+        for dependency in package["dependencies"].as_array().into_iter().flatten() {
+            let other = dependency["name"].as_str().unwrap_or_default();
+            // Tests may use what the crate itself may not.
+            if dependency["kind"] == "dev" {
+                continue;
+            }
+            if layers.get(other).is_some_and(|below| below >= layer) {
+                findings.push(format!("{name} depends on {other}, which is not below it"));
+            }
+            if name == "agentflow-server" && SERVER_NEVER.contains(&other) {
+                findings.push(format!(
+                    "{name} depends on {other}: it reaches it through a port"
+                ));
+            }
+            if let Some((_, owners)) = OWNERS.iter().find(|(driver, _)| *driver == other)
+                && !owners.contains(&name)
+            {
+                findings.push(format!("{name} names {other}, which {owners:?} own"));
+            }
+        }
+    }
+    Ok(())
+}
