@@ -1,0 +1,35 @@
+//! Load generators and the crash driver; `cargo xtask` calls them.
+
+mod crash;
+mod engine;
+mod load;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Kill a server at random moments under load and check what it promised.
+    Crash(crash::Args),
+    /// Time the graph engine; one JSON line per case.
+    Engine(engine::Args),
+    /// Load an agent server; one JSON line per case.
+    Load(load::Args),
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    // A second install in one process would be the only error.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match Cli::parse().command {
+        Command::Crash(args) => crash::run(args).await,
+        Command::Engine(args) => engine::run(&args).await,
+        Command::Load(args) => load::run(&args).await,
+    }
+}
