@@ -23,5 +23,7 @@ use proc_macro::TokenStream;
 #[proc_macro_derive(GraphState, attributes(state))]
 pub fn graph_state(input: TokenStream) -> TokenStream {
     let input = syn::parse_macro_input!(input as syn::DeriveInput);
-    state::expand(input).unwrap_or_else(syn::Error::into_compile_error).into()
+    state::expand(input)
+        .unwrap_or_else(syn::Error::into_compile_error)
+        .into()
 }

@@ -46,16 +46,31 @@ impl Key {
                 }
                 let known = RULES.iter().find(|known| meta.path.is_ident(known));
                 let known = known.ok_or_else(|| {
-                    meta.error(format!("unknown rule; one of {}, reducer = path", RULES.join(", ")))
+                    meta.error(format!(
+                        "unknown rule; one of {}, reducer = path",
+                        RULES.join(", ")
+                    ))
                 })?;
                 rule = Rule::Named(format_ident!("{known}"));
                 Ok(())
             })?;
         }
-        let docs = field.attrs.iter().filter(|a| a.path().is_ident("doc")).cloned().collect();
+        let docs = field
+            .attrs
+            .iter()
+            .filter(|a| a.path().is_ident("doc"))
+            .cloned()
+            .collect();
         let wire = name.to_string();
         let wire = wire.strip_prefix("r#").unwrap_or(&wire).to_owned();
-        Ok(Self { name, wire, ty: field.ty, vis: field.vis, docs, rule })
+        Ok(Self {
+            name,
+            wire,
+            ty: field.ty,
+            vis: field.vis,
+            docs,
+            rule,
+        })
     }
 
     fn channel(&self) -> TokenStream {
@@ -77,26 +92,79 @@ impl Key {
 
 fn keys(input: &DeriveInput) -> Result<Vec<Key>> {
     let Data::Struct(data) = &input.data else {
-        return Err(Error::new_spanned(&input.ident, "a graph's state is a struct"));
+        return Err(Error::new_spanned(
+            &input.ident,
+            "a graph's state is a struct",
+        ));
     };
     let Fields::Named(fields) = &data.fields else {
-        return Err(Error::new_spanned(&input.ident, "a graph's state has named fields"));
+        return Err(Error::new_spanned(
+            &input.ident,
+            "a graph's state has named fields",
+        ));
     };
     fields.named.iter().cloned().map(Key::read).collect()
 }
 
 pub(crate) fn expand(input: DeriveInput) -> Result<TokenStream> {
     if !input.generics.params.is_empty() {
-        return Err(Error::new_spanned(&input.generics, "a graph's state is not generic"));
+        return Err(Error::new_spanned(
+            &input.generics,
+            "a graph's state is not generic",
+        ));
     }
     let keys = keys(&input)?;
-    let name = &input.ident;
-    let vis = &input.vis;
-    let update = format_ident!("{name}Update");
-    let update_doc = format!("A partial update of [`{name}`]: fields that are set are written.");
+    let names = Names {
+        state: &input.ident,
+        update: &format_ident!("{}Update", input.ident),
+        vis: &input.vis,
+    };
+    let (state, update) = (state_impl(&names, &keys), update_struct(&names, &keys));
+    Ok(quote!(#state #update))
+}
+
+/// Names of what is made.
+struct Names<'a> {
+    state: &'a Ident,
+    update: &'a Ident,
+    vis: &'a Visibility,
+}
+
+/// The channels of the state.
+fn state_impl(names: &Names<'_>, keys: &[Key]) -> TokenStream {
+    let Names { state, update, vis } = names;
     let channels = keys.iter().map(Key::channel);
+    quote! {
+        impl ::agentflow_graph::typed::GraphState for #state {
+            type Update = #update;
+
+            fn channels() -> ::std::vec::Vec<(&'static str, ::agentflow_graph::Channel)> {
+                ::std::vec![#(#channels),*]
+            }
+        }
+
+        impl #state {
+            /// An update that writes nothing yet.
+            #[must_use]
+            #vis fn update() -> #update {
+                ::core::default::Default::default()
+            }
+        }
+    }
+}
+
+/// The partial update: optional fields, setters, and its writes.
+fn update_struct(names: &Names<'_>, keys: &[Key]) -> TokenStream {
+    let Names { state, update, vis } = names;
+    let doc = format!("A partial update of [`{state}`]: fields that are set are written.");
     let fields = keys.iter().map(|key| {
-        let Key { name, ty, vis, docs, .. } = key;
+        let Key {
+            name,
+            ty,
+            vis,
+            docs,
+            ..
+        } = key;
         quote!(#(#docs)* #vis #name: ::core::option::Option<#ty>)
     });
     let setters = keys.iter().map(|key| {
@@ -119,29 +187,15 @@ pub(crate) fn expand(input: DeriveInput) -> Result<TokenStream> {
             }
         }
     });
-    Ok(quote! {
-        impl ::agentflow_graph::typed::GraphState for #name {
-            type Update = #update;
-
-            fn channels() -> ::std::vec::Vec<(&'static str, ::agentflow_graph::Channel)> {
-                ::std::vec![#(#channels),*]
-            }
-        }
-
-        #[doc = #update_doc]
+    quote! {
+        #[doc = #doc]
         #[derive(Clone, Default)]
+        #[allow(dead_code, reason = "a state may have fields that only its input writes")]
         #vis struct #update {
             #(#fields),*
         }
 
-        impl #name {
-            /// An update that writes nothing yet.
-            #[must_use]
-            #vis fn update() -> #update {
-                ::core::default::Default::default()
-            }
-        }
-
+        #[allow(dead_code, reason = "a state may have fields that only its input writes")]
         impl #update {
             #(#setters)*
         }
@@ -155,5 +209,5 @@ pub(crate) fn expand(input: DeriveInput) -> Result<TokenStream> {
                 ::core::result::Result::Ok(::agentflow_graph::typed::Value::object(writes).into())
             }
         }
-    })
+    }
 }

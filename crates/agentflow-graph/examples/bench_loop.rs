@@ -19,10 +19,16 @@ const MESSAGES: usize = 100;
 /// Runs of each case; the median counts.
 const RUNS: usize = 21;
 
-fn stop_after(steps: i64) -> impl Fn(&Value, &NodeContext) -> Result<Vec<agentflow_types::graph::Goto>> {
+fn stop_after(
+    steps: i64,
+) -> impl Fn(&Value, &NodeContext) -> Result<Vec<agentflow_types::graph::Goto>> {
     move |state, _| {
         let n = state.get("n").and_then(Value::as_i64).unwrap_or(0);
-        Ok(if n < steps { vec![goto("work")] } else { vec![] })
+        Ok(if n < steps {
+            vec![goto("work")]
+        } else {
+            vec![]
+        })
     }
 }
 
@@ -36,7 +42,8 @@ fn one_node_loop() -> Result<Arc<Graph>> {
     g.node("work", |state: Value, _| async move {
         Ok(Value::object([("n", Value::Int(count(&state)))]).into())
     });
-    g.edge(START, "work").branch("work", stop_after(STEPS), ["work"]);
+    g.edge(START, "work")
+        .branch("work", stop_after(STEPS), ["work"]);
     g.compile()
 }
 
@@ -62,7 +69,8 @@ fn chat_loop() -> Result<Arc<Graph>> {
         let reply = message::with_id(&message::ai("ok"), &format!("reply-{}", n % 10));
         Ok(Value::object([("n", Value::Int(n)), ("messages", reply)]).into())
     });
-    g.edge(START, "work").branch("work", stop_after(STEPS), ["work"]);
+    g.edge(START, "work")
+        .branch("work", stop_after(STEPS), ["work"]);
     g.compile()
 }
 
@@ -72,7 +80,13 @@ fn large_messages() -> Value {
     Value::object([("messages", Value::list((0..MESSAGES).map(one).collect()))])
 }
 
-async fn measure(name: &str, unit: &str, graph: &Arc<Graph>, input: Value, units: f64) -> Result<()> {
+async fn measure(
+    name: &str,
+    unit: &str,
+    graph: &Arc<Graph>,
+    input: Value,
+    units: f64,
+) -> Result<()> {
     let mut micros = Vec::with_capacity(RUNS);
     for _ in 0..RUNS {
         let start = Instant::now();
@@ -89,8 +103,29 @@ async fn measure(name: &str, unit: &str, graph: &Arc<Graph>, input: Value, units
 #[tokio::main]
 async fn main() -> Result<()> {
     let start = value!({"n": 0});
-    measure("loop_1000", "superstep", &one_node_loop()?, start, STEPS as f64).await?;
-    measure("fan_out_100", "task", &fan_out()?, value!({"items": []}), SENDS as f64).await?;
+    measure(
+        "loop_1000",
+        "superstep",
+        &one_node_loop()?,
+        start,
+        STEPS as f64,
+    )
+    .await?;
+    measure(
+        "fan_out_100",
+        "task",
+        &fan_out()?,
+        value!({"items": []}),
+        SENDS as f64,
+    )
+    .await?;
     let chat = chat_loop()?;
-    measure("loop_1000_messages_100kb", "superstep", &chat, large_messages(), STEPS as f64).await
+    measure(
+        "loop_1000_messages_100kb",
+        "superstep",
+        &chat,
+        large_messages(),
+        STEPS as f64,
+    )
+    .await
 }

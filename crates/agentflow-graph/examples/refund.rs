@@ -20,7 +20,9 @@ struct Refund {
 fn build() -> Result<TypedGraph<Refund>> {
     TypedGraph::<Refund>::builder("refund")
         .node("look_up", async |state: Refund, _ctx| {
-            Ok(Refund::update().amount(249.0).log([format!("found order {}", state.order)]))
+            Ok(Refund::update()
+                .amount(249.0)
+                .log([format!("found order {}", state.order)]))
         })
         .node("approve", async |state: Refund, ctx| {
             let question = value!({"question": "refund this?", "amount": state.amount});
@@ -34,7 +36,9 @@ fn build() -> Result<TypedGraph<Refund>> {
         })
         .edge(START, "look_up")
         .edge("look_up", "approve")
-        .branch("approve", |state, _ctx| Ok(if state.approved { "pay" } else { END }))
+        .branch("approve", |state, _ctx| {
+            Ok(if state.approved { "pay" } else { END })
+        })
         .compile()
 }
 

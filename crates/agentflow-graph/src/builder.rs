@@ -1,11 +1,6 @@
 //! The dynamic builder: channels, nodes and edges by name.
 
-use std::{
-    future::Future,
-    pin::Pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use agentflow_types::{Map, Result, Str, Value, graph::Goto};
 use indexmap::IndexMap;
@@ -61,7 +56,12 @@ impl<const N: usize> From<[&str; N]> for BranchTargets {
 
 impl<const N: usize> From<[(&str, &str); N]> for BranchTargets {
     fn from(labels: [(&str, &str); N]) -> Self {
-        Self::Labels(labels.iter().map(|(l, n)| ((*l).to_owned(), (*n).to_owned())).collect())
+        Self::Labels(
+            labels
+                .iter()
+                .map(|(l, n)| ((*l).to_owned(), (*n).to_owned()))
+                .collect(),
+        )
     }
 }
 
@@ -169,7 +169,8 @@ impl GraphBuilder {
     pub fn channel(&mut self, name: impl Into<Str>, channel: Channel) -> &mut Self {
         let name = name.into();
         if self.channels.insert(name.clone(), channel).is_some() {
-            self.mistakes.push(format!("channel '{name}' is defined twice"));
+            self.mistakes
+                .push(format!("channel '{name}' is defined twice"));
         }
         self
     }
@@ -194,7 +195,11 @@ impl GraphBuilder {
         F: Fn(Value, NodeContext) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<NodeOutput>> + Send + 'static,
     {
-        self.node_fn(name, options, Arc::new(move |state, ctx| Box::pin(body(state, ctx))))
+        self.node_fn(
+            name,
+            options,
+            Arc::new(move |state, ctx| Box::pin(body(state, ctx))),
+        )
     }
 
     /// Adds a node whose body is already boxed.
@@ -204,7 +209,13 @@ impl GraphBuilder {
         options: NodeOptions,
         body: NodeFn,
     ) -> &mut Self {
-        self.add_node(name.into(), NodeSpec { body: Body::Function(body), options })
+        self.add_node(
+            name.into(),
+            NodeSpec {
+                body: Body::Function(body),
+                options,
+            },
+        )
     }
 
     /// Adds a node that runs `graph`, which shares channels with this graph by name.
@@ -219,12 +230,19 @@ impl GraphBuilder {
         options: NodeOptions,
         graph: Arc<Graph>,
     ) -> &mut Self {
-        self.add_node(name.into(), NodeSpec { body: Body::Graph(graph), options })
+        self.add_node(
+            name.into(),
+            NodeSpec {
+                body: Body::Graph(graph),
+                options,
+            },
+        )
     }
 
     fn add_node(&mut self, name: Str, spec: NodeSpec) -> &mut Self {
         if self.nodes.insert(name.clone(), spec).is_some() {
-            self.mistakes.push(format!("Node `{name}` already present."));
+            self.mistakes
+                .push(format!("Node `{name}` already present."));
         }
         self
     }
@@ -241,7 +259,8 @@ impl GraphBuilder {
         I: IntoIterator<Item = S>,
         S: Into<Str>,
     {
-        self.joins.push((from.into_iter().map(Into::into).collect(), to.into()));
+        self.joins
+            .push((from.into_iter().map(Into::into).collect(), to.into()));
         self
     }
 

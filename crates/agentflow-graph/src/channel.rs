@@ -7,9 +7,9 @@ use std::{fmt, sync::Arc};
 
 use agentflow_types::{Result, Str, Value};
 
-pub(crate) use slot::Slot;
 pub use reduce::{add_messages, overwrite};
 pub(crate) use reduce::{ensure_ids, is_message_like};
+pub(crate) use slot::Slot;
 
 /// Combines the current value with one write.
 pub type Reducer = Arc<dyn Fn(Value, Value) -> Result<Value> + Send + Sync>;
@@ -40,10 +40,18 @@ pub(crate) enum Kind {
     AnyValue,
     Ephemeral(Guard),
     Untracked(Guard),
-    Topic { accumulate: bool },
-    Reduce { default: Option<Value>, reducer: Reducer },
+    Topic {
+        accumulate: bool,
+    },
+    Reduce {
+        default: Option<Value>,
+        reducer: Reducer,
+    },
     Messages,
-    Barrier { names: Arc<[Str]>, release: Release },
+    Barrier {
+        names: Arc<[Str]>,
+        release: Release,
+    },
 }
 
 impl Kind {
@@ -77,7 +85,10 @@ impl Channel {
         default: Option<Value>,
         f: impl Fn(Value, Value) -> Result<Value> + Send + Sync + 'static,
     ) -> Self {
-        Self::of(Kind::Reduce { default, reducer: Arc::new(f) })
+        Self::of(Kind::Reduce {
+            default,
+            reducer: Arc::new(f),
+        })
     }
 
     /// Holds the last write; two writes in one superstep are an error.
@@ -162,7 +173,10 @@ impl Channel {
     /// Any other rule. `default` is the value before the first write.
     #[must_use]
     pub fn reducer(default: Value, reducer: Reducer) -> Self {
-        Self::of(Kind::Reduce { default: Some(default), reducer })
+        Self::of(Kind::Reduce {
+            default: Some(default),
+            reducer,
+        })
     }
 
     /// The word for this kind in pictures and errors.

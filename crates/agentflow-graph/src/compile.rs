@@ -41,7 +41,9 @@ fn check(builder: &GraphBuilder) -> Vec<String> {
             mistakes.push(format!("Node `{name}` is reserved."));
         }
         if let Some(sign) = name.chars().find(|c| [NS_SEPARATOR, NS_END].contains(c)) {
-            mistakes.push(format!("'{sign}' is a reserved character and is not allowed in the node names."));
+            mistakes.push(format!(
+                "'{sign}' is a reserved character and is not allowed in the node names."
+            ));
         }
         if builder.channels.contains_key(name) {
             mistakes.push(format!("'{name}' is already being used as a state key"));
@@ -61,7 +63,10 @@ fn check(builder: &GraphBuilder) -> Vec<String> {
 fn check_edges(builder: &GraphBuilder, mistakes: &mut Vec<String>) {
     let known = |name: &str| builder.nodes.contains_key(name);
     let ends = builder.edges.iter().map(|(a, b)| (a, b));
-    let joined = builder.joins.iter().flat_map(|(from, to)| from.iter().map(move |f| (f, to)));
+    let joined = builder
+        .joins
+        .iter()
+        .flat_map(|(from, to)| from.iter().map(move |f| (f, to)));
     for (from, to) in ends.chain(joined) {
         if &**from == END {
             mistakes.push("END cannot be a start node".to_owned());
@@ -76,7 +81,10 @@ fn check_edges(builder: &GraphBuilder, mistakes: &mut Vec<String>) {
     }
     for branch in &builder.branches {
         if &*branch.source != START && !known(&branch.source) {
-            mistakes.push(format!("Found edge starting at unknown node '{}'", branch.source));
+            mistakes.push(format!(
+                "Found edge starting at unknown node '{}'",
+                branch.source
+            ));
         }
         for target in target_nodes(&branch.targets) {
             if target != END && !known(target) {
@@ -99,7 +107,10 @@ fn check_edges(builder: &GraphBuilder, mistakes: &mut Vec<String>) {
 
 fn check_names(builder: &GraphBuilder, mistakes: &mut Vec<String>) {
     let channel = |name: &String| builder.channels.contains_key(name.as_str());
-    let lists = [("input", &builder.input_channels), ("output", &builder.output_channels)];
+    let lists = [
+        ("input", &builder.input_channels),
+        ("output", &builder.output_channels),
+    ];
     for (what, names) in lists {
         for name in names.iter().flatten().filter(|n| !channel(n)) {
             mistakes.push(format!("unknown {what} channel '{name}'"));
@@ -117,7 +128,10 @@ fn check_names(builder: &GraphBuilder, mistakes: &mut Vec<String>) {
     }
     for at in [&builder.interrupt_before, &builder.interrupt_after] {
         if let InterruptAt::Nodes(names) = at {
-            for name in names.iter().filter(|n| !builder.nodes.contains_key(n.as_str())) {
+            for name in names
+                .iter()
+                .filter(|n| !builder.nodes.contains_key(n.as_str()))
+            {
                 mistakes.push(format!("Interrupt node `{name}` not found"));
             }
         }
@@ -127,17 +141,31 @@ fn check_names(builder: &GraphBuilder, mistakes: &mut Vec<String>) {
 /// A node that no edge, branch or destination leads to, in a graph without branches that may go
 /// anywhere, can only be meant for commands; those declare their destinations.
 fn check_reach(builder: &GraphBuilder, mistakes: &mut Vec<String>) {
-    let open = builder.branches.iter().any(|b| b.targets == BranchTargets::Any)
-        || builder.nodes.values().any(|n| matches!(n.body, crate::builder::Body::Function(_)));
+    let open = builder
+        .branches
+        .iter()
+        .any(|b| b.targets == BranchTargets::Any)
+        || builder
+            .nodes
+            .values()
+            .any(|n| matches!(n.body, crate::builder::Body::Function(_)));
     if open {
         return;
     }
     let mut reached: HashSet<&str> = HashSet::new();
     reached.extend(builder.edges.iter().map(|(_, to)| &**to));
     reached.extend(builder.joins.iter().map(|(_, to)| &**to));
-    reached.extend(builder.branches.iter().flat_map(|b| target_nodes(&b.targets)));
     reached.extend(
-        builder.nodes.values().flat_map(|n| n.options.destinations.iter().map(String::as_str)),
+        builder
+            .branches
+            .iter()
+            .flat_map(|b| target_nodes(&b.targets)),
+    );
+    reached.extend(
+        builder
+            .nodes
+            .values()
+            .flat_map(|n| n.options.destinations.iter().map(String::as_str)),
     );
     for name in builder.nodes.keys().filter(|n| !reached.contains(&***n)) {
         mistakes.push(format!("Node '{name}' is not reachable"));
@@ -180,7 +208,8 @@ impl<'a> Layouter<'a> {
             start: 0,
         };
         let listed = |list: &Option<Vec<String>>, name: &str| {
-            list.as_ref().is_none_or(|names| names.iter().any(|n| n == name))
+            list.as_ref()
+                .is_none_or(|names| names.iter().any(|n| n == name))
         };
         for (name, channel) in &builder.channels {
             let id = this.channel(name.clone(), channel.kind.clone());
@@ -231,7 +260,10 @@ impl<'a> Layouter<'a> {
             };
             let entry = self.channel(entry_name(name), kind);
             let reads = spec.options.reads.as_ref().map(|names| {
-                names.iter().filter_map(|n| self.channel_ids.get(n.as_str()).copied()).collect()
+                names
+                    .iter()
+                    .filter_map(|n| self.channel_ids.get(n.as_str()).copied())
+                    .collect()
             });
             self.node_ids.insert(name.clone(), self.nodes.len());
             self.nodes.push(NodeDef {
@@ -257,16 +289,22 @@ impl<'a> Layouter<'a> {
             }
             let entry = self.channel_ids[&entry_name(to)];
             let from = self.node_ids[from];
-            self.nodes[from].writers.push(Writer::Channel(entry, Value::Null));
+            self.nodes[from]
+                .writers
+                .push(Writer::Channel(entry, Value::Null));
         }
         for (from, to) in builder.joins.iter().filter(|(_, to)| &**to != END) {
             self.add_join(from, to);
         }
         for branch in &builder.branches {
             let from = self.node_ids[&branch.source];
-            self.nodes[from].writers.push(Writer::Branch(self.branches.len()));
-            self.branches
-                .push(BranchDef { path: branch.path.clone(), targets: branch.targets.clone() });
+            self.nodes[from]
+                .writers
+                .push(Writer::Branch(self.branches.len()));
+            self.branches.push(BranchDef {
+                path: branch.path.clone(),
+                targets: branch.targets.clone(),
+            });
         }
     }
 
@@ -277,21 +315,32 @@ impl<'a> Layouter<'a> {
         if self.channel_ids.contains_key(&name) {
             return;
         }
-        let release =
-            if self.nodes[target].options.defer { Release::AfterFinish } else { Release::AtOnce };
+        let release = if self.nodes[target].options.defer {
+            Release::AfterFinish
+        } else {
+            Release::AtOnce
+        };
         let mut names: Vec<Str> = from.to_vec();
         names.sort();
         names.dedup();
-        let channel = self.channel(name, Kind::Barrier { names: names.clone().into(), release });
+        let channel = self.channel(
+            name,
+            Kind::Barrier {
+                names: names.clone().into(),
+                release,
+            },
+        );
         self.nodes[target].triggers.push(channel);
         for start in names {
             let start_id = self.node_ids[&start];
-            self.nodes[start_id].writers.push(Writer::Channel(channel, Value::Str(start)));
+            self.nodes[start_id]
+                .writers
+                .push(Writer::Channel(channel, Value::Str(start)));
         }
     }
 
-    fn finish(mut self) -> Layout {
-        let tasks = self.channel(TASKS.into(), Kind::Topic { accumulate: false });
+    /// Ranks nodes by name, sorts the names of triggers, and tells channels whom they wake.
+    fn sort_names(&mut self) {
         let mut by_name: Vec<usize> = (0..self.nodes.len()).collect();
         by_name.sort_by(|a, b| self.nodes[*a].name.cmp(&self.nodes[*b].name));
         for (rank, node) in by_name.into_iter().enumerate() {
@@ -305,16 +354,30 @@ impl<'a> Layouter<'a> {
                 self.channels[*trigger].wakes.push(id);
             }
         }
+    }
+
+    fn finish(mut self) -> Layout {
+        let tasks = self.channel(TASKS.into(), Kind::Topic { accumulate: false });
+        self.sort_names();
         let pick = |wanted: fn(&ChannelDef) -> bool| -> Vec<ChanId> {
-            self.channels.iter().enumerate().filter(|(_, c)| wanted(c)).map(|(id, _)| id).collect()
+            self.channels
+                .iter()
+                .enumerate()
+                .filter(|(_, c)| wanted(c))
+                .map(|(id, _)| id)
+                .collect()
         };
         let mut outputs = pick(|c| c.is_output);
         if let Some(names) = &self.builder.output_channels {
             outputs = names.iter().map(|n| self.channel_ids[n.as_str()]).collect();
         }
         let mut schemas = self.builder.schemas.clone();
-        schemas.input_schema = schemas.input_schema.or_else(|| schemas.state_schema.clone());
-        schemas.output_schema = schemas.output_schema.or_else(|| schemas.state_schema.clone());
+        schemas.input_schema = schemas
+            .input_schema
+            .or_else(|| schemas.state_schema.clone());
+        schemas.output_schema = schemas
+            .output_schema
+            .or_else(|| schemas.state_schema.clone());
         Layout {
             name: self.builder.name.clone(),
             state: pick(|c| c.is_state),
@@ -328,7 +391,10 @@ impl<'a> Layouter<'a> {
                 matches!(
                     c.kind,
                     Kind::LastValueAfterFinish
-                        | Kind::Barrier { release: Release::AfterFinish, .. }
+                        | Kind::Barrier {
+                            release: Release::AfterFinish,
+                            ..
+                        }
                 )
             }),
             has_untracked: self.channels.iter().any(|c| !c.kind.is_tracked()),
@@ -347,7 +413,12 @@ impl<'a> Layouter<'a> {
             retry: self.builder.retry.clone(),
             edges: self.builder.edges.clone(),
             joins: self.builder.joins.clone(),
-            branch_sources: self.builder.branches.iter().map(|b| b.source.clone()).collect(),
+            branch_sources: self
+                .builder
+                .branches
+                .iter()
+                .map(|b| b.source.clone())
+                .collect(),
         }
     }
 }

@@ -159,7 +159,11 @@ impl NodeContext {
             },
             _ => (data, self.0.run.emitter.ns()),
         };
-        self.0.run.emitter.send(StreamEvent { ns, mode, data }).await;
+        self.0
+            .run
+            .emitter
+            .send(StreamEvent { ns, mode, data })
+            .await;
     }
 
     /// Asks a question and returns its answer.
@@ -182,7 +186,8 @@ impl NodeContext {
         question: impl Into<Value>,
         schema: serde_json::Value,
     ) -> Result<Value> {
-        self.0.interrupt(question.into(), Some(Value::from_json(&schema)))
+        self.0
+            .interrupt(question.into(), Some(Value::from_json(&schema)))
     }
 
     /// Runs another graph inside this task, with this run's saver and stream.

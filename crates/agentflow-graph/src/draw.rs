@@ -15,7 +15,9 @@ pub(crate) fn draw(layout: &Layout, depth: u32) -> Drawing {
     let mut drawing = Drawing::default();
     drawing.nodes.push(virtual_node(START));
     for node in layout.nodes.iter().filter(|node| node.body.is_some()) {
-        drawing.nodes.push(real_node(&node.name, &node.name, &node.options.metadata));
+        drawing
+            .nodes
+            .push(real_node(&node.name, &node.name, &node.options.metadata));
     }
     edges(layout, &mut drawing);
     if depth > 0 {
@@ -29,7 +31,11 @@ pub(crate) fn draw(layout: &Layout, depth: u32) -> Drawing {
 }
 
 fn virtual_node(id: &str) -> DrawnNode {
-    DrawnNode { id: id.to_owned(), kind: None, data: None }
+    DrawnNode {
+        id: id.to_owned(),
+        kind: None,
+        data: None,
+    }
 }
 
 fn real_node(id: &str, name: &str, metadata: &agentflow_types::Map) -> DrawnNode {
@@ -37,7 +43,11 @@ fn real_node(id: &str, name: &str, metadata: &agentflow_types::Map) -> DrawnNode
     if !metadata.is_empty() {
         data.push(("metadata".into(), Value::map(metadata.clone())));
     }
-    DrawnNode { id: id.to_owned(), kind: Some(RUNNABLE), data: Some(Value::object(data)) }
+    DrawnNode {
+        id: id.to_owned(),
+        kind: Some(RUNNABLE),
+        data: Some(Value::object(data)),
+    }
 }
 
 fn edge(source: &str, target: &str) -> DrawnEdge {
@@ -68,8 +78,11 @@ fn edges(layout: &Layout, drawing: &mut Drawing) {
             BranchTargets::Nodes(nodes) => {
                 edges.extend(nodes.iter().map(|node| maybe(source, node, None)));
             }
-            BranchTargets::Labels(labels) => edges
-                .extend(labels.iter().map(|(label, node)| maybe(source, node, Some(label)))),
+            BranchTargets::Labels(labels) => edges.extend(
+                labels
+                    .iter()
+                    .map(|(label, node)| maybe(source, node, Some(label))),
+            ),
             BranchTargets::Any => {
                 let real = layout.nodes.iter().filter(|node| node.body.is_some());
                 edges.extend(real.map(|node| maybe(source, &node.name, None)));
@@ -96,8 +109,18 @@ fn edges(layout: &Layout, drawing: &mut Drawing) {
 /// Replaces a node by the graph inside it; its inner ends disappear into the outer edges.
 fn expand(drawing: &mut Drawing, name: &str, inner: Drawing) {
     let inner_id = |id: &str| format!("{name}{NS_END}{id}");
-    let firsts: Vec<DrawnEdge> = inner.edges.iter().filter(|e| e.source == START).cloned().collect();
-    let lasts: Vec<DrawnEdge> = inner.edges.iter().filter(|e| e.target == END).cloned().collect();
+    let firsts: Vec<DrawnEdge> = inner
+        .edges
+        .iter()
+        .filter(|e| e.source == START)
+        .cloned()
+        .collect();
+    let lasts: Vec<DrawnEdge> = inner
+        .edges
+        .iter()
+        .filter(|e| e.target == END)
+        .cloned()
+        .collect();
     if firsts.len() != 1 || lasts.len() != 1 {
         // With several ways in or out the virtual ends stay, so that edges keep one source.
         return expand_with_ends(drawing, name, inner);
@@ -111,11 +134,26 @@ fn expand(drawing: &mut Drawing, name: &str, inner: Drawing) {
             edge.target.clone_from(&first);
         }
     }
-    let at = drawing.nodes.iter().position(|n| n.id == name).unwrap_or(drawing.nodes.len());
-    let nodes = inner.nodes.into_iter().filter(|n| n.id != START && n.id != END);
-    let nodes: Vec<DrawnNode> = nodes.map(|n| DrawnNode { id: inner_id(&n.id), ..n }).collect();
+    let at = drawing
+        .nodes
+        .iter()
+        .position(|n| n.id == name)
+        .unwrap_or(drawing.nodes.len());
+    let nodes = inner
+        .nodes
+        .into_iter()
+        .filter(|n| n.id != START && n.id != END);
+    let nodes: Vec<DrawnNode> = nodes
+        .map(|n| DrawnNode {
+            id: inner_id(&n.id),
+            ..n
+        })
+        .collect();
     drawing.nodes.splice(at..=at, nodes);
-    let edges = inner.edges.into_iter().filter(|e| e.source != START && e.target != END);
+    let edges = inner
+        .edges
+        .into_iter()
+        .filter(|e| e.source != START && e.target != END);
     drawing.edges.extend(edges.map(|e| DrawnEdge {
         source: inner_id(&e.source),
         target: inner_id(&e.target),
@@ -133,13 +171,25 @@ fn expand_with_ends(drawing: &mut Drawing, name: &str, inner: Drawing) {
             edge.target = inner_id(START);
         }
     }
-    let at = drawing.nodes.iter().position(|n| n.id == name).unwrap_or(drawing.nodes.len());
-    let nodes: Vec<DrawnNode> =
-        inner.nodes.into_iter().map(|n| DrawnNode { id: inner_id(&n.id), ..n }).collect();
+    let at = drawing
+        .nodes
+        .iter()
+        .position(|n| n.id == name)
+        .unwrap_or(drawing.nodes.len());
+    let nodes: Vec<DrawnNode> = inner
+        .nodes
+        .into_iter()
+        .map(|n| DrawnNode {
+            id: inner_id(&n.id),
+            ..n
+        })
+        .collect();
     drawing.nodes.splice(at..=at, nodes);
-    drawing.edges.extend(inner.edges.into_iter().map(|e| DrawnEdge {
-        source: inner_id(&e.source),
-        target: inner_id(&e.target),
-        ..e
-    }));
+    drawing
+        .edges
+        .extend(inner.edges.into_iter().map(|e| DrawnEdge {
+            source: inner_id(&e.source),
+            target: inner_id(&e.target),
+            ..e
+        }));
 }

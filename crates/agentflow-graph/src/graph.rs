@@ -64,7 +64,9 @@ pub struct HistoryQuery {
 
 impl Graph {
     pub(crate) fn new(layout: Layout) -> Self {
-        Self { layout: Arc::new(layout) }
+        Self {
+            layout: Arc::new(layout),
+        }
     }
 
     pub(crate) fn layout(&self) -> &Arc<Layout> {
@@ -88,7 +90,9 @@ impl Graph {
     #[must_use]
     pub fn channel_names(&self) -> Vec<String> {
         let state = self.layout.state.iter();
-        state.map(|id| self.layout.channels[*id].name.to_string()).collect()
+        state
+            .map(|id| self.layout.channels[*id].name.to_string())
+            .collect()
     }
 
     /// Runs without saver, store and reports; returns the output channels.
@@ -96,7 +100,9 @@ impl Graph {
     /// # Errors
     /// As [`run`](Self::run).
     pub async fn invoke(self: &Arc<Self>, input: Value) -> Result<Value> {
-        let outcome = self.run(&Runtime::default(), Invocation::new(input), None).await?;
+        let outcome = self
+            .run(&Runtime::default(), Invocation::new(input), None)
+            .await?;
         Ok(outcome.values)
     }
 
@@ -137,9 +143,9 @@ impl Graph {
             match handle.await {
                 Ok(Ok(_)) => None,
                 Ok(Err(error)) => Some(Err(error)),
-                Err(lost) => {
-                    Some(Err(agentflow_types::Error::bug("the run was lost").source_err(lost)))
-                }
+                Err(lost) => Some(Err(
+                    agentflow_types::Error::bug("the run was lost").source_err(lost)
+                )),
             }
         });
         events.chain(last.filter_map(std::future::ready))
@@ -188,7 +194,8 @@ impl Graph {
         update: StateUpdate,
         config: &RunConfig,
     ) -> Result<CheckpointRef> {
-        self.bulk_update(runtime, at, vec![vec![update]], config).await
+        self.bulk_update(runtime, at, vec![vec![update]], config)
+            .await
     }
 
     /// Applies supersteps of updates, in order; returns the last checkpoint.
@@ -246,7 +253,9 @@ impl Graph {
     pub fn subgraphs(&self) -> Vec<(String, Arc<Graph>)> {
         let mut all = Vec::new();
         for (id, node) in self.layout.nodes.iter().enumerate() {
-            let Some(graph) = self.layout.subgraph(id) else { continue };
+            let Some(graph) = self.layout.subgraph(id) else {
+                continue;
+            };
             all.push((node.name.to_string(), graph.clone()));
             let inner = graph.subgraphs().into_iter();
             all.extend(inner.map(|(ns, g)| (format!("{}{NS_SEPARATOR}{ns}", node.name), g)));

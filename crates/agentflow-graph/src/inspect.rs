@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use agentflow_storage::checkpoint::{
-    CheckpointKey, CheckpointQuery, CheckpointTuple, Checkpoints,
-};
+use agentflow_storage::checkpoint::{CheckpointKey, CheckpointQuery, CheckpointTuple, Checkpoints};
 use agentflow_types::{
     Error, Result, SeededRng, Str, Value,
     graph::{CheckpointRef, Interrupt, StateSnapshot, TaskSnapshot},
@@ -36,7 +34,10 @@ enum View {
 /// # Errors
 /// `Invalid` if there is none.
 pub(crate) fn saver(runtime: &Runtime) -> Result<&Arc<dyn Checkpoints>> {
-    runtime.saver.as_ref().ok_or_else(|| Error::invalid("No checkpointer set").class("ValueError"))
+    runtime
+        .saver
+        .as_ref()
+        .ok_or_else(|| Error::invalid("No checkpointer set").class("ValueError"))
 }
 
 /// The graph that a namespace is about.
@@ -48,7 +49,10 @@ pub(crate) fn graph_at(graph: &Arc<Graph>, ns: &str) -> Result<Arc<Graph>> {
         return Ok(graph.clone());
     }
     let wanted = without_task_ids(ns);
-    let found = graph.subgraphs().into_iter().find(|(name, _)| *name == wanted);
+    let found = graph
+        .subgraphs()
+        .into_iter()
+        .find(|(name, _)| *name == wanted);
     found
         .map(|(_, graph)| graph)
         .ok_or_else(|| Error::not_found(format!("Subgraph {wanted} not found")).class("ValueError"))
@@ -73,7 +77,11 @@ pub(crate) async fn state(
     let saver = saver(runtime)?;
     let graph = graph_at(graph, &at.checkpoint_ns)?;
     let key = key_of(at);
-    let view = if key.checkpoint_id.is_none() { View::Live } else { View::Record };
+    let view = if key.checkpoint_id.is_none() {
+        View::Live
+    } else {
+        View::Record
+    };
     let Some(saved) = saver.get(&key).await? else {
         return Ok(StateSnapshot {
             values: Value::map(agentflow_types::Map::new()),
@@ -97,7 +105,9 @@ async fn fill_subgraphs(
     for task in &mut snapshot.tasks {
         let Some(at) = &task.checkpoint else { continue };
         let node = graph.layout().node(&task.name);
-        let Some(inner) = node.and_then(|node| graph.layout().subgraph(node)) else { continue };
+        let Some(inner) = node.and_then(|node| graph.layout().subgraph(node)) else {
+            continue;
+        };
         let saved = saver(runtime)?.get(&key_of(at)).await?;
         let mut state = match saved {
             Some(saved) => self::snapshot(inner, saved, View::Live)?,
@@ -130,7 +140,10 @@ pub(crate) async fn history(
         limit: query.limit,
     };
     let saved = saver.list(&query).await?;
-    saved.into_iter().map(|saved| snapshot(&graph, saved, View::Record)).collect()
+    saved
+        .into_iter()
+        .map(|saved| snapshot(&graph, saved, View::Record))
+        .collect()
 }
 
 /// The pending writes of a stored checkpoint.
@@ -157,7 +170,12 @@ fn snapshot(graph: &Arc<Graph>, saved: CheckpointTuple, view: View) -> Result<St
     let mut board = Board::restore(layout.clone(), &checkpoint)?;
     // All nodes are looked at, whatever the last superstep changed.
     board.updated = None;
-    let step = saved.metadata.get("step").and_then(Value::as_i64).unwrap_or(-1) + 1;
+    let step = saved
+        .metadata
+        .get("step")
+        .and_then(Value::as_i64)
+        .unwrap_or(-1)
+        + 1;
     let mut tasks = board.prepare(&Prepare {
         ns: &saved.key.checkpoint_ns,
         step,
@@ -165,9 +183,15 @@ fn snapshot(graph: &Arc<Graph>, saved: CheckpointTuple, view: View) -> Result<St
         resume_map: None,
     });
     let open = apply_pending(&mut board, &mut tasks, &pending, view)?;
-    let context = TaskView { graph, ns: &saved.key.checkpoint_ns, thread: &saved.key.thread_id };
-    let tasks: Vec<TaskSnapshot> =
-        tasks.iter().map(|task| context.snapshot(task, &pending, view)).collect();
+    let context = TaskView {
+        graph,
+        ns: &saved.key.checkpoint_ns,
+        thread: &saved.key.thread_id,
+    };
+    let tasks: Vec<TaskSnapshot> = tasks
+        .iter()
+        .map(|task| context.snapshot(task, &pending, view))
+        .collect();
     let at = |id: String| CheckpointRef {
         thread_id: saved.key.thread_id.clone(),
         checkpoint_ns: saved.key.checkpoint_ns.clone(),
@@ -176,7 +200,10 @@ fn snapshot(graph: &Arc<Graph>, saved: CheckpointTuple, view: View) -> Result<St
     Ok(StateSnapshot {
         values: board.read(&layout.state),
         next: open,
-        interrupts: tasks.iter().flat_map(|task| task.interrupts.iter().cloned()).collect(),
+        interrupts: tasks
+            .iter()
+            .flat_map(|task| task.interrupts.iter().cloned())
+            .collect(),
         tasks,
         metadata: Value::map(saved.metadata),
         created_at: Some(checkpoint.ts),
@@ -196,13 +223,20 @@ fn apply_pending(
     let rng = SeededRng::new(0);
     let writes = null_writes(pending);
     if !writes.is_empty() {
-        let mut sets = [WriteSet { path: Path::Input, node: None, writes }];
+        let mut sets = [WriteSet {
+            path: Path::Input,
+            node: None,
+            writes,
+        }];
         board.apply(&mut sets, Versions::Keep, &rng)?;
     }
     if view == View::Live {
         for id in tasks_of(pending) {
-            let Some(task) = tasks.iter_mut().find(|task| task.id == id) else { continue };
-            task.writes.extend(Status::read(pending, id).unwrap_or_default().output);
+            let Some(task) = tasks.iter_mut().find(|task| task.id == id) else {
+                continue;
+            };
+            task.writes
+                .extend(Status::read(pending, id).unwrap_or_default().output);
         }
         let done = tasks.iter().filter(|task| task.is_done());
         let mut sets: Vec<WriteSet> = done
@@ -217,7 +251,9 @@ fn apply_pending(
         }
     }
     let open = tasks.iter().filter(|task| !task.is_done());
-    Ok(open.map(|task| board.layout.nodes[task.node].name.clone()).collect())
+    Ok(open
+        .map(|task| board.layout.nodes[task.node].name.clone())
+        .collect())
 }
 
 /// Where tasks are looked at.
@@ -233,8 +269,11 @@ impl TaskView<'_> {
         let status = Status::read(pending, task.id).unwrap_or_default();
         let name = &layout.nodes[task.node].name;
         let answered = view == View::Live && status.is_finished();
-        let interrupts: Vec<Interrupt> =
-            if answered { Vec::new() } else { status.interrupts.iter().map(read_interrupt).collect() };
+        let interrupts: Vec<Interrupt> = if answered {
+            Vec::new()
+        } else {
+            status.interrupts.iter().map(read_interrupt).collect()
+        };
         let checkpoint = layout.subgraph(task.node).map(|_| CheckpointRef {
             thread_id: self.thread.to_owned(),
             checkpoint_ns: task_ns(self.ns, name, task.id),

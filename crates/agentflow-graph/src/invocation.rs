@@ -33,7 +33,11 @@ pub enum Input {
 impl From<Value> for Input {
     /// Null means nothing.
     fn from(value: Value) -> Self {
-        if value.is_null() { Self::None } else { Self::Value(value) }
+        if value.is_null() {
+            Self::None
+        } else {
+            Self::Value(value)
+        }
     }
 }
 
@@ -46,7 +50,10 @@ impl From<Command> for Input {
 impl Input {
     /// The answer to interrupts: one value, or a map from interrupt id to value.
     pub fn resume(answer: impl Into<Value>) -> Self {
-        Self::Command(Command { resume: Some(answer.into()), ..Command::default() })
+        Self::Command(Command {
+            resume: Some(answer.into()),
+            ..Command::default()
+        })
     }
 }
 
@@ -95,13 +102,18 @@ pub struct Invocation {
 impl Invocation {
     /// A run with this input and no other option.
     pub fn new(input: impl Into<Input>) -> Self {
-        Self { input: input.into(), ..Self::default() }
+        Self {
+            input: input.into(),
+            ..Self::default()
+        }
     }
 
     /// Sets the thread.
     #[must_use]
     pub fn thread(mut self, thread_id: &str) -> Self {
-        self.config.configurable.insert("thread_id".into(), Value::str(thread_id));
+        self.config
+            .configurable
+            .insert("thread_id".into(), Value::str(thread_id));
         self
     }
 
@@ -147,7 +159,10 @@ impl Default for Runtime {
 impl Runtime {
     /// The default with a saver.
     pub fn with_saver(saver: Arc<dyn Checkpoints>) -> Self {
-        Self { saver: Some(saver), ..Self::default() }
+        Self {
+            saver: Some(saver),
+            ..Self::default()
+        }
     }
 }
 

@@ -107,7 +107,10 @@ impl NodeDef {
 
     /// Whether the `messages` mode does not show the node's messages.
     pub(crate) fn is_nostream(&self) -> bool {
-        self.options.tags.iter().any(|tag| TAGS_NOSTREAM.contains(&tag.as_str()))
+        self.options
+            .tags
+            .iter()
+            .any(|tag| TAGS_NOSTREAM.contains(&tag.as_str()))
     }
 }
 
@@ -166,6 +169,10 @@ impl Layout {
 
     /// The retry policy of a node.
     pub(crate) fn retry(&self, node: NodeId) -> Option<&RetryPolicy> {
-        self.nodes[node].options.retry.as_ref().or(self.retry.as_ref())
+        self.nodes[node]
+            .options
+            .retry
+            .as_ref()
+            .or(self.retry.as_ref())
     }
 }

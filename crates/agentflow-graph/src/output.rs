@@ -42,7 +42,10 @@ impl From<Command> for NodeOutput {
 
 impl From<Goto> for NodeOutput {
     fn from(goto: Goto) -> Self {
-        Self::Command(Command { goto: vec![goto], ..Command::default() })
+        Self::Command(Command {
+            goto: vec![goto],
+            ..Command::default()
+        })
     }
 }
 
@@ -59,5 +62,8 @@ pub fn goto(node: impl Into<Str>) -> Goto {
 
 /// To a node, with its own input, whatever the state.
 pub fn send(node: impl Into<Str>, arg: Value) -> Goto {
-    Goto::Send { node: node.into(), arg }
+    Goto::Send {
+        node: node.into(),
+        arg,
+    }
 }

@@ -51,14 +51,20 @@ impl RetryPolicy {
     /// A policy with this many attempts in all and no other change from the default.
     #[must_use]
     pub fn attempts(max_attempts: u32) -> Self {
-        Self { max_attempts, ..Self::default() }
+        Self {
+            max_attempts,
+            ..Self::default()
+        }
     }
 
     /// Whether an error may go away by itself: `Busy`, `Uncertain` and `Failed` may; a wrong
     /// request, missing rights, damaged data and defects do not.
     #[must_use]
     pub fn is_transient(error: &Error) -> bool {
-        matches!(error.kind(), ErrorKind::Busy | ErrorKind::Uncertain | ErrorKind::Failed)
+        matches!(
+            error.kind(),
+            ErrorKind::Busy | ErrorKind::Uncertain | ErrorKind::Failed
+        )
     }
 
     /// Whether this policy retries `error`.

@@ -68,7 +68,10 @@ pub(crate) struct Replay {
 
 impl Replay {
     fn new(before: String) -> Self {
-        Self { before, visited: Mutex::default() }
+        Self {
+            before,
+            visited: Mutex::default(),
+        }
     }
 
     /// Whether the graph of this namespace, task id not counted, comes for the first time.
@@ -139,7 +142,8 @@ impl TaskShared {
 
     /// Namespace of the task.
     pub(crate) fn checkpoint_ns(&self) -> &str {
-        self.ns.get_or_init(|| task_ns(&self.run.ns, &self.node, self.task_id))
+        self.ns
+            .get_or_init(|| task_ns(&self.run.ns, &self.node, self.task_id))
     }
 
     /// Starts an attempt: questions and calls count from zero, answers stay.
@@ -167,7 +171,11 @@ impl TaskShared {
                 Some(answer) => scratch.answers.push(answer),
                 None => {
                     let id = interrupt_id(self.checkpoint_ns(), scratch.answers.len());
-                    let question = Interrupt { value, id, response_schema: schema };
+                    let question = Interrupt {
+                        value,
+                        id,
+                        response_schema: schema,
+                    };
                     return Err(signal::interrupt(vec![question]));
                 }
             }
@@ -196,7 +204,11 @@ impl TaskShared {
         extra.extend(own);
         let triggers = match self.path {
             Path::Push(_) => vec![Value::str(crate::core::ids::PUSH)],
-            _ => node.trigger_names.iter().map(|n| Value::Str(n.clone())).collect(),
+            _ => node
+                .trigger_names
+                .iter()
+                .map(|n| Value::Str(n.clone()))
+                .collect(),
         };
         let source = MessageSource {
             speaker,

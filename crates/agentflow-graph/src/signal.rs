@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use agentflow_types::{Error, graph::{Command, Interrupt}};
+use agentflow_types::{
+    Error,
+    graph::{Command, Interrupt},
+};
 
 /// A question that stops a task.
 #[derive(Debug)]
@@ -29,13 +32,17 @@ impl std::error::Error for ParentSignal {}
 
 /// The error that stops a task with these questions.
 pub(crate) fn interrupt(interrupts: Vec<Interrupt>) -> Error {
-    Error::failed("interrupted").class("GraphInterrupt").source_err(InterruptSignal(interrupts))
+    Error::failed("interrupted")
+        .class("GraphInterrupt")
+        .source_err(InterruptSignal(interrupts))
 }
 
 /// The questions, if the error is an interrupt.
 pub(crate) fn interrupts(error: &Error) -> Option<&[Interrupt]> {
     let source = std::error::Error::source(error)?;
-    source.downcast_ref::<InterruptSignal>().map(|signal| signal.0.as_slice())
+    source
+        .downcast_ref::<InterruptSignal>()
+        .map(|signal| signal.0.as_slice())
 }
 
 /// The error that carries a command to the graph above.
@@ -48,5 +55,7 @@ pub(crate) fn parent(command: Command) -> Error {
 /// The command, if the error carries one.
 pub(crate) fn parent_command(error: &Error) -> Option<&Command> {
     let source = std::error::Error::source(error)?;
-    source.downcast_ref::<ParentSignal>().map(|signal| &signal.0)
+    source
+        .downcast_ref::<ParentSignal>()
+        .map(|signal| &signal.0)
 }

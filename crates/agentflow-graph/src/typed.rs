@@ -2,8 +2,8 @@
 
 use std::{future::Future, marker::PhantomData, sync::Arc};
 
-pub use agentflow_types::{Result, Value};
 use agentflow_types::{Error, Map, Str, from_value, graph::Goto};
+pub use agentflow_types::{Result, Value};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -77,7 +77,9 @@ pub fn reducing<T: Serialize + DeserializeOwned + 'static>(
 
 fn read<T: DeserializeOwned>(value: &Value) -> Result<T> {
     from_value(value).map_err(|error| {
-        Error::invalid("state does not fit its type").with("cause", &error).source_err(error)
+        Error::invalid("state does not fit its type")
+            .with("cause", &error)
+            .source_err(error)
     })
 }
 
@@ -86,7 +88,10 @@ fn read<T: DeserializeOwned>(value: &Value) -> Result<T> {
 /// # Errors
 /// `Invalid` if a value does not fit its field.
 pub fn state_of<S: GraphState>(state: &Value) -> Result<S> {
-    let mut all: Map = to_value(&S::default()).as_map().cloned().unwrap_or_default();
+    let mut all: Map = to_value(&S::default())
+        .as_map()
+        .cloned()
+        .unwrap_or_default();
     if let Some(map) = state.as_map() {
         all.extend(map.iter().map(|(key, value)| (key.clone(), value.clone())));
     }
@@ -212,7 +217,10 @@ impl<S: GraphState> TypedBuilder<S> {
     /// # Errors
     /// As [`GraphBuilder::compile`].
     pub fn compile(&self) -> Result<TypedGraph<S>> {
-        Ok(TypedGraph { graph: self.inner.compile()?, state: PhantomData })
+        Ok(TypedGraph {
+            graph: self.inner.compile()?,
+            state: PhantomData,
+        })
     }
 }
 
@@ -224,7 +232,10 @@ pub struct TypedGraph<S> {
 
 impl<S> Clone for TypedGraph<S> {
     fn clone(&self) -> Self {
-        Self { graph: self.graph.clone(), state: PhantomData }
+        Self {
+            graph: self.graph.clone(),
+            state: PhantomData,
+        }
     }
 }
 
@@ -236,7 +247,10 @@ impl<S: GraphState> TypedGraph<S> {
         for (name, channel) in S::channels() {
             inner.channel(name, channel);
         }
-        TypedBuilder { inner, state: PhantomData }
+        TypedBuilder {
+            inner,
+            state: PhantomData,
+        }
     }
 
     /// The graph, for saver, streams, history and everything else.

@@ -94,10 +94,22 @@ impl<'a> Change<'a> {
         let (board, pending, step) = match &saved {
             Some(saved) => {
                 let stored = migrate(&layout, saved.checkpoint.clone());
-                let step = saved.metadata.get("step").and_then(Value::as_i64).unwrap_or(-1);
-                (Board::restore(layout, &stored)?, pending_of(graph, saved), step)
+                let step = saved
+                    .metadata
+                    .get("step")
+                    .and_then(Value::as_i64)
+                    .unwrap_or(-1);
+                (
+                    Board::restore(layout, &stored)?,
+                    pending_of(graph, saved),
+                    step,
+                )
             }
-            None => (Board::empty(layout, world.checkpoint_id(-2)), Vec::new(), -1),
+            None => (
+                Board::empty(layout, world.checkpoint_id(-2)),
+                Vec::new(),
+                -1,
+            ),
         };
         Ok(Self {
             graph,
@@ -120,25 +132,25 @@ impl<'a> Change<'a> {
         let first = &updates[0];
         let nothing = first.values.is_null() && first.command.is_none();
         match first.as_node.as_deref() {
-            Some(END) if nothing && !single => {
-                Err(invalid_update("Cannot apply multiple updates when clearing state"))
-            }
+            Some(END) if nothing && !single => Err(invalid_update(
+                "Cannot apply multiple updates when clearing state",
+            )),
             Some(END) if nothing => self.clear().await,
-            Some(INPUT) if !single => {
-                Err(invalid_update("Cannot apply multiple updates when updating as input"))
-            }
+            Some(INPUT) if !single => Err(invalid_update(
+                "Cannot apply multiple updates when updating as input",
+            )),
             Some(INPUT) => {
                 let values = std::mem::take(&mut updates[0].values);
-                self.as_input(values).await
+                self.apply_input(values).await
             }
-            Some(COPY) if !single => {
-                Err(invalid_update("Cannot copy checkpoint with multiple updates"))
-            }
+            Some(COPY) if !single => Err(invalid_update(
+                "Cannot copy checkpoint with multiple updates",
+            )),
             Some(COPY) => {
                 let values = std::mem::take(&mut updates[0].values);
                 self.copy(values).await
             }
-            _ => self.as_nodes(updates).await,
+            _ => self.apply_nodes(updates).await,
         }
     }
 
@@ -155,7 +167,8 @@ impl<'a> Change<'a> {
     }
 
     fn apply(&mut self, mut sets: Vec<WriteSet>) -> Result<Vec<usize>> {
-        self.board.apply(&mut sets, Versions::Bump, &*self.world.rng)
+        self.board
+            .apply(&mut sets, Versions::Bump, &*self.world.rng)
     }
 
     /// Drops what was to run next; what already ran counts.
@@ -165,11 +178,18 @@ impl<'a> Change<'a> {
             let mut tasks = self.tasks();
             let writes = null_writes(&self.pending);
             if !writes.is_empty() {
-                updated = self.apply(vec![WriteSet { path: Path::Input, node: None, writes }])?;
+                updated = self.apply(vec![WriteSet {
+                    path: Path::Input,
+                    node: None,
+                    writes,
+                }])?;
             }
             for id in tasks_of(&self.pending) {
-                let Some(task) = tasks.iter_mut().find(|task| task.id == id) else { continue };
-                task.writes.extend(Status::read(&self.pending, id).unwrap_or_default().output);
+                let Some(task) = tasks.iter_mut().find(|task| task.id == id) else {
+                    continue;
+                };
+                task.writes
+                    .extend(Status::read(&self.pending, id).unwrap_or_default().output);
             }
             let sets = tasks.into_iter().map(|task| WriteSet {
                 path: task.path,
@@ -184,18 +204,29 @@ impl<'a> Change<'a> {
         self.store("update", step + 1, step).await
     }
 
-    async fn as_input(mut self, values: Value) -> Result<CheckpointRef> {
+    async fn apply_input(mut self, values: Value) -> Result<CheckpointRef> {
         if values.is_null() {
             return Err(invalid_update("Received no input writes for __start__"));
         }
         let write = Write::to(self.graph.layout().start, values);
         if self.saved.is_some() && !self.is_superseded().await? {
             let task = Uuid::new_v5(&Uuid::from_u128(self.board.id), INPUT.as_bytes());
-            self.put_writes(TaskId(task.as_u128()), String::new(), std::slice::from_ref(&write));
+            self.put_writes(
+                TaskId(task.as_u128()),
+                String::new(),
+                std::slice::from_ref(&write),
+            );
         }
-        self.apply(vec![WriteSet { path: Path::Input, node: None, writes: vec![write] }])?;
+        self.apply(vec![WriteSet {
+            path: Path::Input,
+            node: None,
+            writes: vec![write],
+        }])?;
         self.board.updated = None;
-        let has_step = self.saved.as_ref().is_some_and(|s| s.metadata.contains_key("step"));
+        let has_step = self
+            .saved
+            .as_ref()
+            .is_some_and(|s| s.metadata.contains_key("step"));
         let step = if has_step { self.step + 1 } else { -1 };
         self.store("input", step, step).await
     }
@@ -224,7 +255,10 @@ impl<'a> Change<'a> {
         });
         let ops = std::mem::take(&mut self.ops);
         saver(self.runtime)?.commit(ops, None).await?;
-        let at = CheckpointRef { checkpoint_id: Some(id), ..self.at.clone() };
+        let at = CheckpointRef {
+            checkpoint_id: Some(id),
+            ..self.at.clone()
+        };
         let Some(items) = values.as_list().filter(|items| !items.is_empty()) else {
             return Ok(at);
         };
@@ -248,7 +282,7 @@ impl<'a> Change<'a> {
     }
 
     /// Applies updates as if nodes had made them.
-    async fn as_nodes(mut self, updates: Vec<StateUpdate>) -> Result<CheckpointRef> {
+    async fn apply_nodes(mut self, updates: Vec<StateUpdate>) -> Result<CheckpointRef> {
         let mut waiting = self.waiting();
         let several = updates.len() > 1;
         let mut nodes = Vec::with_capacity(updates.len());
@@ -260,7 +294,9 @@ impl<'a> Change<'a> {
         for (index, (update, node)) in updates.into_iter().zip(nodes).enumerate() {
             let prepared = waiting.get_mut(node).and_then(VecDeque::pop_front);
             let given = update.task_id.as_deref().and_then(TaskId::parse);
-            let id = given.or(prepared).unwrap_or_else(|| self.update_task(index));
+            let id = given
+                .or(prepared)
+                .unwrap_or_else(|| self.update_task(index));
             let mut output = vec![NodeOutput::Update(update.values)];
             output.extend(update.command.map(NodeOutput::Command));
             let context = crate::shell::outside_context(
@@ -270,15 +306,26 @@ impl<'a> Change<'a> {
                 &self.at,
                 self.step,
             );
-            let writers =
-                Writers { board: &self.board, rng: &*self.world.rng, context: &context };
-            let output = if output.len() == 1 { output.remove(0) } else { NodeOutput::Many(output) };
+            let writers = Writers {
+                board: &self.board,
+                rng: &*self.world.rng,
+                context: &context,
+            };
+            let output = if output.len() == 1 {
+                output.remove(0)
+            } else {
+                NodeOutput::Many(output)
+            };
             let writes = writers.of(node, &output)?;
             let path = Path::Update(index);
             if stores && !writes.is_empty() {
                 self.put_writes(id, path.text(""), &writes);
             }
-            sets.push(WriteSet { path, node: Some(node), writes });
+            sets.push(WriteSet {
+                path,
+                node: Some(node),
+                writes,
+            });
         }
         self.apply(sets)?;
         self.board.updated = None;
@@ -311,9 +358,9 @@ impl<'a> Change<'a> {
             Some(name) => layout
                 .node(name)
                 .ok_or_else(|| invalid_update(format!("Node {name} does not exist"))),
-            None if several => {
-                Err(invalid_update("as_node is required when applying multiple updates"))
-            }
+            None if several => Err(invalid_update(
+                "as_node is required when applying multiple updates",
+            )),
             None => self
                 .last_node()
                 .ok_or_else(|| invalid_update("Ambiguous update, specify as_node")),
@@ -336,10 +383,15 @@ impl<'a> Change<'a> {
         if !self.is_first || self.at.checkpoint_id.is_none() {
             return Ok(false);
         }
-        let key = key_of(&CheckpointRef { checkpoint_id: None, ..self.at.clone() });
+        let key = key_of(&CheckpointRef {
+            checkpoint_id: None,
+            ..self.at.clone()
+        });
         let newest = saver(self.runtime)?.get(&key).await?;
         Ok(newest.is_some_and(|newest| {
-            self.saved.as_ref().is_some_and(|saved| saved.checkpoint.id != newest.checkpoint.id)
+            self.saved
+                .as_ref()
+                .is_some_and(|saved| saved.checkpoint.id != newest.checkpoint.id)
         }))
     }
 
@@ -355,7 +407,9 @@ impl<'a> Change<'a> {
             checkpoint_id: checkpoint_text(self.board.id),
             task_id: task.to_string(),
             task_path,
-            writes: tracked.map(|w| (w.target.name(layout), w.value.clone())).collect(),
+            writes: tracked
+                .map(|w| (w.target.name(layout), w.value.clone()))
+                .collect(),
         });
     }
 
@@ -363,13 +417,19 @@ impl<'a> Change<'a> {
         let mut map = Map::new();
         map.insert("source".into(), Value::str(source));
         map.insert("step".into(), Value::Int(step));
-        map.insert("parents".into(), parents.unwrap_or_else(|| Value::map(Map::new())));
+        map.insert(
+            "parents".into(),
+            parents.unwrap_or_else(|| Value::map(Map::new())),
+        );
         with_config_metadata(map, config_metadata(self.config))
     }
 
     /// Stores the changed state. `seq` goes into the checkpoint's id.
     async fn store(mut self, source: &str, step: i64, seq: i64) -> Result<CheckpointRef> {
-        let parents = self.saved.as_ref().and_then(|s| s.metadata.get("parents").cloned());
+        let parents = self
+            .saved
+            .as_ref()
+            .and_then(|s| s.metadata.get("parents").cloned());
         self.board.id = self.world.checkpoint_id(seq);
         let checkpoint = self.board.store(self.world.clock.now().to_string());
         let id = checkpoint.id.clone();
@@ -382,7 +442,12 @@ impl<'a> Change<'a> {
             new_versions: self.board.changed_since(&self.before),
         };
         self.ops.push(put);
-        saver(self.runtime)?.commit(std::mem::take(&mut self.ops), None).await?;
-        Ok(CheckpointRef { checkpoint_id: Some(id), ..self.at })
+        saver(self.runtime)?
+            .commit(std::mem::take(&mut self.ops), None)
+            .await?;
+        Ok(CheckpointRef {
+            checkpoint_id: Some(id),
+            ..self.at
+        })
     }
 }

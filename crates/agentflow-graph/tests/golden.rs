@@ -1,6 +1,8 @@
 //! The same graphs as `golden/generate.py`, the same operations, the same results: LangGraph's
 //! events, snapshots and checkpoints, with ids replaced by names in order of appearance.
 
+#![allow(clippy::unwrap_used, reason = "this is a test, helpers included")]
+
 #[path = "golden/graphs.rs"]
 mod graphs;
 #[path = "golden/names.rs"]
@@ -12,7 +14,7 @@ use agentflow_graph::{
     Graph, HistoryQuery, Input, InterruptAt, Invocation, Runtime, StateUpdate, goto,
 };
 use agentflow_storage::{
-    checkpoint::{CheckpointQuery, CheckpointTuple, Version},
+    checkpoint::{Checkpoint, CheckpointOp, CheckpointQuery, CheckpointTuple, Version},
     memory::Memory,
 };
 use agentflow_types::{
@@ -25,6 +27,7 @@ use tokio::sync::mpsc;
 
 const TRACES: &str = include_str!("golden/traces.json");
 const VECTORS: &str = include_str!("golden/vectors.json");
+const PYTHON_THREAD: &str = include_str!("golden/python_thread.json");
 const THREAD: &str = "t";
 
 struct Stage {
@@ -52,13 +55,19 @@ fn version(version: &Version) -> Json {
 }
 
 fn versions<'a>(all: impl IntoIterator<Item = (&'a agentflow_types::Str, &'a Version)>) -> Json {
-    all.into_iter().map(|(k, v)| (k.to_string(), version(v))).collect::<serde_json::Map<_, _>>().into()
+    all.into_iter()
+        .map(|(k, v)| (k.to_string(), version(v)))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }
 
 fn checkpoint_json(saved: &CheckpointTuple) -> Json {
     let c = &saved.checkpoint;
-    let seen: serde_json::Map<String, Json> =
-        c.versions_seen.iter().map(|(n, s)| (n.to_string(), versions(s))).collect();
+    let seen: serde_json::Map<String, Json> = c
+        .versions_seen
+        .iter()
+        .map(|(n, s)| (n.to_string(), versions(s)))
+        .collect();
     json!({
         "ns": saved.key.checkpoint_ns,
         "id": c.id,
@@ -120,8 +129,13 @@ fn map_of(json: &Json) -> Map {
 
 impl Stage {
     async fn addressed(&self, op: &Json) -> CheckpointRef {
-        let Some(index) = op["at"].as_u64() else { return at(None) };
-        let query = HistoryQuery { checkpoint: at(None), ..HistoryQuery::default() };
+        let Some(index) = op["at"].as_u64() else {
+            return at(None);
+        };
+        let query = HistoryQuery {
+            checkpoint: at(None),
+            ..HistoryQuery::default()
+        };
         let history = self.graph.history(&self.runtime, &query).await.unwrap();
         history[index as usize].checkpoint.clone()
     }
@@ -136,7 +150,10 @@ impl Stage {
                 state.map(|s| snapshot_json(&s))
             }
             "history" => {
-                let query = HistoryQuery { checkpoint: at(None), ..HistoryQuery::default() };
+                let query = HistoryQuery {
+                    checkpoint: at(None),
+                    ..HistoryQuery::default()
+                };
                 let all = self.graph.history(&self.runtime, &query).await;
                 all.map(|all| all.iter().map(snapshot_json).collect::<Vec<_>>().into())
             }
@@ -148,7 +165,10 @@ impl Stage {
                     ..StateUpdate::default()
                 };
                 let config = RunConfig::default();
-                let done = self.graph.update_state(&self.runtime, &address, update, &config).await;
+                let done = self
+                    .graph
+                    .update_state(&self.runtime, &address, update, &config)
+                    .await;
                 done.map(|at| json!(at.checkpoint_id))
             }
             "bulk" => {
@@ -172,18 +192,29 @@ impl Stage {
     }
 
     async fn checkpoints(&self) -> Json {
-        let query =
-            CheckpointQuery { thread_id: Some(THREAD.into()), ..CheckpointQuery::default() };
+        let query = CheckpointQuery {
+            thread_id: Some(THREAD.into()),
+            ..CheckpointQuery::default()
+        };
         let saver = self.runtime.saver.as_ref().unwrap();
         let mut all = saver.list(&query).await.unwrap();
-        all.sort_by_key(|c| (c.key.checkpoint_ns.matches('|').count(), c.checkpoint.id.clone()));
+        all.sort_by_key(|c| {
+            (
+                c.key.checkpoint_ns.matches('|').count(),
+                c.checkpoint.id.clone(),
+            )
+        });
         all.iter().map(checkpoint_json).collect::<Vec<_>>().into()
     }
 
     async fn input(&self, op: &Json) -> Input {
         let has = |key: &str| op.get(key).is_some();
         if let Some(answers) = op["resume_map"].as_array() {
-            let state = self.graph.state(&self.runtime, &at(None), false).await.unwrap();
+            let state = self
+                .graph
+                .state(&self.runtime, &at(None), false)
+                .await
+                .unwrap();
             let pairs = state.interrupts.iter().zip(answers);
             return Input::resume(Value::object(
                 pairs.map(|(i, a)| (i.id.as_str(), Value::from_json(a))),
@@ -208,7 +239,9 @@ impl Stage {
             recursion_limit: op["recursion_limit"].as_u64(),
             ..RunConfig::default()
         };
-        config.configurable.insert("thread_id".into(), Value::str(THREAD));
+        config
+            .configurable
+            .insert("thread_id".into(), Value::str(THREAD));
         let invocation = Invocation {
             input: self.input(op).await,
             config,
@@ -262,10 +295,11 @@ fn difference(path: &str, want: &Json, got: &Json) -> Option<String> {
             let mut keys: Vec<&String> = a.keys().chain(b.keys()).collect();
             keys.sort();
             keys.dedup();
-            keys.into_iter().find_map(|key| match (a.get(key), b.get(key)) {
-                (Some(a), Some(b)) => difference(&format!("{path}.{key}"), a, b),
-                (a, b) => Some(format!("{path}.{key}: want {a:?}, got {b:?}")),
-            })
+            keys.into_iter()
+                .find_map(|key| match (a.get(key), b.get(key)) {
+                    (Some(a), Some(b)) => difference(&format!("{path}.{key}"), a, b),
+                    (a, b) => Some(format!("{path}.{key}: want {a:?}, got {b:?}")),
+                })
         }
         (Json::Array(a), Json::Array(b)) => {
             let inner = a.iter().zip(b).enumerate();
@@ -274,8 +308,16 @@ fn difference(path: &str, want: &Json, got: &Json) -> Option<String> {
                 .find_map(|(i, (a, b))| difference(&format!("{path}[{i}]"), a, b));
             first.or_else(|| {
                 (a.len() != b.len()).then(|| {
-                    let extra = if a.len() > b.len() { a.get(b.len()) } else { b.get(a.len()) };
-                    format!("{path}: want {} items, got {}; first extra {extra:?}", a.len(), b.len())
+                    let extra = if a.len() > b.len() {
+                        a.get(b.len())
+                    } else {
+                        b.get(a.len())
+                    };
+                    format!(
+                        "{path}: want {} items, got {}; first extra {extra:?}",
+                        a.len(),
+                        b.len()
+                    )
                 })
             })
         }
@@ -319,7 +361,11 @@ async fn graphs_do_what_langgraph_does() {
             differences => failed.push(format!("{name}:\n  {}", differences.join("\n  "))),
         }
     }
-    assert!(failed.is_empty(), "{passed} scenarios agree; these differ:\n{}", failed.join("\n"));
+    assert!(
+        failed.is_empty(),
+        "{passed} scenarios agree; these differ:\n{}",
+        failed.join("\n")
+    );
     assert!(passed > 0, "no scenario was run");
 }
 
@@ -337,4 +383,103 @@ async fn task_ids_are_those_of_python_for_the_same_checkpoint() {
         assert_eq!(id, vector["task"].as_str().unwrap(), "{vector}");
     }
     assert!(vectors.len() >= 50);
+}
+
+/// The newest checkpoint that Python left, as the saver would have it.
+fn python_checkpoint(thread: &Json) -> Checkpoint {
+    let c = &thread["checkpoint"];
+    let text = |json: &Json| json.as_str().unwrap().to_owned();
+    let versions = |json: &Json| -> indexmap::IndexMap<agentflow_types::Str, Version> {
+        let entries = json.as_object().unwrap().iter();
+        entries
+            .map(|(name, v)| {
+                (
+                    name.as_str().into(),
+                    Version::Text(v.as_str().unwrap().into()),
+                )
+            })
+            .collect()
+    };
+    let seen = c["versions_seen"].as_object().unwrap().iter();
+    Checkpoint {
+        v: c["v"].as_i64().unwrap(),
+        ts: text(&c["ts"]),
+        id: text(&c["id"]),
+        channel_values: map_of(&c["channel_values"]),
+        channel_versions: versions(&c["channel_versions"]),
+        versions_seen: seen
+            .map(|(node, s)| (node.as_str().into(), versions(s)))
+            .collect(),
+        updated_channels: c["updated_channels"]
+            .as_array()
+            .map(|names| names.iter().map(|n| n.as_str().unwrap().into()).collect()),
+        extra: Map::new(),
+    }
+}
+
+#[tokio::test]
+async fn a_thread_that_python_left_waiting_goes_on() {
+    let thread: Json = serde_json::from_str(PYTHON_THREAD).unwrap();
+    let checkpoint = python_checkpoint(&thread);
+    let writes = thread["writes"].as_array().unwrap();
+    let mut ops = vec![CheckpointOp::Put {
+        thread_id: THREAD.into(),
+        checkpoint_ns: String::new(),
+        parent_id: None,
+        new_versions: checkpoint.channel_versions.keys().cloned().collect(),
+        checkpoint: checkpoint.clone(),
+        metadata: map_of(&thread["metadata"]),
+    }];
+    ops.extend(writes.iter().map(|w| CheckpointOp::Writes {
+        thread_id: THREAD.into(),
+        checkpoint_ns: String::new(),
+        checkpoint_id: checkpoint.id.clone(),
+        task_id: w[0].as_str().unwrap().to_owned(),
+        task_path: String::new(),
+        writes: vec![(w[1].as_str().unwrap().into(), Value::from_json(&w[2]))],
+    }));
+    let runtime = Runtime::with_saver(Memory::open().checkpoints);
+    runtime
+        .saver
+        .as_ref()
+        .unwrap()
+        .commit(ops, None)
+        .await
+        .unwrap();
+    let graph = graphs::build("ask");
+    let state = graph.state(&runtime, &at(None), false).await.unwrap();
+    assert_eq!(
+        state.interrupts[0].id,
+        thread["next_interrupt"].as_str().unwrap()
+    );
+    assert_eq!(
+        state.interrupts[0].value,
+        agentflow_types::value!({"question": "second"})
+    );
+
+    let invocation = Invocation::new(Input::resume("from rust")).thread(THREAD);
+    let outcome = graph.run(&runtime, invocation, None).await.unwrap();
+    let items = outcome.values.get("items").cloned();
+    assert_eq!(
+        items,
+        Some(agentflow_types::value!(["from python", "from rust"]))
+    );
+    // Channels that did not change keep the version text that Python gave them, bit for bit.
+    let saver = runtime.saver.unwrap();
+    let query = CheckpointQuery {
+        thread_id: Some(THREAD.into()),
+        ..CheckpointQuery::default()
+    };
+    let newest = saver.list(&query).await.unwrap().remove(0).checkpoint;
+    for channel in ["__start__", "value", "n", "branch:to:prepare"] {
+        assert!(
+            checkpoint.channel_versions.contains_key(channel),
+            "{channel}"
+        );
+        assert_eq!(
+            newest.channel_versions.get(channel),
+            checkpoint.channel_versions.get(channel),
+            "{channel}"
+        );
+    }
 }

@@ -27,7 +27,11 @@ pub(crate) fn overwritten(write: &Value) -> Option<&Value> {
     {
         return Some(value);
     }
-    if map.get("type").and_then(Value::as_str) == Some(OVERWRITE) { map.get("value") } else { None }
+    if map.get("type").and_then(Value::as_str) == Some(OVERWRITE) {
+        map.get("value")
+    } else {
+        None
+    }
 }
 
 fn type_error(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
@@ -73,10 +77,9 @@ pub(super) fn append(left: Value, right: Value) -> Result<Value> {
 /// Number and number give their sum.
 pub(super) fn sum(left: Value, right: Value) -> Result<Value> {
     match (&left, &right) {
-        (Value::Int(a), Value::Int(b)) => a
-            .checked_add(*b)
-            .map(Value::Int)
-            .ok_or_else(|| Error::invalid("sum leaves the range of integers").class("OverflowError")),
+        (Value::Int(a), Value::Int(b)) => a.checked_add(*b).map(Value::Int).ok_or_else(|| {
+            Error::invalid("sum leaves the range of integers").class("OverflowError")
+        }),
         _ => match (left.as_f64(), right.as_f64()) {
             (Some(a), Some(b)) => Ok(Value::Float(a + b)),
             _ => Err(unsupported("+", &left, &right)),
@@ -145,7 +148,9 @@ pub(crate) fn ensure_ids(write: &Value, rng: &dyn Rng) -> Result<Value> {
         Some(_) => message,
         None => message::with_id(&message, &message::fresh_id(rng)),
     };
-    Ok(Value::list(coerce_all(write)?.into_iter().map(with_id).collect()))
+    Ok(Value::list(
+        coerce_all(write)?.into_iter().map(with_id).collect(),
+    ))
 }
 
 /// Combines a list of messages with new ones.
@@ -163,8 +168,9 @@ pub fn add_messages(left: Value, right: &Value) -> Result<Value> {
     };
     let new = coerce_all(right)?;
     let is_remove = |m: &Value| message::kind(m) == Some("remove");
-    let last_clear =
-        new.iter().rposition(|m| is_remove(m) && message::id(m) == Some(message::REMOVE_ALL));
+    let last_clear = new
+        .iter()
+        .rposition(|m| is_remove(m) && message::id(m) == Some(message::REMOVE_ALL));
     if let Some(at) = last_clear {
         return Ok(Value::list(new[at + 1..].to_vec()));
     }
@@ -210,7 +216,9 @@ impl Index {
             return Self(None);
         }
         let entry = |(at, m): (usize, &Value)| Some((message::id(m)?.to_owned(), at));
-        Self(Some(messages.iter().enumerate().filter_map(entry).collect()))
+        Self(Some(
+            messages.iter().enumerate().filter_map(entry).collect(),
+        ))
     }
 
     fn find(&self, messages: &[Value], id: &str) -> Option<usize> {
@@ -239,7 +247,11 @@ mod tests {
     use super::*;
 
     fn ids(list: &Value) -> Vec<String> {
-        list.as_list().unwrap().iter().map(|m| message::id(m).unwrap_or("-").to_owned()).collect()
+        list.as_list()
+            .unwrap()
+            .iter()
+            .map(|m| message::id(m).unwrap_or("-").to_owned())
+            .collect()
     }
 
     fn with(id: &str) -> Value {
@@ -300,9 +312,23 @@ mod tests {
         assert_eq!(sum(value!(1), value!(2)).unwrap(), value!(3));
         assert_eq!(sum(value!(1), value!(0.5)).unwrap(), value!(1.5));
         assert_eq!(append(value!([1]), value!([2])).unwrap(), value!([1, 2]));
-        assert!(append(value!([1]), value!("x")).unwrap_err().message().contains("not \"str\""));
-        assert_eq!(pick(value!(1), value!(2), Ordering::Greater).unwrap(), value!(2));
-        assert_eq!(pick(value!("b"), value!("a"), Ordering::Less).unwrap(), value!("a"));
-        assert_eq!(merge(value!({"a": 1}), value!({"a": 2})).unwrap(), value!({"a": 2}));
+        assert!(
+            append(value!([1]), value!("x"))
+                .unwrap_err()
+                .message()
+                .contains("not \"str\"")
+        );
+        assert_eq!(
+            pick(value!(1), value!(2), Ordering::Greater).unwrap(),
+            value!(2)
+        );
+        assert_eq!(
+            pick(value!("b"), value!("a"), Ordering::Less).unwrap(),
+            value!("a")
+        );
+        assert_eq!(
+            merge(value!({"a": 1}), value!({"a": 2})).unwrap(),
+            value!({"a": 2})
+        );
     }
 }

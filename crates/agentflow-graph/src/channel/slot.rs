@@ -27,7 +27,10 @@ impl Slot {
     /// A fresh channel of `kind`.
     pub(crate) fn new(kind: &Kind) -> Self {
         match kind {
-            Kind::Reduce { default: Some(default), .. } => Self::Value(default.clone()),
+            Kind::Reduce {
+                default: Some(default),
+                ..
+            } => Self::Value(default.clone()),
             Kind::Messages => Self::Value(Value::list(Vec::new())),
             Kind::Topic { .. } => Self::Topic(Vec::new()),
             Kind::Barrier { .. } => Self::Barrier(Vec::new(), false),
@@ -37,7 +40,9 @@ impl Slot {
 
     /// A channel of `kind` as a checkpoint stored it.
     pub(crate) fn restore(kind: &Kind, stored: Option<&Value>) -> Self {
-        let Some(stored) = stored else { return Self::new(kind) };
+        let Some(stored) = stored else {
+            return Self::new(kind);
+        };
         let pair = |value: &Value| -> (Value, bool) {
             match value.as_list() {
                 Some([inner, Value::Bool(finished)]) => (inner.clone(), *finished),
@@ -57,7 +62,10 @@ impl Slot {
                     Release::AfterFinish => pair(stored),
                 };
                 let seen = names.as_list().unwrap_or_default().iter();
-                Self::Barrier(seen.filter_map(|n| n.as_str().map(Str::from)).collect(), finished)
+                Self::Barrier(
+                    seen.filter_map(|n| n.as_str().map(Str::from)).collect(),
+                    finished,
+                )
             }
             _ => Self::Value(stored.clone()),
         }
@@ -78,9 +86,10 @@ impl Slot {
             Self::Barrier(seen, finished) => {
                 let set = python_set(seen);
                 Some(match kind {
-                    Kind::Barrier { release: Release::AfterFinish, .. } => {
-                        Value::list(vec![set, Value::Bool(*finished)])
-                    }
+                    Kind::Barrier {
+                        release: Release::AfterFinish,
+                        ..
+                    } => Value::list(vec![set, Value::Bool(*finished)]),
                     _ => set,
                 })
             }
@@ -138,7 +147,9 @@ impl Slot {
     }
 
     fn update_last(&mut self, name: &str, writes: &mut Vec<Value>) -> Result<bool> {
-        let Some(last) = writes.pop() else { return Ok(false) };
+        let Some(last) = writes.pop() else {
+            return Ok(false);
+        };
         if !writes.is_empty() {
             return Err(invalid_update(format!(
                 "At key '{name}': Can receive only one value per step. Use an Annotated key to handle multiple values.\nFor troubleshooting, visit: https://docs.langchain.com/oss/python/langgraph/errors/INVALID_CONCURRENT_GRAPH_UPDATE"
@@ -149,7 +160,9 @@ impl Slot {
     }
 
     fn update_held(&mut self, writes: &mut Vec<Value>) -> bool {
-        let Some(last) = writes.pop() else { return false };
+        let Some(last) = writes.pop() else {
+            return false;
+        };
         *self = Self::Held(last, false);
         true
     }
@@ -164,7 +177,12 @@ impl Slot {
         }
     }
 
-    fn update_ephemeral(&mut self, name: &str, guard: Guard, writes: &mut Vec<Value>) -> Result<bool> {
+    fn update_ephemeral(
+        &mut self,
+        name: &str,
+        guard: Guard,
+        writes: &mut Vec<Value>,
+    ) -> Result<bool> {
         if writes.len() > 1 && guard == Guard::One {
             return Err(invalid_update(format!(
                 "At key '{name}': EphemeralValue(guard=True) can receive only one value per step. Use guard=False if you want to store any one of multiple values."
@@ -173,19 +191,28 @@ impl Slot {
         Ok(self.update_any(writes))
     }
 
-    fn update_untracked(&mut self, name: &str, guard: Guard, writes: &mut Vec<Value>) -> Result<bool> {
+    fn update_untracked(
+        &mut self,
+        name: &str,
+        guard: Guard,
+        writes: &mut Vec<Value>,
+    ) -> Result<bool> {
         if writes.len() > 1 && guard == Guard::One {
             return Err(invalid_update(format!(
                 "At key '{name}': UntrackedValue(guard=True) can receive only one value per step. Use guard=False if you want to store any one of multiple values."
             )));
         }
-        let Some(last) = writes.pop() else { return Ok(false) };
+        let Some(last) = writes.pop() else {
+            return Ok(false);
+        };
         *self = Self::Value(last);
         Ok(true)
     }
 
     fn update_topic(&mut self, accumulate: bool, writes: &mut Vec<Value>) -> bool {
-        let Self::Topic(items) = self else { return false };
+        let Self::Topic(items) = self else {
+            return false;
+        };
         let mut changed = false;
         if !accumulate && !items.is_empty() {
             items.clear();
@@ -239,11 +266,20 @@ impl Slot {
         Ok(true)
     }
 
-    fn update_barrier(&mut self, name: &str, names: &[Str], writes: &mut Vec<Value>) -> Result<bool> {
-        let Self::Barrier(seen, _) = self else { return Ok(false) };
+    fn update_barrier(
+        &mut self,
+        name: &str,
+        names: &[Str],
+        writes: &mut Vec<Value>,
+    ) -> Result<bool> {
+        let Self::Barrier(seen, _) = self else {
+            return Ok(false);
+        };
         let mut changed = false;
         for write in writes.drain(..) {
-            let known = write.as_str().and_then(|w| names.iter().find(|n| &***n == w));
+            let known = write
+                .as_str()
+                .and_then(|w| names.iter().find(|n| &***n == w));
             let Some(known) = known else {
                 return Err(invalid_update(format!(
                     "At key '{name}': Value {write} not in {}",
@@ -282,7 +318,10 @@ impl Slot {
             }
             (
                 Self::Barrier(seen, finished @ false),
-                Kind::Barrier { names, release: Release::AfterFinish },
+                Kind::Barrier {
+                    names,
+                    release: Release::AfterFinish,
+                },
             ) if seen.len() == names.len() => {
                 *finished = true;
                 true

@@ -1,5 +1,9 @@
 //! The state of a graph between supersteps: channels, versions, who saw what.
 
+mod prepare;
+
+pub(crate) use prepare::Prepare;
+
 use std::sync::Arc;
 
 use agentflow_storage::checkpoint::{Checkpoint, Version};
@@ -7,8 +11,8 @@ use agentflow_types::{Map, Result, Rng, Str, Value};
 use indexmap::IndexMap;
 
 use super::{
-    ids::{TaskId, TaskIds, checkpoint_id, checkpoint_text},
-    task::{INPUT, Path, Pending, Target, Task, Write, read_send},
+    ids::{checkpoint_id, checkpoint_text},
+    task::{INPUT, Path, Target, Task, Write},
     version::{Style, Ver},
 };
 use crate::{
@@ -124,7 +128,12 @@ impl Board {
             .updated_channels
             .as_ref()
             .filter(|names| !names.is_empty())
-            .map(|names| names.iter().filter_map(|name| layout.channel(name)).collect());
+            .map(|names| {
+                names
+                    .iter()
+                    .filter_map(|name| layout.channel(name))
+                    .collect()
+            });
         Ok(board)
     }
 
@@ -166,7 +175,10 @@ impl Board {
             }
         }
         let updated = self.updated.as_ref().map(|ids| {
-            let mut names: Vec<Str> = ids.iter().map(|id| layout.channels[*id].name.clone()).collect();
+            let mut names: Vec<Str> = ids
+                .iter()
+                .map(|id| layout.channels[*id].name.clone())
+                .collect();
             names.sort();
             names
         });
@@ -187,7 +199,10 @@ impl Board {
         let entry = |ids: &mut dyn Iterator<Item = (ChanId, Ver)>| -> IndexMap<Str, Version> {
             ids.filter(|(_, version)| version.is_some())
                 .map(|(id, version)| {
-                    (self.layout.channels[id].name.clone(), version.store(self.style))
+                    (
+                        self.layout.channels[id].name.clone(),
+                        version.store(self.style),
+                    )
                 })
                 .collect()
         };
@@ -247,7 +262,10 @@ impl Board {
 
     /// The state that a node reads.
     pub(crate) fn read_for(&self, node: NodeId) -> Value {
-        let reads = self.layout.nodes[node].reads.as_ref().unwrap_or(&self.layout.state);
+        let reads = self.layout.nodes[node]
+            .reads
+            .as_ref()
+            .unwrap_or(&self.layout.state);
         self.read(reads)
     }
 
@@ -256,7 +274,10 @@ impl Board {
     /// # Errors
     /// Whatever a channel says to the writes.
     pub(crate) fn read_fresh(&self, node: NodeId, writes: &[Write]) -> Result<Value> {
-        let reads = self.layout.nodes[node].reads.as_ref().unwrap_or(&self.layout.state);
+        let reads = self.layout.nodes[node]
+            .reads
+            .as_ref()
+            .unwrap_or(&self.layout.state);
         let mut map = Map::with_capacity(reads.len());
         let mut values = Vec::new();
         for id in reads {
@@ -280,7 +301,9 @@ impl Board {
 
     /// Remembers the current versions as seen by the last interrupt.
     pub(crate) fn see_interrupt(&mut self) {
-        let seen = self.interrupt_seen.get_or_insert_with(|| vec![Ver::NONE; self.versions.len()]);
+        let seen = self
+            .interrupt_seen
+            .get_or_insert_with(|| vec![Ver::NONE; self.versions.len()]);
         for (seen, version) in seen.iter_mut().zip(&self.versions) {
             if version.is_some() {
                 *seen = *version;
@@ -302,16 +325,33 @@ impl Board {
             return false;
         }
         let changed = |(id, version): (usize, &Ver)| {
-            *version > self.interrupt_seen.as_ref().map_or(Ver::NONE, |seen| seen[id])
+            *version
+                > self
+                    .interrupt_seen
+                    .as_ref()
+                    .map_or(Ver::NONE, |seen| seen[id])
         };
         self.versions.iter().enumerate().any(changed)
     }
 
     /// The highest counter of all channels, plus one.
     fn next_version(&self, rng: &dyn Rng) -> Ver {
-        let max = self.versions.iter().map(|v| v.n).max().unwrap_or(0).max(self.other_max);
-        let fraction = if self.style == Style::Int { 0.0 } else { rng.next_f64() };
-        Ver { n: max + 1, fraction }
+        let max = self
+            .versions
+            .iter()
+            .map(|v| v.n)
+            .max()
+            .unwrap_or(0)
+            .max(self.other_max);
+        let fraction = if self.style == Style::Int {
+            0.0
+        } else {
+            rng.next_f64()
+        };
+        Ver {
+            n: max + 1,
+            fraction,
+        }
     }
 
     /// The version that each node of the graph saw last, with the node, sorted.
@@ -395,7 +435,10 @@ impl Board {
 
     fn consume(&mut self, layout: &Layout, sets: &[WriteSet], next: Option<Ver>) {
         let pulled = sets.iter().filter(|set| matches!(set.path, Path::Pull(_)));
-        for trigger in pulled.filter_map(|s| s.node).flat_map(|n| &layout.nodes[n].triggers) {
+        for trigger in pulled
+            .filter_map(|s| s.node)
+            .flat_map(|n| &layout.nodes[n].triggers)
+        {
             if self.slots[*trigger].consume(&layout.channels[*trigger].kind)
                 && let Some(next) = next
             {
@@ -458,7 +501,10 @@ impl Board {
                 self.update(layout, *id, &mut Vec::new(), next, updated)?;
             }
         }
-        if updated.iter().all(|id| layout.channels[*id].wakes.is_empty()) {
+        if updated
+            .iter()
+            .all(|id| layout.channels[*id].wakes.is_empty())
+        {
             for id in &layout.finishing {
                 if self.slots[*id].finish(&layout.channels[*id].kind)
                     && let Some(next) = next
@@ -472,92 +518,5 @@ impl Board {
             }
         }
         Ok(())
-    }
-}
-
-/// What a superstep is prepared with.
-pub(crate) struct Prepare<'a> {
-    /// Namespace of the graph.
-    pub(crate) ns: &'a str,
-    /// Number of the superstep.
-    pub(crate) step: i64,
-    /// Writes stored beside the checkpoint.
-    pub(crate) pending: &'a [Pending],
-    /// Answers by interrupt id.
-    pub(crate) resume_map: Option<&'a Map>,
-}
-
-/// Finding tasks.
-impl Board {
-    /// The tasks of the next superstep: what `Send` asked for, then triggered nodes.
-    pub(crate) fn prepare(&self, with: &Prepare<'_>) -> Vec<Task> {
-        let layout = &*self.layout;
-        let mut ids = TaskIds::new(self.id, with.ns, with.step);
-        let mut tasks = Vec::new();
-        if let Slot::Topic(packets) = &self.slots[layout.tasks] {
-            for (index, packet) in packets.iter().enumerate() {
-                let Some((name, arg)) = read_send(packet) else { continue };
-                let Some(node) = layout.node(name).filter(|n| layout.nodes[*n].body.is_some())
-                else {
-                    tracing::warn!(node = %name, "a packet for an unknown node is ignored");
-                    continue;
-                };
-                let id = ids.push(name, index);
-                tasks.push(self.task(with, id, node, Path::Push(index), arg.clone()));
-            }
-        }
-        let mut shared: Option<Value> = None;
-        let mut pull = |node: NodeId, tasks: &mut Vec<Task>| {
-            if !self.is_triggered(node) {
-                return;
-            }
-            let def = &layout.nodes[node];
-            let input = if def.body.is_none() {
-                self.get(layout.start).unwrap_or_default()
-            } else if def.reads.is_some() {
-                self.read_for(node)
-            } else {
-                shared.get_or_insert_with(|| self.read(&layout.state)).clone()
-            };
-            let id = ids.pull(&def.name, &def.trigger_names);
-            tasks.push(self.task(with, id, node, Path::Pull(def.rank), input));
-        };
-        match &self.updated {
-            Some(updated) if !updated.is_empty() => {
-                let woken = updated.iter().flat_map(|id| &layout.channels[*id].wakes);
-                let mut candidates: Vec<NodeId> = woken.copied().collect();
-                candidates.sort_by_key(|node| layout.nodes[*node].rank);
-                candidates.dedup();
-                candidates.into_iter().for_each(|node| pull(node, &mut tasks));
-            }
-            _ if !self.has_versions() => {}
-            _ => (0..layout.nodes.len()).for_each(|node| pull(node, &mut tasks)),
-        }
-        tasks
-    }
-
-    fn is_triggered(&self, node: NodeId) -> bool {
-        let triggers = &self.layout.nodes[node].triggers;
-        let newer = |(at, id): (usize, &ChanId)| {
-            let seen = self.seen[node].as_ref().map(|seen| seen[at]);
-            self.is_available(*id) && seen.is_none_or(|seen| self.versions[*id] > seen)
-        };
-        triggers.iter().enumerate().any(newer)
-    }
-
-    fn task(
-        &self,
-        with: &Prepare<'_>,
-        id: TaskId,
-        node: NodeId,
-        path: Path,
-        input: Value,
-    ) -> Task {
-        let resume = if with.pending.is_empty() {
-            Vec::new()
-        } else {
-            super::writes::stored_answers(with, id, &self.layout.nodes[node].name)
-        };
-        Task { id, node, path, input, resume, writes: Vec::new() }
     }
 }

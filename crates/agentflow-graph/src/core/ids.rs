@@ -112,7 +112,11 @@ impl TaskIds {
             buffer.push(b'|');
         }
         let prefix = buffer.len();
-        Self { buffer, prefix, step: step.to_string() }
+        Self {
+            buffer,
+            prefix,
+            step: step.to_string(),
+        }
     }
 
     fn start(&mut self, node: &str, kind: &str) {
@@ -163,14 +167,20 @@ pub(crate) fn interrupt_id(task_ns: &str, answered: usize) -> String {
 
 /// Whether a text can be an interrupt id.
 pub(crate) fn is_interrupt_id(text: &str) -> bool {
-    text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase())
+    text.len() == 32
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase())
 }
 
 /// Removes the task ids from a namespace: `a:1|b:2` becomes `a|b`, numbers of repeated calls
 /// disappear.
 pub(crate) fn without_task_ids(ns: &str) -> String {
     let parts = ns.split('|').filter(|part| part.parse::<u64>().is_err());
-    parts.map(|part| part.split(':').next().unwrap_or(part)).collect::<Vec<_>>().join("|")
+    parts
+        .map(|part| part.split(':').next().unwrap_or(part))
+        .collect::<Vec<_>>()
+        .join("|")
 }
 
 #[cfg(test)]
@@ -197,8 +207,9 @@ mod tests {
         let clock = ManualClock::at(Timestamp(1_795_421_251_634_000));
         let rng = SeededRng::new(7);
         let ids = CheckpointIds::default();
-        let texts: Vec<String> =
-            (-1..3).map(|step| checkpoint_text(ids.next(&clock, &rng, step))).collect();
+        let texts: Vec<String> = (-1..3)
+            .map(|step| checkpoint_text(ids.next(&clock, &rng, step)))
+            .collect();
         let mut sorted = texts.clone();
         sorted.sort();
         assert_eq!(texts, sorted);

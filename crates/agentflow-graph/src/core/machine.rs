@@ -42,7 +42,10 @@ pub(crate) struct Answer {
 impl Answer {
     /// The place of a graph inside a node.
     pub(crate) fn below(parent: Option<Arc<Answer>>) -> Self {
-        Self { value: Mutex::new(None), parent }
+        Self {
+            value: Mutex::new(None),
+            parent,
+        }
     }
 
     fn set(&self, value: Option<Value>) {
@@ -50,12 +53,19 @@ impl Answer {
     }
 
     fn peek(&self) -> Option<Value> {
-        self.value.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.value
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Takes the answer, here or above.
     pub(crate) fn take(&self) -> Option<Value> {
-        let own = self.value.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let own = self
+            .value
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         own.or_else(|| self.parent.as_ref()?.take())
     }
 }
@@ -103,7 +113,7 @@ pub(crate) enum Effect {
     /// Tell the readers.
     Emit(StreamMode, Value),
     /// Write to the saver.
-    Commit(CheckpointOp),
+    Commit(Box<CheckpointOp>),
 }
 
 /// What the next superstep is.
@@ -191,9 +201,14 @@ impl Machine {
         saved: Option<CheckpointTuple>,
         input: Input,
     ) -> Result<Self> {
-        let limit = setup.config.recursion_limit.unwrap_or(DEFAULT_RECURSION_LIMIT);
+        let limit = setup
+            .config
+            .recursion_limit
+            .unwrap_or(DEFAULT_RECURSION_LIMIT);
         if limit == 0 {
-            return Err(agentflow_types::Error::invalid("recursion_limit must be at least 1"));
+            return Err(agentflow_types::Error::invalid(
+                "recursion_limit must be at least 1",
+            ));
         }
         let layout = setup.layout.clone();
         let mut machine = match saved {
@@ -205,7 +220,9 @@ impl Machine {
             }
         };
         machine.step += 1;
-        machine.stop = machine.step.saturating_add(i64::try_from(limit).unwrap_or(i64::MAX - 1) + 1);
+        machine.stop = machine
+            .step
+            .saturating_add(i64::try_from(limit).unwrap_or(i64::MAX - 1) + 1);
         machine.first(input)?;
         Ok(machine)
     }
@@ -237,7 +254,11 @@ impl Machine {
         let layout = setup.layout.clone();
         let checkpoint = super::migrate::migrate(&layout, saved.checkpoint);
         let board = Board::restore(layout.clone(), &checkpoint)?;
-        let step = saved.metadata.get("step").and_then(Value::as_i64).unwrap_or(-1);
+        let step = saved
+            .metadata
+            .get("step")
+            .and_then(Value::as_i64)
+            .unwrap_or(-1);
         let mut machine = Self::with(setup, board, Metadata::Loaded(saved.metadata), step);
         machine.saved_id = Some(checkpoint.id);
         machine.previous_id = saved.parent_id;
@@ -247,7 +268,10 @@ impl Machine {
             if task == TaskId::NULL && target == Target::Resume {
                 machine.setup.answer.set(Some(stored.value));
             } else {
-                machine.pending.push(Pending { task, write: Write::new(target, stored.value) });
+                machine.pending.push(Pending {
+                    task,
+                    write: Write::new(target, stored.value),
+                });
             }
         }
         Ok(machine)
@@ -261,7 +285,8 @@ impl Machine {
     /// Names of the tasks that are not done.
     pub(crate) fn next(&self) -> Vec<Str> {
         let open = self.tasks.iter().filter(|task| !task.is_done());
-        open.map(|task| self.setup.layout.nodes[task.node].name.clone()).collect()
+        open.map(|task| self.setup.layout.nodes[task.node].name.clone())
+            .collect()
     }
 
     /// Answers by interrupt id, for graphs inside tasks.

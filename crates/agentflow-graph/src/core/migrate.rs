@@ -1,7 +1,10 @@
 //! Checkpoints of earlier layouts.
 
 use agentflow_storage::checkpoint::{Checkpoint, Version};
-use agentflow_types::{Str, graph::{END, START}};
+use agentflow_types::{
+    Str,
+    graph::{END, START},
+};
 
 use super::version::Ver;
 use crate::{compile::entry_name, layout::Layout};
@@ -34,7 +37,11 @@ pub(crate) fn migrate(layout: &Layout, mut checkpoint: Checkpoint) -> Checkpoint
 /// The nodes that a channel of an earlier layout triggered.
 fn targets(layout: &Layout, name: &str) -> Vec<Str> {
     let parts: Vec<&str> = name.split(':').collect();
-    let known = |node: &str| layout.node(node).is_some_and(|id| layout.nodes[id].body.is_some());
+    let known = |node: &str| {
+        layout
+            .node(node)
+            .is_some_and(|id| layout.nodes[id].body.is_some())
+    };
     match parts.as_slice() {
         ["start", node] if known(node) => vec![(*node).into()],
         ["branch", _, _, node] if known(node) => vec![(*node).into()],
@@ -63,10 +70,15 @@ fn rename(checkpoint: &mut Checkpoint, old: &Str, node: &Str) {
         checkpoint.channel_versions.insert(new.clone(), version);
     }
     if let Some(value) = checkpoint.channel_values.get(old).cloned() {
-        checkpoint.channel_values.entry(new.clone()).or_insert(value);
+        checkpoint
+            .channel_values
+            .entry(new.clone())
+            .or_insert(value);
     }
     for key in [&**node, "__interrupt__"] {
-        let Some(seen) = checkpoint.versions_seen.get_mut(key) else { continue };
+        let Some(seen) = checkpoint.versions_seen.get_mut(key) else {
+            continue;
+        };
         if let Some(version) = seen.get(old).cloned() {
             let version = greater(&version, seen.get(&new));
             seen.insert(new.clone(), version);

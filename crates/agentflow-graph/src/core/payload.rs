@@ -34,7 +34,11 @@ impl Modes {
 
     /// The set of these modes.
     pub(crate) fn of(modes: &[StreamMode]) -> Self {
-        Self(modes.iter().fold(0, |bits, mode| bits | 1 << (*mode as u16)))
+        Self(
+            modes
+                .iter()
+                .fold(0, |bits, mode| bits | 1 << (*mode as u16)),
+        )
     }
 
     /// Whether the mode is in the set.
@@ -69,20 +73,53 @@ pub(crate) fn config_metadata(config: &RunConfig) -> Map {
     map
 }
 
+/// Entries of `configurable` that every event's metadata carries.
+const PROPAGATED: [&str; 6] = [
+    "thread_id",
+    "checkpoint_id",
+    "task_id",
+    "run_id",
+    "assistant_id",
+    "graph_id",
+];
+
+/// The configured metadata and the identities of the run.
+fn propagated_metadata(config: &RunConfig) -> Map {
+    let mut map = config.metadata.clone();
+    for key in PROPAGATED {
+        if let Some(value) = config.configurable.get(key)
+            && value.truthy()
+            && !map.contains_key(key)
+        {
+            map.insert(key.into(), value.clone());
+        }
+    }
+    map
+}
+
 /// Data of a task that is about to run.
 pub(crate) fn task_start(layout: &Layout, task: &Task, config: &RunConfig) -> Value {
     let node = &layout.nodes[task.node];
     let triggers: Vec<Value> = match task.path {
         super::task::Path::Push(_) => vec![Value::str(super::ids::PUSH)],
-        _ => node.trigger_names.iter().map(|n| Value::Str(n.clone())).collect(),
+        _ => node
+            .trigger_names
+            .iter()
+            .map(|n| Value::Str(n.clone()))
+            .collect(),
     };
     let mut map = Map::with_capacity(5);
     map.insert("id".into(), Value::from(task.id.to_string()));
     map.insert("name".into(), Value::Str(node.name.clone()));
     map.insert("input".into(), task.input.clone());
     map.insert("triggers".into(), Value::list(triggers));
-    let mut metadata = config.metadata.clone();
-    metadata.extend(node.options.metadata.iter().map(|(k, v)| (k.clone(), v.clone())));
+    let mut metadata = propagated_metadata(config);
+    metadata.extend(
+        node.options
+            .metadata
+            .iter()
+            .map(|(k, v)| (k.clone(), v.clone())),
+    );
     metadata.retain(|key, _| !INTERNAL_METADATA.contains(&&**key));
     let tags: Vec<Value> = config
         .tags
@@ -136,31 +173,43 @@ fn is_state(layout: &Layout) -> impl Fn(&Target) -> bool {
 
 /// Data of a task that ended.
 pub(crate) fn task_result(layout: &Layout, task: &Task, writes: &[Write]) -> Value {
-    let error = writes.iter().find(|w| w.target == Target::Error).map(|w| w.value.clone());
+    let error = writes
+        .iter()
+        .find(|w| w.target == Target::Error)
+        .map(|w| w.value.clone());
     let interrupts = interrupt_list(writes);
     Value::object([
         ("id", Value::from(task.id.to_string())),
         ("name", Value::Str(layout.nodes[task.node].name.clone())),
         ("error", error.unwrap_or_default()),
-        ("result", Value::map(folded(layout, writes, is_state(layout)))),
-        ("interrupts", Value::list(interrupts.iter().map(|i| i.untyped().clone()).collect())),
+        (
+            "result",
+            Value::map(folded(layout, writes, is_state(layout))),
+        ),
+        (
+            "interrupts",
+            Value::list(interrupts.iter().map(|i| i.untyped().clone()).collect()),
+        ),
     ])
 }
 
 /// The questions among writes.
 pub(crate) fn interrupt_list(writes: &[Write]) -> Vec<Value> {
     let asked = writes.iter().filter(|w| w.target == Target::Interrupt);
-    asked.flat_map(|w| w.value.as_list().unwrap_or_default().iter().cloned()).collect()
+    asked
+        .flat_map(|w| w.value.as_list().unwrap_or_default().iter().cloned())
+        .collect()
 }
 
 /// Data of the `updates` mode for one task; `None` if the mode does not show it.
 pub(crate) fn update(layout: &Layout, task: &Task, writes: &[Write], cached: Cached) -> Value {
     let shows = is_output(layout);
     let visible: Vec<&Write> = writes.iter().filter(|w| shows(&w.target)).collect();
-    let repeated = visible
-        .iter()
-        .enumerate()
-        .any(|(at, write)| visible[..at].iter().any(|earlier| earlier.target == write.target));
+    let repeated = visible.iter().enumerate().any(|(at, write)| {
+        visible[..at]
+            .iter()
+            .any(|earlier| earlier.target == write.target)
+    });
     let entry = |write: &Write| (write.target.name(layout), write.value.clone());
     let data = if visible.is_empty() {
         Value::Null
@@ -172,7 +221,10 @@ pub(crate) fn update(layout: &Layout, task: &Task, writes: &[Write], cached: Cac
     let mut map = Map::with_capacity(2);
     map.insert(layout.nodes[task.node].name.clone(), data);
     if cached == Cached::Yes {
-        map.insert("__metadata__".into(), Value::object([("cached", Value::Bool(true))]));
+        map.insert(
+            "__metadata__".into(),
+            Value::object([("cached", Value::Bool(true))]),
+        );
     }
     Value::map(map)
 }
@@ -227,10 +279,16 @@ impl CheckpointView<'_> {
     /// The data.
     pub(crate) fn data(self) -> Value {
         let tasks = self.tasks.iter().map(|task| self.task(task)).collect();
-        let next = self.tasks.iter().map(|t| Value::Str(self.layout.nodes[t.node].name.clone()));
+        let next = self
+            .tasks
+            .iter()
+            .map(|t| Value::Str(self.layout.nodes[t.node].name.clone()));
         Value::object([
             ("config", self.at.config(&checkpoint_text(self.id))),
-            ("parent_config", self.parent.map(|id| self.at.config(id)).unwrap_or_default()),
+            (
+                "parent_config",
+                self.parent.map(|id| self.at.config(id)).unwrap_or_default(),
+            ),
             ("values", self.values.clone()),
             ("metadata", Value::map(self.metadata.clone())),
             ("next", Value::list(next.collect())),
@@ -242,7 +300,10 @@ impl CheckpointView<'_> {
         let status = Status::read(self.pending, task.id).unwrap_or_default();
         let mut map = Map::with_capacity(5);
         map.insert("id".into(), Value::from(task.id.to_string()));
-        map.insert("name".into(), Value::Str(self.layout.nodes[task.node].name.clone()));
+        map.insert(
+            "name".into(),
+            Value::Str(self.layout.nodes[task.node].name.clone()),
+        );
         if let Some(error) = status.error.clone().filter(Value::truthy) {
             map.insert("error".into(), error);
         } else {
@@ -251,7 +312,11 @@ impl CheckpointView<'_> {
             {
                 map.insert("result".into(), result);
             }
-            let interrupts = status.interrupts.iter().map(|i| i.untyped().clone()).collect();
+            let interrupts = status
+                .interrupts
+                .iter()
+                .map(|i| i.untyped().clone())
+                .collect();
             map.insert("interrupts".into(), Value::list(interrupts));
         }
         map.insert("state".into(), self.state(task));
@@ -329,7 +394,7 @@ impl MessageSource<'_> {
     pub(crate) fn metadata(self) -> Value {
         let mut map = match self.speaker {
             Speaker::Model => config_metadata(self.config),
-            Speaker::Node => self.config.metadata.clone(),
+            Speaker::Node => propagated_metadata(self.config),
         };
         if self.speaker == Speaker::Model {
             map.insert("checkpoint_ns".into(), Value::str(self.ns));

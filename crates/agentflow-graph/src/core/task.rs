@@ -1,7 +1,10 @@
 //! Tasks and what they write.
 
 use agentflow_storage::checkpoint::special;
-use agentflow_types::{Str, Value, graph::{Goto, Interrupt, END, START}};
+use agentflow_types::{
+    Str, Value,
+    graph::{END, Goto, Interrupt, START},
+};
 use std::sync::Arc;
 
 use super::ids::{PULL, PUSH, TaskId};
@@ -41,7 +44,9 @@ impl Target {
             special::INTERRUPT => Self::Interrupt,
             special::RESUME => Self::Resume,
             special::ERROR => Self::Error,
-            _ => layout.channel(name).map_or_else(|| Self::Other(name.clone()), Self::Channel),
+            _ => layout
+                .channel(name)
+                .map_or_else(|| Self::Other(name.clone()), Self::Channel),
         }
     }
 
@@ -77,7 +82,10 @@ impl Write {
     }
 
     pub(crate) fn to(channel: ChanId, value: Value) -> Self {
-        Self { target: Target::Channel(channel), value }
+        Self {
+            target: Target::Channel(channel),
+            value,
+        }
     }
 }
 
@@ -197,7 +205,11 @@ pub(crate) fn open_interrupts(pending: &[Pending]) -> Vec<Value> {
         let status = Status::read(pending, task)?;
         (!status.is_finished()).then_some(status.interrupts)
     };
-    tasks_of(pending).into_iter().filter_map(open).flatten().collect()
+    tasks_of(pending)
+        .into_iter()
+        .filter_map(open)
+        .flatten()
+        .collect()
 }
 
 /// LangGraph's object for a `Send`.
@@ -218,7 +230,9 @@ thread_local! {
 
 /// Node and input of a `Send` object.
 pub(crate) fn read_send(value: &Value) -> Option<(&Str, &Value)> {
-    let Value::Typed(typed) = value else { return None };
+    let Value::Typed(typed) = value else {
+        return None;
+    };
     if &*typed.name != "Send" || !typed.module.starts_with("langgraph") {
         return None;
     }
@@ -237,7 +251,10 @@ pub(crate) fn interrupt_value(interrupt: &Interrupt) -> Value {
         value: Value::object([
             ("value", interrupt.value.clone()),
             ("id", Value::str(interrupt.id.as_str())),
-            ("response_schema", interrupt.response_schema.clone().unwrap_or_default()),
+            (
+                "response_schema",
+                interrupt.response_schema.clone().unwrap_or_default(),
+            ),
         ]),
         method: None,
     }))
@@ -247,8 +264,15 @@ pub(crate) fn interrupt_value(interrupt: &Interrupt) -> Value {
 pub(crate) fn read_interrupt(value: &Value) -> Interrupt {
     Interrupt {
         value: value.get("value").cloned().unwrap_or_default(),
-        id: value.get("id").and_then(Value::as_str).unwrap_or_default().to_owned(),
-        response_schema: value.get("response_schema").filter(|s| !s.is_null()).cloned(),
+        id: value
+            .get("id")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned(),
+        response_schema: value
+            .get("response_schema")
+            .filter(|s| !s.is_null())
+            .cloned(),
     }
 }
 

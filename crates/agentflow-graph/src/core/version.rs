@@ -26,7 +26,10 @@ pub(crate) struct Ver {
 
 impl Ver {
     /// Never written.
-    pub(crate) const NONE: Self = Self { n: 0, fraction: 0.0 };
+    pub(crate) const NONE: Self = Self {
+        n: 0,
+        fraction: 0.0,
+    };
 
     /// Whether the channel was ever written.
     pub(crate) fn is_some(self) -> bool {
@@ -39,13 +42,32 @@ impl Ver {
     /// `Corrupt` if a text does not start with a number.
     pub(crate) fn parse(stored: &Version) -> Result<(Self, Style)> {
         Ok(match stored {
-            Version::Int(n) => (Self { n: u64::try_from(*n).unwrap_or(0), fraction: 0.0 }, Style::Int),
-            Version::Float(x) => (Self { n: *x as u64, fraction: x.fract() }, Style::Float),
+            Version::Int(n) => (
+                Self {
+                    n: u64::try_from(*n).unwrap_or(0),
+                    fraction: 0.0,
+                },
+                Style::Int,
+            ),
+            Version::Float(x) => (
+                Self {
+                    n: *x as u64,
+                    fraction: x.fract(),
+                },
+                Style::Float,
+            ),
             Version::Text(text) => {
                 let (int, rest) = text.split_once('.').unwrap_or((text, "0"));
-                let bad = || Error::corrupt("channel version is not a number").with("version", text);
+                let bad =
+                    || Error::corrupt("channel version is not a number").with("version", text);
                 let n = int.parse().map_err(|_| bad())?;
-                (Self { n, fraction: rest.parse().map_err(|_| bad())? }, Style::Text)
+                (
+                    Self {
+                        n,
+                        fraction: rest.parse().map_err(|_| bad())?,
+                    },
+                    Style::Text,
+                )
             }
         })
     }
@@ -99,8 +121,14 @@ mod tests {
 
     #[test]
     fn later_versions_are_greater() {
-        let old = Ver { n: 2, fraction: 0.9 };
-        let new = Ver { n: 3, fraction: 0.1 };
+        let old = Ver {
+            n: 2,
+            fraction: 0.9,
+        };
+        let new = Ver {
+            n: 3,
+            fraction: 0.1,
+        };
         assert!(new > old && old > Ver::NONE);
     }
 }

@@ -78,9 +78,9 @@ impl Writers<'_> {
                 }
                 Ok(())
             }
-            NodeOutput::Many(outputs) => {
-                outputs.iter().try_for_each(|output| self.updates(node, output, writes))
-            }
+            NodeOutput::Many(outputs) => outputs
+                .iter()
+                .try_for_each(|output| self.updates(node, output, writes)),
         }
     }
 
@@ -92,7 +92,9 @@ impl Writers<'_> {
         writes: &mut Vec<Write>,
     ) -> Result<()> {
         let layout = &*self.board.layout;
-        let Some(id) = layout.channel(name) else { return Ok(()) };
+        let Some(id) = layout.channel(name) else {
+            return Ok(());
+        };
         let def = &layout.channels[id];
         let from_start = layout.nodes[node].body.is_none();
         if !def.is_state || (from_start && !def.is_input) {
@@ -134,25 +136,38 @@ impl Writers<'_> {
 
 /// A branch also sees keys of the node's output that are not keys of the state.
 fn with_extra_keys(state: Value, output: &NodeOutput) -> Value {
-    let NodeOutput::Update(Value::Map(update)) = output else { return state };
-    let Value::Map(known) = &state else { return state };
+    let NodeOutput::Update(Value::Map(update)) = output else {
+        return state;
+    };
+    let Value::Map(known) = &state else {
+        return state;
+    };
     if update.keys().all(|key| known.contains_key(key)) {
         return state;
     }
     let mut all = (**update).clone();
-    all.extend(known.iter().map(|(key, value)| (key.clone(), value.clone())));
+    all.extend(
+        known
+            .iter()
+            .map(|(key, value)| (key.clone(), value.clone())),
+    );
     Value::map(all)
 }
 
 /// Replaces a label by its node.
 fn resolve(targets: &BranchTargets, goto: Goto) -> Result<Goto> {
-    let Goto::Node(name) = &goto else { return Ok(goto) };
-    let unknown = || Error::invalid(format!("branch chose unknown target '{name}'")).class("KeyError");
+    let Goto::Node(name) = &goto else {
+        return Ok(goto);
+    };
+    let unknown =
+        || Error::invalid(format!("branch chose unknown target '{name}'")).class("KeyError");
     match targets {
         BranchTargets::Any => Ok(goto),
-        BranchTargets::Nodes(nodes) => {
-            nodes.iter().any(|n| **n == **name).then(|| goto.clone()).ok_or_else(unknown)
-        }
+        BranchTargets::Nodes(nodes) => nodes
+            .iter()
+            .any(|n| **n == **name)
+            .then(|| goto.clone())
+            .ok_or_else(unknown),
         BranchTargets::Labels(labels) => labels
             .iter()
             .find(|(label, _)| **label == **name)
@@ -173,9 +188,9 @@ fn gotos(layout: &Layout, output: &NodeOutput, writes: &mut Vec<Write>) -> Resul
             }
             Ok(())
         }
-        NodeOutput::Many(outputs) => {
-            outputs.iter().try_for_each(|output| gotos(layout, output, writes))
-        }
+        NodeOutput::Many(outputs) => outputs
+            .iter()
+            .try_for_each(|output| gotos(layout, output, writes)),
     }
 }
 
@@ -209,9 +224,15 @@ fn update_pairs(command: &Command) -> Result<Vec<(Str, Value)>> {
         None | Some(Value::Null) => Ok(Vec::new()),
         Some(update) => match (update.as_map(), update.as_list()) {
             (Some(map), _) => Ok(map.iter().map(|(k, v)| (k.clone(), v.clone())).collect()),
-            (_, Some(items)) => items.iter().map(pair).collect::<Option<_>>().ok_or_else(|| {
-                invalid_update(format!("a command's update must be a map or pairs, not {update}"))
-            }),
+            (_, Some(items)) => items
+                .iter()
+                .map(pair)
+                .collect::<Option<_>>()
+                .ok_or_else(|| {
+                    invalid_update(format!(
+                        "a command's update must be a map or pairs, not {update}"
+                    ))
+                }),
             _ => Err(invalid_update(format!(
                 "a command's update must be a map or pairs, not {update}"
             ))),
@@ -260,15 +281,21 @@ pub(crate) fn map_command(
         writes.push(Write::new(target, value));
     }
     let resume = command.resume.as_ref().filter(|answer| !answer.is_null());
-    let is_map = |answer: &&Value| {
-        matches!(answer, Value::Map(map) if map.keys().all(|key| is_interrupt_id(key)))
-    };
+    let is_map = |answer: &&Value| matches!(answer, Value::Map(map) if map.keys().all(|key| is_interrupt_id(key)));
     let answers = resume.filter(is_map).and_then(Value::as_map).cloned();
-    let answer = if answers.is_some() { None } else { resume.cloned() };
+    let answer = if answers.is_some() {
+        None
+    } else {
+        resume.cloned()
+    };
     if writes.is_empty() && answer.is_none() && answers.is_none() {
         return Err(Error::invalid("Received empty Command input").class("EmptyInputError"));
     }
-    Ok(CommandWrites { writes, answer, answers })
+    Ok(CommandWrites {
+        writes,
+        answer,
+        answers,
+    })
 }
 
 /// The answers that a task already has: stored ones, and the one of the resume map that is for

@@ -16,9 +16,7 @@ use agentflow_types::{
 use tokio::task::JoinSet;
 
 use super::{
-    Inherited, Replay, RunShared, Scratch, TaskShared,
-    emit::messages_in,
-    execute::execute,
+    Inherited, Replay, RunShared, Scratch, TaskShared, emit::messages_in, execute::execute,
 };
 use crate::{
     context::NodeContext,
@@ -62,7 +60,12 @@ struct Started {
 
 impl Driver {
     pub(super) fn new(machine: Machine, run: Arc<RunShared>, inherited: Inherited) -> Self {
-        Self { machine, run, inherited, held: Vec::new() }
+        Self {
+            machine,
+            run,
+            inherited,
+            held: Vec::new(),
+        }
     }
 
     /// Runs to the end.
@@ -130,7 +133,9 @@ impl Driver {
         self.inherited.resuming = self.machine.resuming;
         self.inherited.resume_map = self.machine.resume_map().cloned();
         let tasks = &self.machine.tasks;
-        let open: Vec<usize> = (0..tasks.len()).filter(|at| !tasks[*at].is_done()).collect();
+        let open: Vec<usize> = (0..tasks.len())
+            .filter(|at| !tasks[*at].is_done())
+            .collect();
         let mut superstep = Superstep::default();
         match open.as_slice() {
             [] => {}
@@ -154,7 +159,9 @@ impl Driver {
     /// become tasks of the async runtime, so that they use all its threads.
     fn start(&self, open: &[usize]) -> Started {
         let mut started = Started::default();
-        started.shared.resize_with(self.machine.tasks.len(), || None);
+        started
+            .shared
+            .resize_with(self.machine.tasks.len(), || None);
         let mut poll = std::task::Context::from_waker(Waker::noop());
         for at in open {
             let (shared, input) = self.shared(*at);
@@ -171,7 +178,11 @@ impl Driver {
     }
 
     async fn side_by_side(&mut self, open: &[usize], superstep: &mut Superstep) -> Result<()> {
-        let Started { mut running, mut shared, ready } = self.start(open);
+        let Started {
+            mut running,
+            mut shared,
+            ready,
+        } = self.start(open);
         for ended in ready {
             self.joined(Some(Ok(ended)), &mut shared, superstep).await?;
         }
@@ -258,7 +269,10 @@ impl Driver {
             Err(error) => signal::interrupts(error).map(<[Interrupt]>::to_vec),
             Ok(_) => None,
         };
-        match self.machine.finish(at, result, resumes, &NodeContext(shared)) {
+        match self
+            .machine
+            .finish(at, result, resumes, &NodeContext(shared))
+        {
             Finish::Wrote => {}
             Finish::Asked => {
                 superstep.asked = true;
@@ -286,7 +300,14 @@ impl Driver {
             };
             if is_new && let Some(data) = shared.message_event(message.clone(), Speaker::Node) {
                 let ns = self.run.emitter.ns();
-                self.run.emitter.send(StreamEvent { ns, mode: StreamMode::Messages, data }).await;
+                self.run
+                    .emitter
+                    .send(StreamEvent {
+                        ns,
+                        mode: StreamMode::Messages,
+                        data,
+                    })
+                    .await;
             }
         }
     }
@@ -310,7 +331,10 @@ impl Driver {
             inherited: self.inherited.clone(),
             calls: AtomicUsize::new(0),
             ns: OnceLock::new(),
-            scratch: Mutex::new(Scratch { answers: task.resume.clone(), ..Scratch::default() }),
+            scratch: Mutex::new(Scratch {
+                answers: task.resume.clone(),
+                ..Scratch::default()
+            }),
         };
         (Arc::new(shared), task.input.clone())
     }
@@ -326,7 +350,7 @@ impl Driver {
                     let ns = self.run.emitter.ns();
                     self.run.emitter.send(StreamEvent { ns, mode, data }).await;
                 }
-                Effect::Commit(op) => self.held.push(op),
+                Effect::Commit(op) => self.held.push(*op),
             }
         }
     }
@@ -336,13 +360,19 @@ impl Driver {
             return Ok(());
         }
         let ops = std::mem::take(&mut self.held);
-        let Some(pipeline) = &self.run.pipeline else { return Ok(()) };
+        let Some(pipeline) = &self.run.pipeline else {
+            return Ok(());
+        };
         let durable = match wait {
             Wait::Durable => true,
             Wait::Queued => false,
             Wait::AsConfigured => self.run.durability != Durability::Async,
         };
-        if durable { pipeline.write(ops).await } else { pipeline.queue(ops).await }
+        if durable {
+            pipeline.write(ops).await
+        } else {
+            pipeline.queue(ops).await
+        }
     }
 }
 

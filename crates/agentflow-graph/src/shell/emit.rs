@@ -30,8 +30,17 @@ pub(crate) struct Emitter {
 impl Emitter {
     /// For the outermost graph.
     pub(crate) fn root(sink: Option<EventSink>, modes: &[StreamMode]) -> Self {
-        let modes = if sink.is_some() { Modes::of(modes) } else { Modes::NONE };
-        Self { sink, modes, ns: Vec::new(), seen: Arc::default() }
+        let modes = if sink.is_some() {
+            Modes::of(modes)
+        } else {
+            Modes::NONE
+        };
+        Self {
+            sink,
+            modes,
+            ns: Vec::new(),
+            seen: Arc::default(),
+        }
     }
 
     /// For a graph inside a task. Without `subgraphs` only what nodes send themselves passes.
@@ -41,9 +50,10 @@ impl Emitter {
                 ns: ns.split('|').map(Str::from).collect(),
                 ..self.clone()
             },
-            Subgraphs::Hidden => {
-                Self { modes: self.modes.and(Modes::of(&[StreamMode::Custom])), ..self.clone() }
-            }
+            Subgraphs::Hidden => Self {
+                modes: self.modes.and(Modes::of(&[StreamMode::Custom])),
+                ..self.clone()
+            },
         }
     }
 

@@ -22,12 +22,17 @@ pub(super) async fn execute(task: Arc<TaskShared>, input: Value) -> Result<NodeO
         };
         if let Some(command) = signal::parent_command(&error) {
             // A graph inside this task speaks to this graph.
-            let command = agentflow_types::graph::Command { graph: None, ..command.clone() };
+            let command = agentflow_types::graph::Command {
+                graph: None,
+                ..command.clone()
+            };
             return Ok(NodeOutput::Command(command));
         }
         let is_final = signal::interrupts(&error).is_some() || task.run.cancel.is_cancelled();
         let again = |p: &&RetryPolicy| !is_final && attempt < p.max_attempts && p.matches(&error);
-        let Some(policy) = policy.filter(again) else { return Err(error) };
+        let Some(policy) = policy.filter(again) else {
+            return Err(error);
+        };
         let wait = policy.wait(attempt, &*task.run.runtime.rng);
         tracing::info!(node = %task.node, attempt, %error, "a node failed and is tried again");
         tokio::time::sleep(wait).await;

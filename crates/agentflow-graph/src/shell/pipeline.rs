@@ -81,7 +81,11 @@ impl Pipeline {
     /// # Errors
     /// Whatever the saver said.
     pub(crate) async fn flush(&self) -> Result<()> {
-        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let queue = self
+            .queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         if let Some(queue) = queue {
             let (done, wait) = oneshot::channel();
             if queue.send(Job::Flush(done)).await.is_ok() {
@@ -159,7 +163,11 @@ impl Writer {
     }
 
     async fn commit(&self, ops: Vec<CheckpointOp>) {
-        let is_broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        let is_broken = self
+            .broken
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some();
         if ops.is_empty() || is_broken {
             return;
         }

@@ -11,9 +11,7 @@ use agentflow_types::{
     graph::{CheckpointRef, Durability, NS_SEPARATOR, RunConfig, RunOutcome},
 };
 
-use super::{
-    Emitter, Inherited, Pipeline, RunShared, TaskShared, drive::Driver, emit::Subgraphs,
-};
+use super::{Emitter, Inherited, Pipeline, RunShared, TaskShared, drive::Driver, emit::Subgraphs};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -60,7 +58,11 @@ pub(crate) async fn run_root(
     let layout = graph.layout().clone();
     let config = Arc::new(std::mem::take(&mut invocation.config));
     let answer = Arc::new(Answer::default());
-    let subgraphs = if invocation.subgraphs { Subgraphs::Shown } else { Subgraphs::Hidden };
+    let subgraphs = if invocation.subgraphs {
+        Subgraphs::Shown
+    } else {
+        Subgraphs::Hidden
+    };
     let pipeline = runtime
         .saver
         .clone()
@@ -102,13 +104,25 @@ pub(crate) async fn run_root(
         answer,
         parents: Map::new(),
     });
-    let (machine, ending) = Driver::new(machine, run, Inherited::default()).drive().await;
-    Ok(match ending? {
-        Ending::Interrupted(interrupts) => {
-            RunOutcome { values: machine.output(), interrupts, next: machine.next() }
-        }
-        _ => RunOutcome { values: machine.output(), ..RunOutcome::default() },
-    })
+    let (machine, ending) = Driver::new(machine, run, Inherited::default())
+        .drive()
+        .await;
+    ending.map(|ending| outcome(&machine, ending))
+}
+
+/// What the caller of a run gets.
+fn outcome(machine: &Machine, ending: Ending) -> RunOutcome {
+    match ending {
+        Ending::Interrupted(interrupts) => RunOutcome {
+            values: machine.output(),
+            interrupts,
+            next: machine.next(),
+        },
+        _ => RunOutcome {
+            values: machine.output(),
+            ..RunOutcome::default()
+        },
+    }
 }
 
 /// The thread of a run.
@@ -119,7 +133,10 @@ fn thread_of(invocation: &Invocation) -> Option<String> {
         other if other.is_null() => None,
         other => Some(other.json_text()),
     };
-    named.filter(|thread| !thread.is_empty()).map(str::to_owned).or_else(configured)
+    named
+        .filter(|thread| !thread.is_empty())
+        .map(str::to_owned)
+        .or_else(configured)
 }
 
 /// What a run starts from.
@@ -135,14 +152,25 @@ impl Start {
         invocation: &Invocation,
         thread_id: Option<&str>,
     ) -> Result<Self> {
-        let nothing = Self { saved: None, addressed: false, superseded: false };
-        let Some(saver) = &runtime.saver else { return Ok(nothing) };
-        let Some(thread_id) = thread_id else { return Err(Error::invalid(NO_THREAD)) };
+        let nothing = Self {
+            saved: None,
+            addressed: false,
+            superseded: false,
+        };
+        let Some(saver) = &runtime.saver else {
+            return Ok(nothing);
+        };
+        let Some(thread_id) = thread_id else {
+            return Err(Error::invalid(NO_THREAD));
+        };
         let configured = || {
             let id = invocation.config.configurable.get("checkpoint_id")?;
             id.as_str().map(str::to_owned)
         };
-        let named = invocation.checkpoint.as_ref().and_then(|c| c.checkpoint_id.clone());
+        let named = invocation
+            .checkpoint
+            .as_ref()
+            .and_then(|c| c.checkpoint_id.clone());
         let wanted = named.or_else(configured).filter(|id| !id.is_empty());
         let key = |checkpoint_id: Option<String>| CheckpointKey {
             thread_id: thread_id.to_owned(),
@@ -150,7 +178,10 @@ impl Start {
             checkpoint_id,
         };
         let Some(id) = wanted else {
-            return Ok(Self { saved: saver.get(&key(None)).await?, ..nothing });
+            return Ok(Self {
+                saved: saver.get(&key(None)).await?,
+                ..nothing
+            });
         };
         let saved = saver.get(&key(Some(id.clone()))).await?;
         if saved.is_none() {
@@ -158,7 +189,11 @@ impl Start {
         }
         let newest = saver.get(&key(None)).await?;
         let superseded = newest.is_some_and(|newest| newest.checkpoint.id != id);
-        Ok(Self { saved, addressed: true, superseded })
+        Ok(Self {
+            saved,
+            addressed: true,
+            superseded,
+        })
     }
 }
 
@@ -204,7 +239,10 @@ async fn nested(graph: Arc<Graph>, task: Arc<TaskShared>, input: Value) -> Resul
     let emitter = above.emitter.nested(&ns, above.subgraphs);
     let answer = Arc::new(Answer::below(Some(above.answer.clone())));
     let mut parents = above.parents.clone();
-    parents.insert(above.ns.as_str().into(), Value::from(checkpoint_text(task.checkpoint)));
+    parents.insert(
+        above.ns.as_str().into(),
+        Value::from(checkpoint_text(task.checkpoint)),
+    );
     let is_replay = task.inherited.replay.is_some() && pipeline.is_some();
     let setup = Setup {
         world: World::of(&above.runtime),
@@ -218,7 +256,11 @@ async fn nested(graph: Arc<Graph>, task: Arc<TaskShared>, input: Value) -> Resul
         interrupt_before: layout.interrupt_before.clone(),
         interrupt_after: layout.interrupt_after.clone(),
         run_id: above.run_id.map(|id| id.text()),
-        resuming: if is_replay { None } else { task.inherited.resuming },
+        resuming: if is_replay {
+            None
+        } else {
+            task.inherited.resuming
+        },
         addressed: is_replay,
         superseded: false,
         resume_map: task.inherited.resume_map.clone(),
@@ -243,7 +285,9 @@ async fn nested(graph: Arc<Graph>, task: Arc<TaskShared>, input: Value) -> Resul
         answer,
         parents,
     });
-    let (machine, ending) = Driver::new(machine, run, task.inherited.clone()).drive().await;
+    let (machine, ending) = Driver::new(machine, run, task.inherited.clone())
+        .drive()
+        .await;
     match ending? {
         Ending::Interrupted(questions) => Err(signal::interrupt(questions)),
         _ => Ok(machine.output()),
@@ -273,8 +317,11 @@ async fn load_nested(
         };
         return Ok(pipeline.saver().list(&query).await?.into_iter().next());
     }
-    let key =
-        CheckpointKey { thread_id, checkpoint_ns: ns.to_owned(), checkpoint_id: None };
+    let key = CheckpointKey {
+        thread_id,
+        checkpoint_ns: ns.to_owned(),
+        checkpoint_id: None,
+    };
     pipeline.saver().get(&key).await
 }
 

@@ -340,6 +340,9 @@ SCENARIOS = {
     "ask_exit": (ask, [run({"n": 1}, durability="exit"), STATE, CHECKPOINTS, run(resume="A", durability="exit"), CHECKPOINTS, run(resume="B", durability="exit"), HISTORY, CHECKPOINTS]),
     "ask_again": (ask, [run({"n": 1}), run({"n": 5}), STATE, CHECKPOINTS]),
     "ask_nothing": (ask, [run({"n": 1}), run(None), STATE]),
+    "ask_half": (ask, [run({"n": 1}), run(resume="A"), run(None), STATE, CHECKPOINTS]),
+    "ask_many_time": (ask_many, [run({"n": 1}), run(resume_map=["A"]), run(None, at=0), STATE, CHECKPOINTS]),
+    "parallel_nested": (nested, [run({"n": 1}, durability="sync", subgraphs=True), {"op": "update", "values": {"value": "u"}, "as_node": "sub"}, STATE, run(None, subgraphs=True), CHECKPOINTS]),
     "ask_update": (ask, [run({"n": 1}), run(resume="A", update={"value": "changed"}), STATE, CHECKPOINTS]),
     "ask_many": (ask_many, [run({"n": 1}), STATE, CHECKPOINTS, run(resume="x"), run(resume_map=["A"]), STATE, CHECKPOINTS, run(resume_map=["B"]), STATE, HISTORY, CHECKPOINTS]),
     "ask_many_both": (ask_many, [run({"n": 1}), run(resume_map=["A", "B"]), STATE, CHECKPOINTS]),
@@ -555,6 +558,22 @@ async def quiet(stream):
         yield (), mode, data
 
 
+async def interrupted_thread():
+    """The newest checkpoint of a thread that Python left with one of two questions answered."""
+    saver = InMemorySaver()
+    graph = ask().compile(checkpointer=saver)
+    config = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
+    await graph.ainvoke({"n": 1}, config)
+    await graph.ainvoke(Command(resume="from python"), config)
+    saved = await saver.aget_tuple(config)
+    return {
+        "checkpoint": plain(saved.checkpoint),
+        "metadata": plain(saved.metadata),
+        "writes": [plain(w) for w in saved.pending_writes],
+        "next_interrupt": (await graph.aget_state(config)).interrupts[0].id,
+    }
+
+
 async def main():
     traces = {}
     vectors = []
@@ -580,8 +599,10 @@ async def main():
                         "interrupts": [i.id for i in t.interrupts],
                     }
                 )
+    python_thread = await interrupted_thread()
     dump = lambda value: json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     (HERE / "traces.json").write_text(dump(traces))
+    (HERE / "python_thread.json").write_text(dump(python_thread))
     (HERE / "vectors.json").write_text(dump(vectors[:60]))
     print(len(traces), "scenarios", len(vectors), "vectors")
 

@@ -9,14 +9,10 @@ use std::{
 };
 
 use agentflow_graph::{
-    Channel, END, Graph, GraphBuilder, NodeContext, NodeOptions, NodeOutput,
-    RetryPolicy, START, channel::overwrite, goto, send,
+    Channel, END, Graph, GraphBuilder, NodeContext, NodeOptions, NodeOutput, RetryPolicy, START,
+    channel::overwrite, goto, send,
 };
-use agentflow_types::{
-    Error, Result, Value,
-    graph::Command,
-    message, value,
-};
+use agentflow_types::{Error, Result, Value, graph::Command, message, value};
 
 fn state(name: &str) -> GraphBuilder {
     let mut g = GraphBuilder::new(name);
@@ -27,7 +23,11 @@ fn state(name: &str) -> GraphBuilder {
 }
 
 fn text(state: &Value, key: &str) -> String {
-    state.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
+    state
+        .get(key)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned()
 }
 
 /// A node that always writes the same.
@@ -44,9 +44,16 @@ fn linear() -> GraphBuilder {
         Ok(value!({"value": "a", "items": ["a"]}).into())
     });
     let metadata = value!({"color": "red"}).as_map().cloned().unwrap();
-    g.node_with("b", NodeOptions { metadata, ..NodeOptions::default() }, |s, _| async move {
-        Ok(value!({"value": text(&s, "value") + "b", "items": ["b"], "n": 2}).into())
-    });
+    g.node_with(
+        "b",
+        NodeOptions {
+            metadata,
+            ..NodeOptions::default()
+        },
+        |s, _| async move {
+            Ok(value!({"value": text(&s, "value") + "b", "items": ["b"], "n": 2}).into())
+        },
+    );
     g.edge(START, "a").edge("a", "b").edge("b", END);
     g
 }
@@ -59,7 +66,13 @@ fn branch() -> GraphBuilder {
     g.node("done", fixed(value!({"value": "done"})));
     g.edge(START, "work");
     let path = |s: &Value, _: &NodeContext| {
-        Ok(vec![goto(if s.get("n").and_then(Value::as_i64) < Some(3) { "again" } else { "stop" })])
+        Ok(vec![goto(
+            if s.get("n").and_then(Value::as_i64) < Some(3) {
+                "again"
+            } else {
+                "stop"
+            },
+        )])
     };
     g.branch("work", path, [("again", "work"), ("stop", "done")]);
     g
@@ -106,7 +119,10 @@ fn join() -> GraphBuilder {
     g.node("b", after(20, value!({"items": ["b"]})));
     g.node("b2", fixed(value!({"items": ["b2"]})));
     g.node("c", fixed(value!({"items": ["c"]})));
-    g.edge(START, "a").edge(START, "b").edge("b", "b2").join(["a", "b2"], "c");
+    g.edge(START, "a")
+        .edge(START, "b")
+        .edge("b", "b2")
+        .join(["a", "b2"], "c");
     g
 }
 
@@ -156,7 +172,8 @@ fn inner() -> Arc<Graph> {
         let answer = ctx.interrupt("inner question")?;
         Ok(value!({"value": text(&s, "value") + answer.as_str().unwrap()}).into())
     });
-    g.edge(START, "start_thinking").edge("start_thinking", "think");
+    g.edge(START, "start_thinking")
+        .edge("start_thinking", "think");
     g.compile().unwrap()
 }
 
@@ -167,7 +184,9 @@ fn nested() -> GraphBuilder {
     g.node("after", |s: Value, _| async move {
         Ok(value!({"items": [text(&s, "value")]}).into())
     });
-    g.edge(START, "before").edge("before", "sub").edge("sub", "after");
+    g.edge(START, "before")
+        .edge("before", "sub")
+        .edge("sub", "after");
     g
 }
 
@@ -206,14 +225,22 @@ fn twice() -> GraphBuilder {
 fn commands() -> GraphBuilder {
     let mut g = state("commands");
     let destinations = vec!["left".to_owned(), "right".to_owned()];
-    let options = NodeOptions { destinations, ..NodeOptions::default() };
+    let options = NodeOptions {
+        destinations,
+        ..NodeOptions::default()
+    };
     g.node_with("router", options, |s: Value, _| async move {
         if text(&s, "value") == "both" {
             let right = send("right", value!({"value": "sent"}));
             return Ok(vec![goto("left"), right].into());
         }
         let update = Some(value!({"value": "routed"}));
-        Ok(Command { update, goto: vec![goto("left")], ..Command::default() }.into())
+        Ok(Command {
+            update,
+            goto: vec![goto("left")],
+            ..Command::default()
+        }
+        .into())
     });
     for side in ["left", "right"] {
         g.node(side, move |s: Value, _| async move {
@@ -237,8 +264,10 @@ fn parent() -> GraphBuilder {
     });
     s.edge(START, "leave");
     let mut g = state("parent");
-    let options =
-        NodeOptions { destinations: vec!["other".to_owned()], ..NodeOptions::default() };
+    let options = NodeOptions {
+        destinations: vec!["other".to_owned()],
+        ..NodeOptions::default()
+    };
     g.subgraph_with("child", options, s.compile().unwrap());
     g.node("other", fixed(value!({"value": "other"})));
     g.edge(START, "child");
@@ -250,13 +279,20 @@ fn deferred() -> GraphBuilder {
     for name in ["a", "b", "b2"] {
         g.node(name, fixed(value!({"items": [name]})));
     }
-    let options = NodeOptions { defer: true, ..NodeOptions::default() };
+    let options = NodeOptions {
+        defer: true,
+        ..NodeOptions::default()
+    };
     g.node_with("last", options, |s: Value, _| async move {
         let items = s.get("items").and_then(Value::as_list).unwrap();
         let names: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
         Ok(value!({"value": names.join(",")}).into())
     });
-    g.edge(START, "a").edge("a", "b").edge("a", "last").edge("b", "b2").edge("b2", "last");
+    g.edge(START, "a")
+        .edge("a", "b")
+        .edge("a", "last")
+        .edge("b", "b2")
+        .edge("b2", "last");
     g
 }
 
@@ -268,7 +304,10 @@ fn flaky() -> GraphBuilder {
         jitter: false,
         ..RetryPolicy::default()
     };
-    let options = NodeOptions { retry: Some(retry), ..NodeOptions::default() };
+    let options = NodeOptions {
+        retry: Some(retry),
+        ..NodeOptions::default()
+    };
     g.node_with("fail", options, move |_, _| {
         let tries = tries.fetch_add(1, Ordering::SeqCst) + 1;
         async move {
@@ -301,7 +340,9 @@ fn half_broken() -> GraphBuilder {
         }
     });
     g.node("end", fixed(value!({"value": "end"})));
-    g.edge(START, "good").edge(START, "bad").join(["good", "bad"], "end");
+    g.edge(START, "good")
+        .edge(START, "bad")
+        .join(["good", "bad"], "end");
     g
 }
 
@@ -309,10 +350,16 @@ fn chat() -> GraphBuilder {
     let mut g = GraphBuilder::new("chat");
     g.channel("messages", Channel::messages());
     let hello = message::with_id(&message::ai("hello"), "ai-1");
-    g.node("reply", fixed(Value::object([("messages", Value::list(vec![hello]))])));
+    g.node(
+        "reply",
+        fixed(Value::object([("messages", Value::list(vec![hello]))])),
+    );
     let gone = message::coerce(&value!({"type": "remove", "id": "h-1", "content": ""})).unwrap();
     let bye = message::with_id(&message::ai("bye"), "ai-1");
-    g.node("forget", fixed(Value::object([("messages", Value::list(vec![gone, bye]))])));
+    g.node(
+        "forget",
+        fixed(Value::object([("messages", Value::list(vec![gone, bye]))])),
+    );
     g.edge(START, "reply").edge("reply", "forget");
     g
 }
@@ -320,7 +367,10 @@ fn chat() -> GraphBuilder {
 fn overwriting() -> GraphBuilder {
     let mut g = state("overwrite");
     g.node("a", fixed(value!({"items": ["a"]})));
-    g.node("b", fixed(Value::object([("items", overwrite(value!(["only"])))])));
+    g.node(
+        "b",
+        fixed(Value::object([("items", overwrite(value!(["only"])))])),
+    );
     g.node("c", fixed(Value::Null));
     g.edge(START, "a").edge("a", "b").edge("b", "c");
     g

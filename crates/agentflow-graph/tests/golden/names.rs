@@ -34,13 +34,22 @@ fn hex(text: &[u8]) -> Option<usize> {
 fn time(text: &[u8]) -> Option<usize> {
     const FORM: &[u8] = b"dddd-dd-ddTdd:dd:dd";
     let fits = text.len() >= FORM.len()
-        && FORM.iter().zip(text).all(|(f, b)| if *f == b'd' { b.is_ascii_digit() } else { f == b });
+        && FORM.iter().zip(text).all(|(f, b)| {
+            if *f == b'd' {
+                b.is_ascii_digit()
+            } else {
+                f == b
+            }
+        });
     if !fits {
         return None;
     }
     let mut end = FORM.len();
     if text.get(end) == Some(&b'.') {
-        end += 1 + text[end + 1..].iter().take_while(|b| b.is_ascii_digit()).count();
+        end += 1 + text[end + 1..]
+            .iter()
+            .take_while(|b| b.is_ascii_digit())
+            .count();
     }
     if text[end..].starts_with(b"+00:00") {
         end += 6;
@@ -90,7 +99,9 @@ impl Names {
             Json::Object(map) => {
                 let mut keys: Vec<&String> = map.keys().collect();
                 keys.sort();
-                let entries = keys.into_iter().map(|key| (self.text(key), self.walk(&map[key])));
+                let entries = keys
+                    .into_iter()
+                    .map(|key| (self.text(key), self.walk(&map[key])));
                 Json::Object(entries.collect())
             }
             other => other.clone(),

@@ -21,7 +21,9 @@ impl Machine {
         {
             self.store_end();
         }
-        let Ending::Interrupted(interrupts) = ending else { return Ok(()) };
+        let Ending::Interrupted(interrupts) = ending else {
+            return Ok(());
+        };
         if self.setup.level == Level::Nested {
             return Ok(());
         }
@@ -53,7 +55,11 @@ impl Machine {
 
     /// The error of a run that reached its recursion limit.
     pub(crate) fn recursion_error(&self) -> Error {
-        let limit = self.setup.config.recursion_limit.unwrap_or(DEFAULT_RECURSION_LIMIT);
+        let limit = self
+            .setup
+            .config
+            .recursion_limit
+            .unwrap_or(DEFAULT_RECURSION_LIMIT);
         Error::failed(format!(
             "Recursion limit of {limit} reached without hitting a stop condition. You can increase the limit by setting the `recursion_limit` config key.\nFor troubleshooting, visit: https://docs.langchain.com/oss/python/langgraph/errors/GRAPH_RECURSION_LIMIT"
         ))

@@ -59,7 +59,9 @@ impl Machine {
         let has_answer =
             matches!(input, Input::Command(c) if c.resume.as_ref().is_some_and(|a| !a.is_null()));
         let same_run = || {
-            let Metadata::Loaded(metadata) = &self.metadata else { return false };
+            let Metadata::Loaded(metadata) = &self.metadata else {
+                return false;
+            };
             let stored = metadata.get("run_id").and_then(Value::as_str);
             self.setup.level == Level::Root && stored.is_some() && stored == self.run_id()
         };
@@ -68,15 +70,24 @@ impl Machine {
                 .setup
                 .resuming
                 .unwrap_or_else(|| *input == Input::None || is_command || same_run());
-        let travels =
-            self.setup.addressed && !has_answer && !self.setup.resuming.unwrap_or(false);
+        let travels = self.setup.addressed && !has_answer && !self.setup.resuming.unwrap_or(false);
         let settled = matches!(self.metadata.source(), Some("update" | "fork"));
         let forks = resumes && travels && (!settled || self.setup.superseded);
-        Situation { resumes, travels, forks }
+        Situation {
+            resumes,
+            travels,
+            forks,
+        }
     }
 
     fn run_id(&self) -> Option<&str> {
-        let configured = || self.setup.config.metadata.get("run_id").and_then(Value::as_str);
+        let configured = || {
+            self.setup
+                .config
+                .metadata
+                .get("run_id")
+                .and_then(Value::as_str)
+        };
         self.setup.run_id.as_deref().or_else(configured)
     }
 
@@ -90,8 +101,10 @@ impl Machine {
         let mapped = map_command(&self.setup.layout, command, &*self.setup.world.rng)?;
         let answers = mapped.answer.is_some() || mapped.answers.is_some();
         if answers && !self.setup.saves {
-            return Err(Error::invalid("Cannot use Command(resume=...) without checkpointer")
-                .class("RuntimeError"));
+            return Err(
+                Error::invalid("Cannot use Command(resume=...) without checkpointer")
+                    .class("RuntimeError"),
+            );
         }
         if mapped.answer.is_some() && open_interrupts(&self.pending).len() > 1 {
             return Err(Error::invalid(AMBIGUOUS).class("RuntimeError"));
@@ -111,15 +124,24 @@ impl Machine {
     }
 
     fn apply_null_writes(&mut self, carried: Vec<Write>) -> Result<()> {
-        let stored = self.pending.iter().filter(|p| p.task == crate::core::ids::TaskId::NULL);
+        let stored = self
+            .pending
+            .iter()
+            .filter(|p| p.task == crate::core::ids::TaskId::NULL);
         let mut writes: Vec<Write> = stored.map(|p| p.write.clone()).collect();
         writes.extend(carried);
         let pending_answer = self.setup.answer.peek().is_some();
         if writes.is_empty() && !pending_answer {
             return Ok(());
         }
-        let mut sets = [WriteSet { path: Path::Input, node: None, writes }];
-        let updated = self.board.apply(&mut sets, Versions::Bump, &*self.setup.world.rng)?;
+        let mut sets = [WriteSet {
+            path: Path::Input,
+            node: None,
+            writes,
+        }];
+        let updated = self
+            .board
+            .apply(&mut sets, Versions::Bump, &*self.setup.world.rng)?;
         if let Some(known) = &mut self.board.updated {
             known.extend(updated);
             known.sort_unstable();
@@ -167,14 +189,20 @@ impl Machine {
         let discarded = self.board.prepare(&with);
         let mut sets: Vec<WriteSet> = discarded
             .into_iter()
-            .map(|task| WriteSet { path: task.path, node: Some(task.node), writes: Vec::new() })
+            .map(|task| WriteSet {
+                path: task.path,
+                node: Some(task.node),
+                writes: Vec::new(),
+            })
             .collect();
         sets.push(WriteSet {
             path: Path::Input,
             node: None,
             writes: vec![Write::to(self.setup.layout.start, value)],
         });
-        let updated = self.board.apply(&mut sets, Versions::Bump, &*self.setup.world.rng)?;
+        let updated = self
+            .board
+            .apply(&mut sets, Versions::Bump, &*self.setup.world.rng)?;
         self.board.updated = Some(updated);
         self.put_checkpoint("input");
         Ok(true)
@@ -187,7 +215,10 @@ impl Machine {
             return;
         }
         self.written.push(TaskId::NULL);
-        let fresh = writes.into_iter().map(|write| Pending { task: TaskId::NULL, write });
+        let fresh = writes.into_iter().map(|write| Pending {
+            task: TaskId::NULL,
+            write,
+        });
         self.pending.extend(fresh);
         if let Some(answer) = answer {
             self.setup.answer.set(Some(answer));

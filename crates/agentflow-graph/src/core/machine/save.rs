@@ -19,7 +19,10 @@ impl Machine {
 
     /// Makes the next checkpoint; stores it unless the run stores only its end.
     pub(super) fn put_checkpoint(&mut self, source: &'static str) {
-        self.metadata = Metadata::Own { source, step: self.step };
+        self.metadata = Metadata::Own {
+            source,
+            step: self.step,
+        };
         self.board.id = self.setup.world.checkpoint_id(self.step);
         if self.saves_writes() {
             self.store_checkpoint();
@@ -37,14 +40,15 @@ impl Machine {
         let parent_id = self.saved_id.replace(id);
         self.previous_id.clone_from(&parent_id);
         let metadata = stored_metadata(self.own_metadata(), self);
-        self.effects.push(Effect::Commit(CheckpointOp::Put {
-            thread_id: self.thread().to_owned(),
-            checkpoint_ns: self.setup.ns.clone(),
-            parent_id,
-            checkpoint,
-            metadata,
-            new_versions,
-        }));
+        self.effects
+            .push(Effect::Commit(Box::new(CheckpointOp::Put {
+                thread_id: self.thread().to_owned(),
+                checkpoint_ns: self.setup.ns.clone(),
+                parent_id,
+                checkpoint,
+                metadata,
+                new_versions,
+            })));
     }
 
     fn thread(&self) -> &str {
@@ -90,14 +94,15 @@ impl Machine {
             (w.target.name(layout), value)
         });
         let writes = stored.collect();
-        self.effects.push(Effect::Commit(CheckpointOp::Writes {
-            thread_id: self.thread().to_owned(),
-            checkpoint_ns: self.setup.ns.clone(),
-            checkpoint_id: checkpoint_text(self.board.id),
-            task_id: task.to_string(),
-            task_path,
-            writes,
-        }));
+        self.effects
+            .push(Effect::Commit(Box::new(CheckpointOp::Writes {
+                thread_id: self.thread().to_owned(),
+                checkpoint_ns: self.setup.ns.clone(),
+                checkpoint_id: checkpoint_text(self.board.id),
+                task_id: task.to_string(),
+                task_path,
+                writes,
+            })));
     }
 
     /// Stores the end of a run that stores nothing else.
@@ -116,8 +121,12 @@ impl Machine {
             if !written.contains(&id) {
                 continue;
             }
-            let writes: Vec<Write> =
-                self.pending.iter().filter(|p| p.task == id).map(|p| p.write.clone()).collect();
+            let writes: Vec<Write> = self
+                .pending
+                .iter()
+                .filter(|p| p.task == id)
+                .map(|p| p.write.clone())
+                .collect();
             let task = self.tasks.iter().find(|task| task.id == id);
             let path = task.map_or(Path::Input.text(""), |task| {
                 task.path.text(&self.setup.layout.nodes[task.node].name)
@@ -175,10 +184,14 @@ fn stored_metadata(own: Map, machine: &Machine) -> Map {
 
 /// Removes keys of untracked channels from what a packet carries.
 fn tracked_send(layout: &Layout, packet: &Value) -> Value {
-    let Some((node, Value::Map(arg))) = read_send(packet) else { return packet.clone() };
+    let Some((node, Value::Map(arg))) = read_send(packet) else {
+        return packet.clone();
+    };
     let mut arg = (**arg).clone();
     arg.retain(|key, _| {
-        layout.channel(key).is_none_or(|id| layout.channels[id].kind.is_tracked())
+        layout
+            .channel(key)
+            .is_none_or(|id| layout.channels[id].kind.is_tracked())
     });
     send_value(node, Value::map(arg))
 }
@@ -188,7 +201,10 @@ fn strip_untracked(layout: &Layout, values: &mut Map) {
         return;
     }
     if let Some(Value::List(packets)) = values.get_mut(crate::compile::TASKS) {
-        let tracked = packets.iter().map(|packet| tracked_send(layout, packet)).collect();
+        let tracked = packets
+            .iter()
+            .map(|packet| tracked_send(layout, packet))
+            .collect();
         *packets = std::sync::Arc::new(tracked);
     }
 }

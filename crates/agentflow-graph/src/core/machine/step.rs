@@ -39,7 +39,10 @@ impl Machine {
         if !self.is_replaying && !self.pending.is_empty() {
             self.hand_back();
         }
-        if self.board.interrupts(&self.setup.interrupt_before, &self.tasks) {
+        if self
+            .board
+            .interrupts(&self.setup.interrupt_before, &self.tasks)
+        {
             return Tick::Interrupted;
         }
         self.announce();
@@ -55,7 +58,12 @@ impl Machine {
             resume_map: self.resume_map.as_deref(),
         };
         self.tasks = self.board.prepare(&with);
-        if self.setup.saves && self.setup.modes.any(&[StreamMode::Checkpoints, StreamMode::Debug]) {
+        if self.setup.saves
+            && self
+                .setup
+                .modes
+                .any(&[StreamMode::Checkpoints, StreamMode::Debug])
+        {
             let data = self.checkpoint_payload();
             self.emit_wrapped(StreamMode::Checkpoints, "checkpoint", self.step - 1, data);
         }
@@ -64,7 +72,9 @@ impl Machine {
     /// Gives tasks that already ran the writes that were stored for them.
     fn hand_back(&mut self) {
         for id in tasks_of(&self.pending) {
-            let Some(task) = self.tasks.iter_mut().find(|task| task.id == id) else { continue };
+            let Some(task) = self.tasks.iter_mut().find(|task| task.id == id) else {
+                continue;
+            };
             if let Some(status) = Status::read(&self.pending, id) {
                 task.writes.extend(status.output);
             }
@@ -92,9 +102,9 @@ impl Machine {
     }
 
     fn emit_wrapped(&mut self, mode: StreamMode, kind: &str, step: i64, data: Value) {
-        let debug = self.wants(StreamMode::Debug).then(|| {
-            payload::debug(step, self.timestamp(), kind, data.clone())
-        });
+        let debug = self
+            .wants(StreamMode::Debug)
+            .then(|| payload::debug(step, self.timestamp(), kind, data.clone()));
         if self.wants(mode) {
             self.emit(mode, data);
         }
@@ -114,13 +124,23 @@ impl Machine {
         let task = &self.tasks[at];
         let node = task.node;
         let written = result.and_then(|output| {
-            let writers = Writers { board: &self.board, rng: &*self.setup.world.rng, context };
+            let writers = Writers {
+                board: &self.board,
+                rng: &*self.setup.world.rng,
+                context,
+            };
             writers.of(node, &output)
         });
-        let used = resumes.into_iter().map(|answers| Write::new(Target::Resume, answers));
+        let used = resumes
+            .into_iter()
+            .map(|answers| Write::new(Target::Resume, answers));
         match written {
             Ok(writes) => {
-                let mut all = if used.len() == 0 { writes } else { used.chain(writes).collect() };
+                let mut all = if used.len() == 0 {
+                    writes
+                } else {
+                    used.chain(writes).collect()
+                };
                 if all.iter().all(|w| w.target.is_control()) {
                     all.push(Write::new(Target::NoWrites, Value::Null));
                 }
@@ -183,7 +203,10 @@ impl Machine {
     fn remember(&mut self, id: TaskId, writes: &[Write]) {
         self.written.push(id);
         self.pending.retain(|p| p.task != id);
-        let fresh = writes.iter().map(|write| Pending { task: id, write: write.clone() });
+        let fresh = writes.iter().map(|write| Pending {
+            task: id,
+            write: write.clone(),
+        });
         self.pending.extend(fresh);
     }
 
@@ -241,7 +264,10 @@ impl Machine {
         self.answer_is_new = false;
         self.is_replaying = false;
         self.put_checkpoint("loop");
-        if self.board.interrupts(&self.setup.interrupt_after, &self.tasks) {
+        if self
+            .board
+            .interrupts(&self.setup.interrupt_after, &self.tasks)
+        {
             self.prepare();
             return Ok(Tick::Interrupted);
         }
@@ -260,7 +286,8 @@ impl Machine {
                 writes: std::mem::take(&mut task.writes),
             })
             .collect();
-        self.board.apply(&mut sets, Versions::Bump, &*self.setup.world.rng)
+        self.board
+            .apply(&mut sets, Versions::Bump, &*self.setup.world.rng)
     }
 
     /// The effects so far, in order.
@@ -272,8 +299,16 @@ impl Machine {
 /// The text under which Python would store an error.
 pub(crate) fn error_repr(error: &Error) -> String {
     let message = error.to_string();
-    let quote = if message.contains('\'') && !message.contains('"') { '"' } else { '\'' };
+    let quote = if message.contains('\'') && !message.contains('"') {
+        '"'
+    } else {
+        '\''
+    };
     let escaped = message.replace('\\', "\\\\").replace('\n', "\\n");
-    let escaped = if quote == '\'' { escaped.replace('\'', "\\'") } else { escaped };
+    let escaped = if quote == '\'' {
+        escaped.replace('\'', "\\'")
+    } else {
+        escaped
+    };
     format!("{}({quote}{escaped}{quote})", error.class_name())
 }
