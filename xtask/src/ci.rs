@@ -24,7 +24,7 @@ struct Tally {
 
 type Step = (&'static str, fn() -> Result<Tally>);
 
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     ("fmt", || plain(&mut cargo(["fmt", "--all", "--check"]))),
     ("clippy", || {
         plain(&mut cargo([
@@ -50,6 +50,7 @@ const STEPS: [Step; 8] = [
     ("conformance", conformance),
     ("clients-python", clients_python),
     ("clients-js", clients_js),
+    ("crash", || crash(&[])),
 ];
 
 /// Runs the steps (all, or those in `only`) and prints what they cost.
@@ -268,6 +269,20 @@ fn clients_js() -> Result<Tally> {
             .current_dir(&dir);
         counted(command.env("AGENTFLOW_URL", &server.url))
     })
+}
+
+/// Kills the server at random moments under load; see `agentflow-bench crash --help`.
+fn crash(args: &[String]) -> Result<Tally> {
+    let server = fixture::build()?;
+    crate::shell::run(&mut cargo(["build", "--quiet", "--package", "agentflow-bench"]))?;
+    let driver = target().join("debug").join("agentflow-bench");
+    counted(program(driver).args(["crash", "--server"]).arg(server).args(args))
+}
+
+/// `cargo xtask crash`.
+pub fn crash_by_hand(args: &[String]) -> Result<()> {
+    let tally = crash(args)?;
+    if tally.failed == 0 { Ok(()) } else { bail!("a promise was broken") }
 }
 
 /// Port that LangGraph's suite hard-codes for some of its tests.

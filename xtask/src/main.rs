@@ -27,6 +27,12 @@ enum Command {
     },
     /// Rules about the code that the compiler does not know.
     Tidy,
+    /// Kill the server at random moments under load and check what it promised.
+    Crash {
+        /// Options of the driver, for example `--kills 100 --seed 7`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Run LangGraph's own SDK integration suite, from a checkout of it, against our server.
     Integration {
         /// Folder `tests/integration` of the Python SDK.
@@ -39,6 +45,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Ci { only } => ci::run(&only),
         Command::Tidy => tidy::run(),
+        Command::Crash { args } => ci::crash_by_hand(&args),
         Command::Integration { suite } => ci::integration(&suite),
     };
     match result {

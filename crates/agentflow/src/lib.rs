@@ -1,1 +1,24 @@
-//! The AgentFlow binary: flags, configuration, wiring.
+//! AgentFlow as a library: wire graphs, backends and models into one server.
+//!
+//! The binary is a thin shell around [`app::App`]. A Rust program that brings its own graphs
+//! does the same:
+//!
+//! ```no_run
+//! # async fn demo(graph: std::sync::Arc<agentflow_graph::Graph>) -> agentflow_types::Result<()> {
+//! use agentflow::{app::App, config};
+//!
+//! let config = config::embedded("./data".as_ref())?;
+//! let server = App::new(config).graph("support", graph).start().await?;
+//! println!("listening on {}", server.url());
+//! server.until_signal().await
+//! # }
+//! ```
+
+pub mod app;
+pub mod banner;
+pub mod cli;
+pub mod config;
+pub mod host;
+pub mod logging;
+pub mod models;
+pub mod project;

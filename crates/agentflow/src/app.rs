@@ -1,0 +1,302 @@
+//! One process that serves: backend, graph hosts, run service, worker, listener.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use agentflow_embedded::{Embedded, Options};
+use agentflow_graph::{Graph, Runtime};
+use agentflow_runs::service::{Service, ServiceConfig, ServiceParts};
+use agentflow_server::AppState;
+use agentflow_storage::{Backend, memory::Memory};
+use agentflow_types::{Error, Result, Scope, SystemClock, SystemRng};
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    banner::Ready,
+    config::{Config, Synchronous},
+    host::{Hosted, InProcess},
+    models, project,
+};
+
+/// Ports that are tried after the default one when it is taken.
+const PORT_TRIES: u16 = 20;
+
+/// Whether data outlives the process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Keep {
+    /// In the data folder.
+    #[default]
+    OnDisk,
+    /// Only in memory.
+    Nothing,
+}
+
+/// A server that is being put together.
+pub struct App {
+    config: Config,
+    keep: Keep,
+    graphs: BTreeMap<String, Hosted>,
+    graphs_from: String,
+    model: Option<String>,
+}
+
+impl App {
+    /// An app without graphs.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            keep: Keep::OnDisk,
+            graphs: BTreeMap::new(),
+            graphs_from: "this program".into(),
+            model: None,
+        }
+    }
+
+    /// Sets whether data outlives the process.
+    #[must_use]
+    pub fn keep(mut self, keep: Keep) -> Self {
+        self.keep = keep;
+        self
+    }
+
+    /// Adds a graph under an id.
+    #[must_use]
+    pub fn graph(mut self, id: &str, graph: Arc<Graph>) -> Self {
+        let hosted = Hosted { graph, name: id.to_owned(), description: None };
+        self.graphs.insert(id.to_owned(), hosted);
+        self
+    }
+
+    /// Adds the graphs that the configuration names, or the built-in ones if it names none.
+    ///
+    /// # Errors
+    /// `Invalid` with the report of all mistakes in graph files.
+    pub async fn graphs_from_config(mut self) -> Result<Self> {
+        let models = models::from_config(&self.config.models).await?;
+        self.model = models.default.clone();
+        let loaded = project::load(&self.config, &models)?;
+        self.graphs_from = match (&self.config.file, self.config.graphs.is_empty()) {
+            (Some(file), false) => file
+                .file_name()
+                .map_or_else(|| file.display().to_string(), |n| n.to_string_lossy().into_owned()),
+            _ => "the built-in project".into(),
+        };
+        self.graphs.extend(loaded);
+        Ok(self)
+    }
+
+    /// Opens the backend, starts worker and listener. Ready when it returns.
+    ///
+    /// # Errors
+    /// `Conflict` if the data folder or an explicitly chosen port is in use.
+    pub async fn start(self) -> Result<Running> {
+        let (backend, database) = self.open_backend().await?;
+        let runtime = Runtime {
+            saver: Some(backend.checkpoints.clone()),
+            store: Some(backend.store.clone()),
+            scope: Scope::local(),
+            clock: Arc::new(SystemClock),
+            rng: Arc::new(SystemRng),
+        };
+        let graphs: Vec<String> = self.graphs.keys().cloned().collect();
+        let host = Arc::new(InProcess::new(self.graphs, runtime));
+        let service = Service::open(ServiceParts {
+            backend,
+            hosts: vec![host],
+            clock: Arc::new(SystemClock),
+            config: service_config(&self.config),
+            webhook: None,
+        })
+        .await?;
+
+        let (listener, wanted_port) = bind(&self.config).await?;
+        let address = listener.local_addr().map_err(|err| {
+            Error::busy("the listener has no address").source_err(err)
+        })?;
+        let stop = CancellationToken::new();
+        let worker = tokio::spawn({
+            let (service, stop) = (service.clone(), stop.clone());
+            async move { service.run_worker(stop).await }
+        });
+        let state = AppState::new(service.clone()).with_limits(agentflow_server::Limits {
+            body_bytes: self.config.server.body_limit_bytes,
+            connections: self.config.server.max_connections,
+            ..agentflow_server::Limits::default()
+        });
+        let listening = tokio::spawn(agentflow_server::serve(
+            listener,
+            agentflow_server::router(state.clone()),
+            state,
+            stop.clone(),
+        ));
+        Ok(Running {
+            address,
+            wanted_port,
+            graphs,
+            graphs_from: self.graphs_from,
+            model: self.model,
+            data: (self.keep == Keep::OnDisk).then(|| self.config.storage.path.clone()),
+            drain: Duration::from_secs(self.config.server.drain_seconds),
+            stop,
+            worker,
+            listening,
+            database,
+        })
+    }
+
+    async fn open_backend(&self) -> Result<(Backend, Option<Embedded>)> {
+        if self.keep == Keep::Nothing {
+            return Ok((Memory::open(), None));
+        }
+        let options = Options {
+            synchronous: match self.config.storage.synchronous {
+                Synchronous::Normal => agentflow_embedded::Synchronous::Normal,
+                Synchronous::Full => agentflow_embedded::Synchronous::Full,
+            },
+            readers: self.config.storage.readers,
+            ..Options::default()
+        };
+        let path = self.config.storage.path.clone();
+        let opened = tokio::task::spawn_blocking(move || Embedded::open(&path, options))
+            .await
+            .map_err(|err| Error::bug("opening the database panicked").source_err(err))??;
+        Ok((opened.backend(), Some(opened)))
+    }
+}
+
+fn service_config(config: &Config) -> ServiceConfig {
+    ServiceConfig {
+        concurrency: config.runs.concurrency,
+        max_attempts: config.runs.max_attempts,
+        run_timeout: Duration::from_secs(config.runs.timeout_seconds),
+        drain_timeout: Duration::from_secs(config.server.drain_seconds),
+        event_retention: Duration::from_secs(config.runs.event_retention_seconds),
+        // The data folder is locked, so no other worker can exist.
+        exclusive: true,
+        ..ServiceConfig::default()
+    }
+}
+
+/// Binds the configured port, or the next free one if nobody asked for this one.
+async fn bind(config: &Config) -> Result<(TcpListener, Option<u16>)> {
+    let wanted = config.server.port;
+    let tries = if config.port_is_explicit { 0 } else { PORT_TRIES };
+    let mut last = None;
+    for port in wanted..=wanted.saturating_add(tries) {
+        match TcpListener::bind(SocketAddr::new(config.server.host, port)).await {
+            Ok(listener) => return Ok((listener, (port != wanted).then_some(wanted))),
+            Err(err) if err.kind() == std::io::ErrorKind::AddrInUse => last = Some(err),
+            Err(err) => {
+                return Err(Error::invalid("the address cannot be listened on")
+                    .with("address", SocketAddr::new(config.server.host, port))
+                    .source_err(err));
+            }
+        }
+    }
+    let message = match tries {
+        0 => format!("port {wanted} is in use; stop the other program or choose another --port"),
+        _ => format!("ports {wanted} to {} are in use; choose one with --port", wanted + tries),
+    };
+    let mut error = Error::conflict(message);
+    if let Some(err) = last {
+        error = error.source_err(err);
+    }
+    Err(error)
+}
+
+/// A server that serves.
+pub struct Running {
+    address: SocketAddr,
+    wanted_port: Option<u16>,
+    graphs: Vec<String>,
+    graphs_from: String,
+    model: Option<String>,
+    data: Option<PathBuf>,
+    drain: Duration,
+    stop: CancellationToken,
+    worker: JoinHandle<Result<()>>,
+    listening: JoinHandle<Result<()>>,
+    /// Held open until everything that writes has ended.
+    database: Option<Embedded>,
+}
+
+impl Running {
+    /// Base URL of the agent API.
+    #[must_use]
+    pub fn url(&self) -> String {
+        match self.address.ip() {
+            IpAddr::V4(ip) => format!("http://{ip}:{}", self.address.port()),
+            IpAddr::V6(ip) => format!("http://[{ip}]:{}", self.address.port()),
+        }
+    }
+
+    /// Facts for the banner; `started` is when the process began.
+    #[must_use]
+    pub fn ready(&self, started: Instant) -> Ready {
+        Ready {
+            event: "ready",
+            version: env!("CARGO_PKG_VERSION"),
+            api: self.url(),
+            data: self.data.as_ref().map(|path| path.display().to_string()),
+            graphs: self.graphs.clone(),
+            graphs_from: self.graphs_from.clone(),
+            model: self.model.clone(),
+            wanted_port: self.wanted_port,
+            pid: std::process::id(),
+            ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Begins to stop: no new connections, no new runs.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Serves until Ctrl-C or SIGTERM, then drains. A second signal ends the process at once.
+    ///
+    /// # Errors
+    /// What the worker or the listener failed with.
+    pub async fn until_signal(self) -> Result<()> {
+        tokio::select! {
+            () = signal() => {}
+            () = self.stop.cancelled() => {}
+        }
+        eprintln!("stopping: waiting up to {} s for running work", self.drain.as_secs());
+        tokio::spawn(async {
+            signal().await;
+            // Nothing acknowledged is lost: the next start takes interrupted runs up again.
+            std::process::exit(130);
+        });
+        self.shut_down().await
+    }
+
+    /// Stops and waits for everything to end.
+    ///
+    /// # Errors
+    /// What the worker or the listener failed with.
+    pub async fn shut_down(self) -> Result<()> {
+        self.stop.cancel();
+        let panicked = |err| Error::bug("a server task panicked").source_err(err);
+        let worker = self.worker.await.map_err(panicked)?;
+        let listening = self.listening.await.map_err(panicked)?;
+        drop(self.database);
+        worker.and(listening)
+    }
+}
+
+/// Completes at the next Ctrl-C or SIGTERM.
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut term = signal(SignalKind::terminate()).expect("the runtime handles signals");
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = term.recv() => {}
+    }
+}

@@ -1,0 +1,274 @@
+//! Command line: flags to configuration, commands to actions, errors to exit codes.
+
+use std::{
+    io::{IsTerminal, Write},
+    path::PathBuf,
+    process::ExitCode,
+    time::Instant,
+};
+
+use agentflow_types::{Error, ErrorKind, Result};
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    app::{self, App},
+    banner::Style,
+    config::{self, Config, Merged, Sources},
+    logging, project,
+};
+
+/// Exit code for failures that the input or the operation caused.
+const EXIT_FAILURE: u8 = 1;
+/// Exit code when the data folder or the port is taken.
+const EXIT_CONFLICT: u8 = 5;
+
+/// A self-hosted agent backend in one binary. No telemetry, no update checks.
+#[derive(Debug, Parser)]
+#[command(name = "agentflow", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve everything in one process, with the embedded database (the default command).
+    Dev(Dev),
+    /// Write a small project: one graph, one tool, comments.
+    Init(Init),
+    /// Print the JSON Schema of graph files.
+    Schema,
+    /// Check graph files and report every mistake.
+    Check {
+        /// Graph files.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Look at the configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print the version.
+    Version {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Default, Args)]
+struct Dev {
+    /// Port of the agent API; if given and taken, that is an error.
+    #[arg(long)]
+    port: Option<u16>,
+    /// Loopback address to listen on.
+    #[arg(long)]
+    host: Option<String>,
+    /// Folder for data.
+    #[arg(long, conflicts_with = "memory")]
+    data: Option<PathBuf>,
+    /// Keep nothing on disk.
+    #[arg(long)]
+    memory: bool,
+    /// Print one JSON line when ready, and log JSON.
+    #[arg(long)]
+    json: bool,
+    /// Configuration file; otherwise the nearest agentflow.toml upwards.
+    #[arg(long, env = "AGENTFLOW_CONFIG")]
+    config: Option<PathBuf>,
+    /// Log filter, for example `info`.
+    #[arg(long)]
+    log: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct Init {
+    /// Folder; created if missing.
+    #[arg(default_value = ".")]
+    dir: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Print every value and where it came from, secrets masked.
+    Show {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+        /// Configuration file.
+        #[arg(long, env = "AGENTFLOW_CONFIG")]
+        config: Option<PathBuf>,
+    },
+    /// Print the commented defaults.
+    Defaults,
+}
+
+/// Runs the command line; `started` is when the process began.
+#[must_use]
+pub fn main(started: Instant) -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command.unwrap_or(Command::Dev(Dev::default())) {
+        Command::Dev(args) => dev(&args, started),
+        Command::Init(args) => init(&args),
+        Command::Schema => print_json(&agentflow_declarative::schema()),
+        Command::Check { files } => check(&files),
+        Command::Config(ConfigCommand::Show { json, config }) => config_show(json, config),
+        Command::Config(ConfigCommand::Defaults) => print(config::DEFAULTS.trim_end()),
+        Command::Version { json } => version(json),
+    };
+    match result {
+        Ok(code) => code,
+        Err(err) => report(&err),
+    }
+}
+
+/// Prints an error with its cause and hint; no stack traces.
+fn report(err: &Error) -> ExitCode {
+    let (red, reset) = if logging::colour() { ("\x1b[31m", "\x1b[0m") } else { ("", "") };
+    let code = err.error_code().map_or(String::new(), |code| format!("[{code}]"));
+    let mut stderr = std::io::stderr().lock();
+    let _ = writeln!(stderr, "{red}error{reset}{code}: {err}");
+    let mut cause = std::error::Error::source(err);
+    while let Some(inner) = cause {
+        let _ = writeln!(stderr, "  caused by: {inner}");
+        cause = inner.source();
+    }
+    ExitCode::from(if err.kind() == ErrorKind::Conflict { EXIT_CONFLICT } else { EXIT_FAILURE })
+}
+
+fn print(text: &str) -> Result<ExitCode> {
+    // A closed pipe (`agentflow schema | head`) is not an error of ours.
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_json(value: &serde_json::Value) -> Result<ExitCode> {
+    print(&serde_json::to_string_pretty(value).expect("JSON values serialize"))
+}
+
+fn version(json: bool) -> Result<ExitCode> {
+    let version = env!("CARGO_PKG_VERSION");
+    match json {
+        true => print_json(&serde_json::json!({"name": "agentflow", "version": version})),
+        false => print(&format!("agentflow {version}")),
+    }
+}
+
+fn load(file: Option<PathBuf>, flags: &[(String, toml::Value)]) -> Result<(Config, Merged)> {
+    let cwd = std::env::current_dir()
+        .map_err(|err| Error::invalid("the current folder cannot be read").source_err(err))?;
+    let file = file.or_else(|| config::find(&cwd));
+    let names: Vec<String> = std::env::vars_os()
+        .filter_map(|(name, _)| name.into_string().ok())
+        .collect();
+    config::load(&Sources {
+        file: file.as_deref(),
+        env: &|name| std::env::var(name).ok(),
+        env_names: &names,
+        flags,
+        cwd: &cwd,
+    })
+}
+
+fn config_show(json: bool, file: Option<PathBuf>) -> Result<ExitCode> {
+    let (_, merged) = load(file, &[])?;
+    let rows = merged.rows();
+    if json {
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|row| {
+                serde_json::json!({
+                    "key": row.key, "value": row.value, "origin": row.origin.to_string(),
+                })
+            })
+            .collect();
+        return print_json(&rows.into());
+    }
+    let width = rows.iter().map(|row| row.key.len() + row.value.len()).max().unwrap_or(0);
+    let lines: Vec<String> = rows
+        .iter()
+        .map(|row| {
+            let setting = format!("{} = {}", row.key, row.value);
+            format!("{setting:<w$}  # {}", row.origin, w = width + 3)
+        })
+        .collect();
+    print(&lines.join("\n"))
+}
+
+fn init(args: &Init) -> Result<ExitCode> {
+    let written = project::write(&args.dir)?;
+    for path in written {
+        print(&format!("wrote {}", path.display()))?;
+    }
+    print("\nnext: agentflow dev")
+}
+
+fn check(files: &[PathBuf]) -> Result<ExitCode> {
+    let mut failed = false;
+    for file in files {
+        match project::check(file) {
+            Ok(warnings) => {
+                eprint!("{warnings}");
+                print(&format!("{}: ok", file.display()))?;
+            }
+            Err(report) => {
+                failed = true;
+                eprint!("{report}");
+            }
+        }
+    }
+    Ok(if failed { ExitCode::from(EXIT_FAILURE) } else { ExitCode::SUCCESS })
+}
+
+fn dev(args: &Dev, started: Instant) -> Result<ExitCode> {
+    let mut flags = Vec::new();
+    let mut flag = |key: &str, value: toml::Value| flags.push((key.to_owned(), value));
+    if let Some(port) = args.port {
+        flag("server.port", toml::Value::Integer(port.into()));
+    }
+    if let Some(host) = &args.host {
+        flag("server.host", toml::Value::String(host.clone()));
+    }
+    if let Some(data) = &args.data {
+        let path = std::path::absolute(data)
+            .map_err(|err| Error::invalid("--data is not a path").source_err(err))?;
+        flag("storage.path", toml::Value::String(path.display().to_string()));
+    }
+    if let Some(level) = &args.log {
+        flag("log.level", toml::Value::String(level.clone()));
+    }
+    if args.json {
+        flag("log.format", toml::Value::String("json".into()));
+    }
+    let (config, _) = load(args.config.clone(), &flags)?;
+    logging::start(&config.log)?;
+    let memory = if args.memory { app::Keep::Nothing } else { app::Keep::OnDisk };
+    let json = args.json || !std::io::stderr().is_terminal();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|err| Error::busy("threads cannot be started").source_err(err))?;
+    runtime.block_on(async {
+        let server = App::new(config).keep(memory).graphs_from_config().await?.start().await?;
+        let ready = server.ready(started);
+        if json {
+            print(&ready.json())?;
+        } else {
+            let style = if logging::colour() { Style::Colour } else { Style::Plain };
+            eprint!("{}", ready.text(style));
+        }
+        server.until_signal().await
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn flags_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,322 @@
+//! Configuration: defaults, file, environment, flags.
+//!
+//! `agentflow.default.toml` is embedded and *is* the defaults; its shape is the list of known
+//! keys. [`load`] merges the sources, remembers where each value came from, and checks the result
+//! into a [`Config`].
+
+mod file;
+mod merge;
+
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
+
+use agentflow_types::{Error, Result};
+use serde::Deserialize;
+
+pub use file::find;
+pub use merge::{Merged, Origin};
+
+/// The defaults, fully commented.
+pub const DEFAULTS: &str = include_str!("config/agentflow.default.toml");
+
+/// Name of the configuration file.
+pub const FILE_NAME: &str = "agentflow.toml";
+
+/// Checked configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Listener.
+    pub server: Server,
+    /// Database.
+    pub storage: Storage,
+    /// Run execution.
+    pub runs: Runs,
+    /// Models.
+    pub models: Models,
+    /// Graph files by graph id, absolute.
+    pub graphs: BTreeMap<String, PathBuf>,
+    /// Logging.
+    pub log: Log,
+    /// Whether the port is somebody's wish rather than the default.
+    pub port_is_explicit: bool,
+    /// Folder that relative paths refer to.
+    pub base: PathBuf,
+    /// The file that was read, if any.
+    pub file: Option<PathBuf>,
+}
+
+/// Listener.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Server {
+    /// Address.
+    pub host: IpAddr,
+    /// Port.
+    pub port: u16,
+    /// Largest request body in bytes.
+    pub body_limit_bytes: usize,
+    /// Most connections at once.
+    pub max_connections: usize,
+    /// Seconds that running work may go on after a stop signal.
+    pub drain_seconds: u64,
+}
+
+/// Database.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Storage {
+    /// Folder.
+    pub path: PathBuf,
+    /// Flush policy.
+    pub synchronous: Synchronous,
+    /// Connections for reading.
+    pub readers: usize,
+}
+
+/// When SQLite flushes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Synchronous {
+    /// At checkpoints of the write-ahead log.
+    Normal,
+    /// At each commit.
+    Full,
+}
+
+/// Run execution.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Runs {
+    /// Runs at once.
+    pub concurrency: usize,
+    /// Attempts per run.
+    pub max_attempts: u32,
+    /// Longest attempt in seconds.
+    pub timeout_seconds: u64,
+    /// Retention of events of ended runs in seconds.
+    pub event_retention_seconds: u64,
+}
+
+/// Models.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Models {
+    /// Default model, `provider:model`; empty for what the environment offers.
+    pub default: String,
+    /// Whether to look for an Ollama server at start.
+    pub detect_ollama: bool,
+    /// Providers by name.
+    pub providers: BTreeMap<String, Provider>,
+}
+
+/// A model provider.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provider {
+    /// `openai`, `anthropic` or `ollama`.
+    pub kind: String,
+    /// Base URL; the provider's own if absent.
+    pub base_url: Option<String>,
+    /// Key.
+    pub api_key: Option<String>,
+    /// File that holds the key.
+    pub api_key_file: Option<PathBuf>,
+}
+
+impl std::fmt::Debug for Provider {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Provider")
+            .field("kind", &self.kind)
+            .field("base_url", &self.base_url)
+            .field("api_key", &self.api_key.as_ref().map(|_| "***"))
+            .field("api_key_file", &self.api_key_file)
+            .finish()
+    }
+}
+
+/// Logging.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Log {
+    /// Filter.
+    pub level: String,
+    /// Format.
+    pub format: LogFormat,
+}
+
+/// Log format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    /// Text.
+    Text,
+    /// JSON.
+    Json,
+}
+
+/// What [`load`] reads besides the defaults.
+pub struct Sources<'a> {
+    /// The file that was asked for, or found.
+    pub file: Option<&'a Path>,
+    /// The environment.
+    pub env: &'a dyn Fn(&str) -> Option<String>,
+    /// All names of the environment.
+    pub env_names: &'a [String],
+    /// Flags: dotted key and value.
+    pub flags: &'a [(String, toml::Value)],
+    /// Current folder.
+    pub cwd: &'a Path,
+}
+
+/// Reads and checks the configuration.
+///
+/// # Errors
+/// `Invalid` with file, line and a suggestion for syntax errors, unknown keys and wrong values.
+pub fn load(sources: &Sources<'_>) -> Result<(Config, Merged)> {
+    let mut merged = Merged::defaults();
+    let base = match sources.file {
+        Some(path) => {
+            let text = file::read(path)?;
+            merged.add_file(path, &text)?;
+            path.parent().map_or_else(|| sources.cwd.to_owned(), Path::to_owned)
+        }
+        None => sources.cwd.to_owned(),
+    };
+    let base = if base.as_os_str().is_empty() { sources.cwd.to_owned() } else { base };
+    merged.add_env(sources.env_names, sources.env)?;
+    merged.add_flags(sources.flags)?;
+    let config = check(&merged, base, sources.file.map(Path::to_owned))?;
+    Ok((config, merged))
+}
+
+/// The defaults with data in `data`, for programs that embed the server.
+///
+/// # Errors
+/// Never for the defaults as shipped; the type leaves room for checks.
+pub fn embedded(data: &Path) -> Result<Config> {
+    let flags = [("storage.path".to_owned(), toml::Value::String(data.display().to_string()))];
+    let sources =
+        Sources { file: None, env: &|_| None, env_names: &[], flags: &flags, cwd: Path::new(".") };
+    load(&sources).map(|(config, _)| config)
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    server: Server,
+    storage: Storage,
+    runs: Runs,
+    models: Models,
+    graphs: BTreeMap<String, PathBuf>,
+    log: Log,
+}
+
+fn check(merged: &Merged, base: PathBuf, file: Option<PathBuf>) -> Result<Config> {
+    let raw: Raw = merged.deserialize()?;
+    let positive = |value: usize, key: &'static str| match value {
+        0 => Err(Error::invalid("must be at least 1").with("key", key)),
+        _ => Ok(()),
+    };
+    positive(raw.runs.concurrency, "runs.concurrency")?;
+    positive(raw.storage.readers, "storage.readers")?;
+    positive(raw.server.max_connections, "server.max_connections")?;
+    positive(raw.runs.max_attempts as usize, "runs.max_attempts")?;
+    if !raw.server.host.is_loopback() {
+        return Err(Error::invalid(
+            "authentication is not available yet, so only loopback addresses may be served; \
+             use 127.0.0.1 and put a proxy with authentication in front",
+        )
+        .with("server.host", raw.server.host));
+    }
+    let mut storage = raw.storage;
+    storage.path = base.join(&storage.path);
+    Ok(Config {
+        server: raw.server,
+        storage,
+        runs: raw.runs,
+        models: raw.models,
+        graphs: raw.graphs.into_iter().map(|(id, path)| (id, base.join(path))).collect(),
+        log: raw.log,
+        port_is_explicit: merged.origin("server.port") != Some(&Origin::Default),
+        base,
+        file,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_with(
+        text: Option<&str>,
+        env: &[(&str, &str)],
+        flags: &[(&str, toml::Value)],
+    ) -> Result<(Config, Merged)> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE_NAME);
+        if let Some(text) = text {
+            std::fs::write(&path, text).unwrap();
+        }
+        let names: Vec<String> = env.iter().map(|(k, _)| (*k).to_owned()).collect();
+        let lookup = |name: &str| {
+            env.iter().find(|(k, _)| *k == name).map(|(_, v)| (*v).to_owned())
+        };
+        let flags: Vec<_> = flags.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect();
+        load(&Sources {
+            file: text.is_some().then_some(&*path),
+            env: &lookup,
+            env_names: &names,
+            flags: &flags,
+            cwd: dir.path(),
+        })
+    }
+
+    #[test]
+    fn later_sources_win_and_are_remembered() {
+        let (config, merged) = check_with(
+            Some("[server]\nport = 1\n[runs]\nconcurrency = 2\n"),
+            &[("AGENTFLOW_SERVER__PORT", "2"), ("AGENTFLOW_STORAGE__READERS", "9")],
+            &[("server.port", toml::Value::Integer(3))],
+        )
+        .unwrap();
+        assert_eq!((config.server.port, config.runs.concurrency, config.storage.readers), (3, 2, 9));
+        assert_eq!(merged.origin("server.port"), Some(&Origin::Flag));
+        assert_eq!(
+            merged.origin("storage.readers"),
+            Some(&Origin::Env("AGENTFLOW_STORAGE__READERS".into()))
+        );
+        assert!(matches!(merged.origin("runs.concurrency"), Some(Origin::File { line: 4, .. })));
+        assert_eq!(merged.origin("log.level"), Some(&Origin::Default));
+    }
+
+    #[test]
+    fn mistakes_name_the_place_and_the_remedy() {
+        for (text, want) in [
+            ("[server]\nprot = 1\n", "line 2: unknown key `server.prot`; did you mean `port`?"),
+            ("[sever]\nport = 1\n", "line 1: unknown key `sever`; did you mean `server`?"),
+            ("[server]\nport = \"x\"\n", "server.port"),
+            ("[server\n", "line 1"),
+            ("[server]\nhost = \"0.0.0.0\"\n", "only loopback"),
+            ("[runs]\nconcurrency = 0\n", "must be at least 1"),
+        ] {
+            let err = check_with(Some(text), &[], &[]).unwrap_err().to_string();
+            assert!(err.contains(want), "{text:?} gave {err:?}, wanted {want:?}");
+        }
+    }
+
+    #[test]
+    fn environment_mistakes_are_told() {
+        let err = check_with(None, &[("AGENTFLOW_SERVER__PROT", "1")], &[]).unwrap_err();
+        assert!(err.to_string().contains("did you mean `AGENTFLOW_SERVER__PORT`"), "{err}");
+        let err = check_with(None, &[("AGENTFLOW_SERVER__PORT", "many")], &[]).unwrap_err();
+        assert!(err.to_string().contains("AGENTFLOW_SERVER__PORT"), "{err}");
+    }
+
+    #[test]
+    fn secrets_are_masked_where_values_are_shown() {
+        let text = "[models.providers.x]\nkind = \"openai\"\napi_key = \"sk-secret\"\n";
+        let (config, merged) = check_with(Some(text), &[], &[]).unwrap();
+        assert!(!format!("{config:?}").contains("sk-secret"));
+        let shown: String = merged.rows().into_iter().map(|row| row.value).collect();
+        assert!(!shown.contains("sk-secret"), "{shown}");
+    }
+}
