@@ -107,50 +107,6 @@ fn answer(tuple: &CheckpointTuple) -> Result<Value> {
 
 async fn perform(port: &dyn Checkpoints, request: Request) -> Result<Value> {
     match request {
-        Request::Put {
-            thread_id,
-            checkpoint_ns,
-            parent_id,
-            checkpoint,
-            metadata,
-            new_versions,
-        } => {
-            let (word, base64) = checkpoint;
-            let bytes = BASE64
-                .decode(base64)
-                .map_err(|err| Error::invalid("base64").source_err(err))?;
-            let op = CheckpointOp::Put {
-                thread_id,
-                checkpoint_ns,
-                parent_id,
-                checkpoint: codec::decode(&word, &bytes)?,
-                metadata: map(&metadata),
-                new_versions: new_versions.into_iter().map(Str::from).collect(),
-            };
-            port.commit(vec![op], None).await?;
-        }
-        Request::PutWrites {
-            thread_id,
-            checkpoint_ns,
-            checkpoint_id,
-            task_id,
-            task_path,
-            writes,
-        } => {
-            let write = |(channel, word, base64): &(String, String, String)| {
-                Ok((Str::from(channel.as_str()), load(word, base64)?))
-            };
-            let writes = writes.iter().map(write).collect::<Result<_>>()?;
-            let op = CheckpointOp::Writes {
-                thread_id,
-                checkpoint_ns,
-                checkpoint_id,
-                task_id,
-                task_path,
-                writes,
-            };
-            port.commit(vec![op], None).await?;
-        }
         Request::Get {
             thread_id,
             checkpoint_ns,
@@ -203,8 +159,58 @@ async fn perform(port: &dyn Checkpoints, request: Request) -> Result<Value> {
             };
             port.prune(&thread_ids, strategy).await?;
         }
+        write => port.commit(vec![operation(write)?], None).await?,
     }
     Ok(Value::Null)
+}
+
+/// The operation of a put.
+fn operation(request: Request) -> Result<CheckpointOp> {
+    match request {
+        Request::Put {
+            thread_id,
+            checkpoint_ns,
+            parent_id,
+            checkpoint,
+            metadata,
+            new_versions,
+        } => {
+            let (word, base64) = checkpoint;
+            let bytes = BASE64
+                .decode(base64)
+                .map_err(|err| Error::invalid("base64").source_err(err))?;
+            Ok(CheckpointOp::Put {
+                thread_id,
+                checkpoint_ns,
+                parent_id,
+                checkpoint: codec::decode(&word, &bytes)?,
+                metadata: map(&metadata),
+                new_versions: new_versions.into_iter().map(Str::from).collect(),
+            })
+        }
+        Request::PutWrites {
+            thread_id,
+            checkpoint_ns,
+            checkpoint_id,
+            task_id,
+            task_path,
+            writes,
+        } => {
+            let write = |(channel, word, base64): &(String, String, String)| {
+                Ok((Str::from(channel.as_str()), load(word, base64)?))
+            };
+            let writes = writes.iter().map(write).collect::<Result<_>>()?;
+            Ok(CheckpointOp::Writes {
+                thread_id,
+                checkpoint_ns,
+                checkpoint_id,
+                task_id,
+                task_path,
+                writes,
+            })
+        }
+        _ => Err(Error::bug("not a put")),
+    }
 }
 
 #[tokio::main(flavor = "current_thread")]

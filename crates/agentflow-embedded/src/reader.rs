@@ -68,7 +68,13 @@ impl Readers {
 impl Drop for Readers {
     fn drop(&mut self) {
         self.queue = None;
-        for thread in self.threads.drain(..) {
+        let here = std::thread::current().id();
+        // A job may have held the last handle; then this is one of the reading threads.
+        for thread in self
+            .threads
+            .drain(..)
+            .filter(|thread| thread.thread().id() != here)
+        {
             // A panic of the thread was reported when it happened.
             let _ = thread.join();
         }

@@ -61,7 +61,9 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         self.queue = None;
-        if let Some(thread) = self.thread.take() {
+        let thread = self.thread.take();
+        // A job may have held the last handle; then this is the writing thread itself.
+        if let Some(thread) = thread.filter(|t| t.thread().id() != std::thread::current().id()) {
             // A panic of the thread was reported when it happened.
             let _ = thread.join();
         }

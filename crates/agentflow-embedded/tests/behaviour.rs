@@ -169,7 +169,7 @@ async fn ten_thousand_threads_are_searched_by_index() {
             let mut row = thread(1);
             row.thread_id = agentflow_types::ThreadId(uuid::Uuid::from_u128(n.into()));
             row.updated_at = at(n as i64);
-            row.metadata = value!({"n": n, "even": n % 2 == 0})
+            row.metadata = value!({"n": n, "even": n.is_multiple_of(2)})
                 .as_map()
                 .cloned()
                 .unwrap();
@@ -274,4 +274,47 @@ async fn acknowledged_writes_survive_a_kill() {
             .unwrap();
         assert_eq!(found.len(), acknowledged);
     }
+}
+
+/// The last handle may be in a decision, which the writing thread drops.
+#[tokio::test]
+async fn the_database_may_close_on_its_own_thread() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    let backend = open(&path).unwrap().backend();
+    let task = tokio::spawn(async move {
+        // The whole backend moves here, not only the port that is used.
+        let held = { backend }.clone();
+        let threads = held.threads.clone();
+        let decide = Box::new(move |_: Option<&_>| {
+            let _held = held;
+            receiver.blocking_recv().unwrap();
+            Ok(vec![Change::PutThread(Box::new(thread(1)))])
+        });
+        let scope = Scope::local();
+        tokio::time::timeout(
+            std::time::Duration::from_millis(50),
+            threads.decide(&scope, thread_id(1), decide),
+        )
+        .await
+        .map(drop)
+    });
+    // The caller gives up; the decision still holds the database and is then let go.
+    assert!(task.await.unwrap().is_err());
+    sender.send(()).unwrap();
+    let reopened = loop {
+        match open(&path) {
+            Ok(database) => break database,
+            Err(err) => assert_eq!(err.kind(), Busy),
+        }
+        tokio::task::yield_now().await;
+    };
+    let found = reopened
+        .backend()
+        .threads
+        .get(&Scope::local(), thread_id(1))
+        .await
+        .unwrap();
+    assert_eq!(found, Some(thread(1)));
 }

@@ -31,7 +31,8 @@ pub trait Events: Send + Sync {
     /// Appends events of one thread in one transaction; durable when it returns.
     ///
     /// # Errors
-    /// `Conflict` if a number is taken, or the fence does not hold; nothing is written then.
+    /// `Conflict` if a number is not greater than all numbers used before in the thread, or the
+    /// fence does not hold; `NotFound` if the thread does not exist. Nothing is written then.
     async fn append(
         &self,
         thread_id: ThreadId,
@@ -53,7 +54,7 @@ pub trait Events: Send + Sync {
     /// while the thread exists.
     async fn last_seq(&self, thread_id: ThreadId) -> Result<u64>;
 
-    /// Removes events of terminal runs that ended before `before`, at most `limit` rows; returns
+    /// Removes events of runs that ended (last changed) before `before`, or are gone, at most `limit` rows; returns
     /// how many went.
     async fn expire(&self, before: Timestamp, limit: u32) -> Result<u64>;
 }

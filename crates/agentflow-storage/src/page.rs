@@ -10,7 +10,8 @@ pub struct PageQuery {
     pub limit: u32,
     /// Rows to skip.
     pub offset: u64,
-    /// Column to sort by; the port documents which exist. Ties are broken by id.
+    /// Column to sort by; the port documents which exist. Ties are broken by id, in the same
+    /// direction. What is absent is smallest; text compares by its bytes.
     pub sort_by: String,
     /// Direction.
     pub order: Order,

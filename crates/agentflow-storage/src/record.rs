@@ -66,13 +66,13 @@ pub trait Assistants: Send + Sync {
     async fn get(&self, scope: &Scope, id: AssistantId) -> Result<Option<Assistant>>;
 
     /// Stores `assistant` as a new version (greatest version plus one) and selects it; returns it
-    /// with its version.
+    /// with its version. The assistant keeps its creation; the version's is `updated_at`.
     ///
     /// # Errors
     /// `NotFound` if the assistant does not exist for the scope.
     async fn insert_version(&self, scope: &Scope, assistant: Assistant) -> Result<Assistant>;
 
-    /// Selects a version and returns it.
+    /// Selects a version and returns it; creation and last change of the assistant stay.
     ///
     /// # Errors
     /// `NotFound` if there is no such assistant or version.
@@ -351,7 +351,7 @@ pub struct RunQuery {
 /// Work that a worker may take.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {
-    /// Whose it is.
+    /// Whose it is; the principal is [`QUEUE_PRINCIPAL`].
     pub scope: Scope,
     /// The thread; claim by a decision on it.
     pub thread_id: ThreadId,
@@ -373,7 +373,9 @@ pub trait Threads: Send + Sync {
     ///
     /// # Errors
     /// What `decide` returns; nothing is written then. `Conflict` if `PutThread` would create a
-    /// thread whose id another tenant owns.
+    /// thread whose id another tenant owns, `PutRun` names a run of another thread, or `Append`
+    /// a number that was used. `Bug` if a change names another thread, or puts a run where no
+    /// thread is. Deleting what does not exist is fine.
     async fn decide(&self, scope: &Scope, id: ThreadId, decide: Decide) -> Result<()>;
 
     /// One page of the threads that match.

@@ -50,13 +50,15 @@ pub enum Refresh {
     No,
 }
 
-/// Which items to search; all conditions must hold. Sorted by `updated_at`, newest first.
+/// Which items to search; all conditions must hold. Sorted by `updated_at`, newest
+/// first, then by namespace and key.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ItemQuery {
     /// Leading labels; `["a"]` matches `["a"]` and `["a","b"]`, never `["ab"]`.
     pub namespace_prefix: Vec<String>,
     /// Field to condition: a value to equal, or a map of `$eq`, `$ne`, `$gt`, `$gte`, `$lt`,
-    /// `$lte`.
+    /// `$lte` (other operators are `Invalid`). An absent field counts as null; the order
+    /// operators hold only between two numbers or two texts.
     pub filter: Map,
     /// Most rows.
     pub limit: u32,

@@ -1,3 +1,5 @@
+//! The format: golden bytes, limits, old forms.
+
 use agentflow_types::{ErrorKind, value};
 
 use super::*;

@@ -1,0 +1,120 @@
+//! The queue's view: candidates, leases, counts.
+
+use agentflow_types::{ErrorKind::Conflict, Result, Scope};
+
+use super::{
+    super::{
+        refused,
+        sample::{at, change, leased, run, run_id, seed, stranger, thread},
+    },
+    candidates,
+};
+use crate::{
+    Backend,
+    record::{CancelAction, Change, Run, RunStatus},
+};
+
+/// Due and not running, or running without a worker.
+pub async fn candidates_are_threads_with_work(backend: Backend) -> Result<()> {
+    let expired = leased(run(3, 3), 1, at(20));
+    let held = leased(run(4, 4), 1, at(1000));
+    let ended = Run {
+        status: RunStatus::Success,
+        ..run(5, 5)
+    };
+    seed(
+        &backend,
+        thread(1),
+        vec![Run {
+            created_at: at(30),
+            ..run(1, 1)
+        }],
+    )
+    .await?;
+    seed(
+        &backend,
+        thread(2),
+        vec![
+            Run {
+                created_at: at(10),
+                ..run(2, 2)
+            },
+            run(2, 20),
+        ],
+    )
+    .await?;
+    seed(&backend, thread(3), vec![expired]).await?;
+    seed(&backend, thread(4), vec![held, run(4, 14)]).await?;
+    seed(&backend, thread(5), vec![ended]).await?;
+    let theirs = vec![
+        Change::PutThread(Box::new(thread(6))),
+        Change::PutRun(Box::new(Run {
+            created_at: at(15),
+            ..run(6, 6)
+        })),
+    ];
+    change(&backend, &stranger(), 6, theirs).await?;
+    assert!(candidates(&backend, 9, 10).await?.is_empty());
+    assert_eq!(candidates(&backend, 20, 10).await?, [2, 6]);
+    assert_eq!(candidates(&backend, 500, 10).await?, [2, 6, 3, 1]);
+    assert_eq!(candidates(&backend, 500, 2).await?, [2, 6]);
+    let found = backend.threads.candidates(at(20), 10).await?;
+    let tenants: Vec<_> = found.iter().map(|c| c.scope.tenant()).collect();
+    assert_eq!(tenants, [Scope::local().tenant(), stranger().tenant()]);
+    Ok(())
+}
+
+/// Of that very token, while the run is running.
+pub async fn a_heartbeat_needs_the_lease(backend: Backend) -> Result<()> {
+    let beat = |token| backend.threads.heartbeat(run_id(1), token, at(90));
+    refused(beat(1).await, Conflict);
+    seed(&backend, thread(1), vec![run(1, 1)]).await?;
+    refused(beat(1).await, Conflict);
+    seed(&backend, thread(1), vec![leased(run(1, 1), 2, at(60))]).await?;
+    refused(beat(1).await, Conflict);
+    beat(2).await?;
+    let ended = Run {
+        status: RunStatus::Timeout,
+        ..leased(run(1, 1), 2, at(60))
+    };
+    seed(&backend, thread(1), vec![ended]).await?;
+    refused(beat(2).await, Conflict);
+    Ok(())
+}
+
+/// And learns whether somebody wants the run to stop.
+pub async fn a_heartbeat_extends_the_lease(backend: Backend) -> Result<()> {
+    let row = leased(run(1, 1), 2, at(60));
+    seed(&backend, thread(1), vec![row.clone()]).await?;
+    let beat = backend.threads.heartbeat(run_id(1), 2, at(90)).await?;
+    assert_eq!(beat.cancel, None);
+    let read = backend.threads.run(&Scope::local(), run_id(1)).await?;
+    assert_eq!(read, Some(leased(run(1, 1), 2, at(90))));
+    assert!(candidates(&backend, 90, 1).await?.is_empty());
+    let cancelled = Run {
+        cancel: Some(CancelAction::Interrupt),
+        ..row
+    };
+    seed(&backend, thread(1), vec![cancelled]).await?;
+    let beat = backend.threads.heartbeat(run_id(1), 2, at(120)).await?;
+    assert_eq!(beat.cancel, Some(CancelAction::Interrupt));
+    Ok(())
+}
+
+/// Of all tenants.
+pub async fn runs_are_counted_by_status(backend: Backend) -> Result<()> {
+    assert!(backend.threads.counts().await?.is_empty());
+    let ended = Run {
+        status: RunStatus::Success,
+        ..run(1, 2)
+    };
+    seed(&backend, thread(1), vec![run(1, 1), ended, run(1, 3)]).await?;
+    let theirs = vec![
+        Change::PutThread(Box::new(thread(2))),
+        Change::PutRun(Box::new(run(2, 4))),
+    ];
+    change(&backend, &stranger(), 2, theirs).await?;
+    let counts = backend.threads.counts().await?;
+    assert_eq!(counts, [(RunStatus::Pending, 3), (RunStatus::Success, 1)]);
+    Ok(())
+}
