@@ -24,7 +24,7 @@ struct Tally {
 
 type Step = (&'static str, fn() -> Result<Tally>);
 
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 10] = [
     ("fmt", || plain(&mut cargo(["fmt", "--all", "--check"]))),
     ("clippy", || {
         plain(&mut cargo([
@@ -51,6 +51,7 @@ const STEPS: [Step; 9] = [
     ("clients-python", clients_python),
     ("clients-js", clients_js),
     ("crash", || crash(&[])),
+    ("fuzz", fuzz),
 ];
 
 /// Runs the steps (all, or those in `only`) and prints what they cost.
@@ -274,15 +275,63 @@ fn clients_js() -> Result<Tally> {
 /// Kills the server at random moments under load; see `agentflow-bench crash --help`.
 fn crash(args: &[String]) -> Result<Tally> {
     let server = fixture::build()?;
-    crate::shell::run(&mut cargo(["build", "--quiet", "--package", "agentflow-bench"]))?;
+    crate::shell::run(&mut cargo([
+        "build",
+        "--quiet",
+        "--package",
+        "agentflow-bench",
+    ]))?;
     let driver = target().join("debug").join("agentflow-bench");
-    counted(program(driver).args(["crash", "--server"]).arg(server).args(args))
+    counted(
+        program(driver)
+            .args(["crash", "--server"])
+            .arg(server)
+            .args(args),
+    )
+}
+
+/// Seconds that each fuzz target runs in CI.
+const FUZZ_SECONDS: u32 = 60;
+
+/// Fuzzes every decoder that reads bytes from outside, with libFuzzer.
+fn fuzz() -> Result<Tally> {
+    install::fuzzer()?;
+    let mut tally = Tally::default();
+    for name in ["msgpack", "graph_file"] {
+        let corpus = cache().join("fuzz").join(name);
+        std::fs::create_dir_all(&corpus)?;
+        let seeds = root().join("fuzz").join("seeds").join(name);
+        let mut command = cargo(["fuzz", "run", "--sanitizer", "none", name]);
+        command.arg(corpus).arg(seeds).arg("--").args([
+            format!("-max_total_time={FUZZ_SECONDS}"),
+            "-verbosity=0".into(),
+            "-print_final_stats=1".into(),
+            "-rss_limit_mb=2048".into(),
+            "-timeout=10".into(),
+        ]);
+        // The coverage flags of the compiler are not stable; nothing else unstable is used.
+        command
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env("CARGO_TARGET_DIR", target().join("fuzz"));
+        match crate::shell::run(&mut command) {
+            Ok(()) => tally.passed += 1,
+            Err(err) => {
+                println!("{err:#}");
+                tally.failed += 1;
+            }
+        }
+    }
+    Ok(tally)
 }
 
 /// `cargo xtask crash`.
 pub fn crash_by_hand(args: &[String]) -> Result<()> {
     let tally = crash(args)?;
-    if tally.failed == 0 { Ok(()) } else { bail!("a promise was broken") }
+    if tally.failed == 0 {
+        Ok(())
+    } else {
+        bail!("a promise was broken")
+    }
 }
 
 /// Port that LangGraph's suite hard-codes for some of its tests.

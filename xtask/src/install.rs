@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::shell::{cache, exists, output, program, root, run};
+use crate::shell::{cache, cargo, exists, output, program, root, run};
 
 /// Python packages of the client tests; one place for their versions.
 const PYTHON: [&str; 9] = [
@@ -112,5 +112,16 @@ pub fn compiler() -> Result<()> {
         Ok(())
     } else {
         apt(&["gcc", "libc6-dev"])
+    }
+}
+
+/// libFuzzer's front end for cargo, and the C++ compiler that builds libFuzzer.
+pub fn fuzzer() -> Result<()> {
+    if !exists("c++") {
+        apt(&["g++"])?;
+    }
+    match exists("cargo-fuzz") {
+        true => Ok(()),
+        false => run(&mut cargo(["install", "--locked", "--quiet", "cargo-fuzz"])),
     }
 }
