@@ -2,7 +2,7 @@
 //!
 //! A port is a small object-safe trait whose rustdoc is the contract: order, atomicity,
 //! durability, and what a stale write returns. Backends live in their own crates; each runs every
-//! case of the suites under [`conformance`].
+//! case of the suites of the module `conformance` (a feature, for tests).
 
 pub mod checkpoint;
 #[cfg(any(test, feature = "conformance"))]

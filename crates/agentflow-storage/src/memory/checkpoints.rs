@@ -43,12 +43,9 @@ struct Write {
 impl Line {
     fn newest(&self, ns: &str) -> Option<&At> {
         let from = (ns.to_owned(), String::new());
-        // Namespaces sort before ids, so the last row whose namespace is `ns` is the newest.
-        self.rows
-            .range(from..)
-            .take_while(|((row_ns, _), _)| row_ns == ns)
-            .last()
-            .map(|(at, _)| at)
+        // No text lies between `ns` and `ns` with a NUL behind it.
+        let to = (format!("{ns}\0"), String::new());
+        self.rows.range(from..to).next_back().map(|(at, _)| at)
     }
 
     fn pending(&self, at: &At) -> Vec<PendingWrite> {
