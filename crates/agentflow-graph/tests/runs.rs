@@ -548,3 +548,91 @@ async fn drawings_show_branches_ends_and_inner_graphs() {
     );
     assert_eq!(graph.subgraphs().len(), 1);
 }
+
+/// A graph of three nodes, of which the second asks something.
+fn asking(runs: &Arc<AtomicU32>) -> Arc<Graph> {
+    let mut g = builder();
+    let runs = runs.clone();
+    g.node("a", move |_, _| {
+        runs.fetch_add(1, Ordering::SeqCst);
+        async { Ok(value!({"items": ["a"]}).into()) }
+    });
+    g.node("ask", |_, ctx: NodeContext| async move {
+        let answer = ctx.interrupt("?")?;
+        Ok(value!({"items": [answer]}).into())
+    });
+    g.node("c", |_, _| async { Ok(value!({"items": ["c"]}).into()) });
+    g.edge(START, "a").edge("a", "ask").edge("ask", "c");
+    g.compile().unwrap()
+}
+
+/// Tries a run until it is through, as a server does after a lost lease.
+async fn until_through(graph: &Arc<Graph>, runtime: &Runtime, first: &Invocation) -> Value {
+    const MOST_ATTEMPTS: u32 = 4;
+    for attempt in 1..=MOST_ATTEMPTS {
+        let invocation = Invocation {
+            attempt,
+            ..first.clone()
+        };
+        if let Ok(outcome) = graph.run(runtime, invocation, None).await {
+            return outcome.values;
+        }
+    }
+    panic!("the run is never through");
+}
+
+#[tokio::test]
+async fn whichever_commit_fails_a_retried_run_comes_to_the_same_end() {
+    const MORE_COMMITS_THAN_THERE_ARE: u32 = 14;
+    for durability in [Durability::Sync, Durability::Async, Durability::Exit] {
+        for fail_at in 0..MORE_COMMITS_THAN_THERE_ARE {
+            let runs = Arc::new(AtomicU32::new(0));
+            let graph = asking(&runs);
+            let runtime = Runtime::with_saver(Faulty::new(Some(fail_at)));
+            let start = |input: Input| Invocation {
+                durability,
+                run_id: Some(RunId::mint()),
+                ..on_thread(input)
+            };
+            let case = format!("{durability:?}, commit {fail_at} fails");
+            until_through(&graph, &runtime, &start(value!({"items": ["in"]}).into())).await;
+            let end = until_through(&graph, &runtime, &start(Input::resume("yes"))).await;
+            assert_eq!(
+                end.get("items"),
+                Some(&value!(["in", "a", "yes", "c"])),
+                "{case}"
+            );
+            assert!(runs.load(Ordering::SeqCst) <= 2, "{case}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_second_attempt_does_not_answer_the_next_question_too() {
+    let mut g = builder();
+    g.node("ask", |_, ctx: NodeContext| async move {
+        let first = ctx.interrupt("delete the draft?")?;
+        let second = ctx.interrupt("delete everything?")?;
+        Ok(value!({"items": [first, second]}).into())
+    });
+    g.edge(START, "ask");
+    let (graph, runtime) = (g.compile().unwrap(), saved());
+    graph
+        .run(&runtime, on_thread(value!({"value": 1})), None)
+        .await
+        .unwrap();
+    let run_id = Some(RunId::mint());
+    for attempt in 1..=3 {
+        let answer = Invocation {
+            run_id,
+            attempt,
+            ..on_thread(Input::resume("yes"))
+        };
+        let outcome = graph.run(&runtime, answer, None).await.unwrap();
+        assert_eq!(
+            outcome.interrupts[0].value,
+            value!("delete everything?"),
+            "{attempt}"
+        );
+    }
+}

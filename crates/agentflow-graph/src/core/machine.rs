@@ -94,6 +94,8 @@ pub(crate) struct Setup {
     pub(crate) interrupt_before: InterruptAt,
     pub(crate) interrupt_after: InterruptAt,
     pub(crate) run_id: Option<String>,
+    /// Attempt of the run, from 1.
+    pub(crate) attempt: u32,
     /// What the parent graph says about resuming; `None` if it says nothing.
     pub(crate) resuming: Option<bool>,
     /// Whether a certain checkpoint was asked for.

@@ -79,6 +79,7 @@ pub(crate) async fn run_root(
         interrupt_before: both(&layout.interrupt_before, &invocation.interrupt_before),
         interrupt_after: both(&layout.interrupt_after, &invocation.interrupt_after),
         run_id: invocation.run_id.map(|id| id.text()),
+        attempt: invocation.attempt,
         resuming: None,
         addressed: start.addressed,
         superseded: start.superseded,
@@ -256,6 +257,7 @@ async fn nested(graph: Arc<Graph>, task: Arc<TaskShared>, input: Value) -> Resul
         interrupt_before: layout.interrupt_before.clone(),
         interrupt_after: layout.interrupt_after.clone(),
         run_id: above.run_id.map(|id| id.text()),
+        attempt: above.attempt,
         resuming: if is_replay {
             None
         } else {

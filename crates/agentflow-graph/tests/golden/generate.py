@@ -306,6 +306,55 @@ def chat():
     return g
 
 
+def push_ask():
+    def work(arg):
+        return {"items": [[arg["x"], interrupt({"for": arg["x"]})]]}
+
+    g = StateGraph(State)
+    g.add_node("work", work)
+    g.add_node("end", lambda s: {"n": len(s["items"])})
+    g.add_conditional_edges(START, lambda s: [Send("work", {"x": i}) for i in range(2)], ["work"])
+    g.add_edge("work", "end")
+    return g
+
+
+def leaf(delay):
+    async def think(state):
+        await asyncio.sleep(delay)
+        return {"items": [interrupt("leaf")]}
+
+    g = StateGraph(State)
+    g.add_node("think", think)
+    g.add_edge(START, "think")
+    return g.compile()
+
+
+def nested_two():
+    middle = StateGraph(State)
+    middle.add_node("leaf", leaf(0.04))
+    middle.add_edge(START, "leaf")
+    g = StateGraph(State)
+    g.add_node("left", leaf(0.01))
+    g.add_node("right", middle.compile())
+    g.add_node("end", lambda s: {"value": "end"})
+    g.add_edge(START, "left")
+    g.add_edge(START, "right")
+    g.add_edge(["left", "right"], "end")
+    return g
+
+
+def loop_ask():
+    def ask(state):
+        return {"items": [interrupt(len(state.get("items", [])))]}
+
+    g = StateGraph(State)
+    g.add_node("ask", ask)
+    g.add_node("check", lambda s: Command(goto=END if s["items"][-1] == "stop" else "ask"), destinations=("ask", END))
+    g.add_edge(START, "ask")
+    g.add_edge("ask", "check")
+    return g
+
+
 def overwrite():
     g = StateGraph(State)
     g.add_node("a", lambda s: {"items": ["a"]})
@@ -340,6 +389,10 @@ SCENARIOS = {
     "ask_exit": (ask, [run({"n": 1}, durability="exit"), STATE, CHECKPOINTS, run(resume="A", durability="exit"), CHECKPOINTS, run(resume="B", durability="exit"), HISTORY, CHECKPOINTS]),
     "ask_again": (ask, [run({"n": 1}), run({"n": 5}), STATE, CHECKPOINTS]),
     "ask_nothing": (ask, [run({"n": 1}), run(None), STATE]),
+    "push_ask": (push_ask, [run({"value": "x"}), STATE, CHECKPOINTS, run(resume="?"), run(resume_map=["a"]), STATE, run(resume_map=["b"]), STATE, CHECKPOINTS]),
+    "nested_two": (nested_two, [run({"value": "x"}, subgraphs=True), {"op": "state", "subgraphs": True}, run(resume_map=["l"], subgraphs=True), {"op": "state", "subgraphs": True}, CHECKPOINTS, run(resume_map=["r"], subgraphs=True), STATE, CHECKPOINTS]),
+    "loop_ask": (loop_ask, [run({"value": "x"}), run(resume="more"), STATE, run(resume="stop"), STATE, HISTORY, CHECKPOINTS, run(None, at=4), run(resume="other"), STATE, HISTORY]),
+    "loop_ask_goto": (loop_ask, [run({"value": "x"}), run(goto=["check"], update={"items": ["stop"]}), STATE, CHECKPOINTS]),
     "ask_half": (ask, [run({"n": 1}), run(resume="A"), run(None), STATE, CHECKPOINTS]),
     "ask_many_time": (ask_many, [run({"n": 1}), run(resume_map=["A"]), run(None, at=0), STATE, CHECKPOINTS]),
     "parallel_nested": (nested, [run({"n": 1}, durability="sync", subgraphs=True), {"op": "update", "values": {"value": "u"}, "as_node": "sub"}, STATE, run(None, subgraphs=True), CHECKPOINTS]),

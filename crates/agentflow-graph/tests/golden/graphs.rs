@@ -364,6 +364,71 @@ fn chat() -> GraphBuilder {
     g
 }
 
+fn push_ask() -> GraphBuilder {
+    let mut g = state("push_ask");
+    g.node("work", |arg: Value, ctx: NodeContext| async move {
+        let x = arg.get("x").cloned().unwrap();
+        let answer = ctx.interrupt(Value::object([("for", x.clone())]))?;
+        let pair = Value::list(vec![x, answer]);
+        Ok(Value::object([("items", Value::list(vec![pair]))]).into())
+    });
+    g.node("end", |s: Value, _| async move {
+        let n = s.get("items").and_then(Value::as_list).unwrap().len();
+        Ok(value!({"n": n}).into())
+    });
+    let path =
+        |_: &Value, _: &NodeContext| Ok([0, 1].map(|x| send("work", value!({"x": x}))).to_vec());
+    g.branch(START, path, ["work"]).edge("work", "end");
+    g
+}
+
+fn leaf(millis: u64) -> Arc<Graph> {
+    let mut g = state("leaf");
+    g.node("think", move |_, ctx: NodeContext| async move {
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+        Ok(value!({"items": [ctx.interrupt("leaf")?]}).into())
+    });
+    g.edge(START, "think");
+    g.compile().unwrap()
+}
+
+fn nested_two() -> GraphBuilder {
+    let mut middle = state("middle");
+    middle.subgraph("leaf", leaf(40)).edge(START, "leaf");
+    let mut g = state("nested_two");
+    g.subgraph("left", leaf(10));
+    g.subgraph("right", middle.compile().unwrap());
+    g.node("end", fixed(value!({"value": "end"})));
+    g.edge(START, "left")
+        .edge(START, "right")
+        .join(["left", "right"], "end");
+    g
+}
+
+fn loop_ask() -> GraphBuilder {
+    let mut g = state("loop_ask");
+    g.node("ask", |s: Value, ctx: NodeContext| async move {
+        let n = s
+            .get("items")
+            .and_then(Value::as_list)
+            .map_or(0, <[Value]>::len);
+        let answer = ctx.interrupt(value!(n))?;
+        Ok(Value::object([("items", Value::list(vec![answer]))]).into())
+    });
+    let destinations = vec!["ask".to_owned(), END.to_owned()];
+    let options = NodeOptions {
+        destinations,
+        ..NodeOptions::default()
+    };
+    g.node_with("check", options, |s: Value, _| async move {
+        let items = s.get("items").and_then(Value::as_list).unwrap();
+        let stop = items.last().and_then(Value::as_str) == Some("stop");
+        Ok(goto(if stop { END } else { "ask" }).into())
+    });
+    g.edge(START, "ask").edge("ask", "check");
+    g
+}
+
 fn overwriting() -> GraphBuilder {
     let mut g = state("overwrite");
     g.node("a", fixed(value!({"items": ["a"]})));
@@ -395,6 +460,9 @@ pub fn build(name: &str) -> Arc<Graph> {
         "flaky" => flaky(),
         "half_broken" => half_broken(),
         "chat" => chat(),
+        "push_ask" => push_ask(),
+        "nested_two" => nested_two(),
+        "loop_ask" => loop_ask(),
         "overwrite" => overwriting(),
         other => panic!("unknown graph {other}"),
     };

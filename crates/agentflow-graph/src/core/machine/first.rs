@@ -8,9 +8,9 @@ use agentflow_types::{
 use super::{Input, Level, Machine, Metadata};
 use crate::core::{
     board::{Prepare, Versions, WriteSet},
-    ids::checkpoint_text,
+    ids::{TaskId, checkpoint_text},
     task::{Path, Pending, Target, Write, open_interrupts},
-    writes::map_command,
+    writes::{CommandWrites, map_command},
 };
 
 /// What several unanswered questions make of one answer.
@@ -31,7 +31,11 @@ impl Machine {
     ///
     /// # Errors
     /// `Invalid` if the input is refused or missing.
-    pub(super) fn first(&mut self, input: Input) -> Result<()> {
+    pub(super) fn first(&mut self, mut input: Input) -> Result<()> {
+        if self.setup.attempt > 1 && self.is_same_run() {
+            // What an earlier attempt took in is in the checkpoint.
+            input = Input::None;
+        }
         let now = self.situation(&input);
         self.is_replaying = now.travels || self.setup.superseded;
         if now.travels {
@@ -58,18 +62,11 @@ impl Machine {
         let is_command = matches!(input, Input::Command(_));
         let has_answer =
             matches!(input, Input::Command(c) if c.resume.as_ref().is_some_and(|a| !a.is_null()));
-        let same_run = || {
-            let Metadata::Loaded(metadata) = &self.metadata else {
-                return false;
-            };
-            let stored = metadata.get("run_id").and_then(Value::as_str);
-            self.setup.level == Level::Root && stored.is_some() && stored == self.run_id()
-        };
         let resumes = self.board.has_versions()
             && self
                 .setup
                 .resuming
-                .unwrap_or_else(|| *input == Input::None || is_command || same_run());
+                .unwrap_or_else(|| *input == Input::None || is_command || self.is_same_run());
         let travels = self.setup.addressed && !has_answer && !self.setup.resuming.unwrap_or(false);
         let settled = matches!(self.metadata.source(), Some("update" | "fork"));
         let forks = resumes && travels && (!settled || self.setup.superseded);
@@ -78,6 +75,15 @@ impl Machine {
             travels,
             forks,
         }
+    }
+
+    /// Whether the checkpoint was made by this run.
+    fn is_same_run(&self) -> bool {
+        let Metadata::Loaded(metadata) = &self.metadata else {
+            return false;
+        };
+        let stored = metadata.get("run_id").and_then(Value::as_str);
+        self.setup.level == Level::Root && stored.is_some() && stored == self.run_id()
     }
 
     fn run_id(&self) -> Option<&str> {
@@ -98,7 +104,10 @@ impl Machine {
         now: &Situation,
         carried: &mut Vec<Write>,
     ) -> Result<()> {
-        let mapped = map_command(&self.setup.layout, command, &*self.setup.world.rng)?;
+        let mut mapped = map_command(&self.setup.layout, command, &*self.setup.world.rng)?;
+        if self.setup.attempt > 1 {
+            self.forget_repeated(&mut mapped);
+        }
         let answers = mapped.answer.is_some() || mapped.answers.is_some();
         if answers && !self.setup.saves {
             return Err(
@@ -123,11 +132,38 @@ impl Machine {
         Ok(())
     }
 
+    /// Drops from a command what an earlier attempt already stored beside the checkpoint, so that
+    /// no update counts twice and no second question gets the first one's answer.
+    ///
+    /// An answer that equals the stored one, which a task has used before it asked again, counts
+    /// as given, even if an earlier run gave it: the question then stays open, which is better
+    /// than a wrong answer.
+    fn forget_repeated(&mut self, command: &mut CommandWrites) {
+        let null = self.pending.iter().filter(|p| p.task == TaskId::NULL);
+        if !command.writes.is_empty() && null.map(|p| &p.write).eq(&command.writes) {
+            command.writes.clear();
+        }
+        let stored = self.setup.answer.peek();
+        if command.answer.is_none() || stored != command.answer {
+            return;
+        }
+        let asked = |task| {
+            let of_task = |p: &&Pending| p.task == task && p.write.target == Target::Interrupt;
+            self.pending.iter().any(|p| of_task(&p))
+        };
+        let used = self.pending.iter().any(|p| {
+            p.write.target == Target::Resume
+                && p.write.value.as_list().and_then(<[Value]>::last) == stored.as_ref()
+                && asked(p.task)
+        });
+        command.answer = None;
+        if used {
+            self.setup.answer.set(None);
+        }
+    }
+
     fn apply_null_writes(&mut self, carried: Vec<Write>) -> Result<()> {
-        let stored = self
-            .pending
-            .iter()
-            .filter(|p| p.task == crate::core::ids::TaskId::NULL);
+        let stored = self.pending.iter().filter(|p| p.task == TaskId::NULL);
         let mut writes: Vec<Write> = stored.map(|p| p.write.clone()).collect();
         writes.extend(carried);
         let pending_answer = self.setup.answer.peek().is_some();
@@ -210,7 +246,6 @@ impl Machine {
 
     /// Keeps and stores writes that belong to no task.
     fn put_null_writes(&mut self, writes: Vec<Write>, answer: Option<Value>) {
-        use crate::core::ids::TaskId;
         if writes.is_empty() && answer.is_none() {
             return;
         }
@@ -232,7 +267,6 @@ impl Machine {
 
     /// The pending writes of no task, the answer last.
     pub(super) fn null_writes(&self) -> Vec<Write> {
-        use crate::core::ids::TaskId;
         let stored = self.pending.iter().filter(|p| p.task == TaskId::NULL);
         let mut all: Vec<Write> = stored.map(|p| p.write.clone()).collect();
         if self.answer_is_new
