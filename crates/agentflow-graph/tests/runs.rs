@@ -636,3 +636,43 @@ async fn a_second_attempt_does_not_answer_the_next_question_too() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_reader_that_never_reads_does_not_hold_a_cancelled_run() {
+    let graph = chain();
+    let runtime = saved();
+    let invocation = Invocation {
+        modes: vec![StreamMode::Updates],
+        ..on_thread(value!({"value": 1}))
+    };
+    let cancel = invocation.cancel.clone();
+    let (sink, mut events) = mpsc::channel(1);
+    let watched = sink.clone();
+    let running = tokio::spawn(async move { graph.run(&runtime, invocation, Some(sink)).await });
+    while watched.capacity() > 0 {
+        tokio::task::yield_now().await;
+    }
+    cancel.cancel();
+    let error = running.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    assert!(events.try_recv().is_ok());
+}
+
+#[tokio::test]
+async fn an_endless_loop_without_waiting_can_be_cancelled() {
+    let mut g = builder();
+    g.node("spin", |_, _| async { Ok(goto("spin").into()) });
+    g.edge(START, "spin");
+    let graph = g.compile().unwrap();
+    let mut invocation = Invocation::new(value!({"value": 1}));
+    invocation.config.recursion_limit = Some(u64::MAX);
+    let cancel = invocation.cancel.clone();
+    let running =
+        tokio::spawn(async move { graph.run(&Runtime::default(), invocation, None).await });
+    tokio::task::yield_now().await;
+    cancel.cancel();
+    assert_eq!(
+        running.await.unwrap().unwrap_err().kind(),
+        ErrorKind::Cancelled
+    );
+}

@@ -11,6 +11,9 @@ use agentflow_types::{
     message,
 };
 
+use tokio::sync::mpsc::error::TrySendError;
+use tokio_util::sync::CancellationToken;
+
 use crate::{channel::is_message_like, core::payload::Modes, invocation::EventSink};
 
 /// Most message ids that one run remembers as already sent; beyond it the oldest knowledge is
@@ -21,6 +24,7 @@ const MAX_SEEN: usize = 100_000;
 #[derive(Clone)]
 pub(crate) struct Emitter {
     sink: Option<EventSink>,
+    cancel: CancellationToken,
     modes: Modes,
     ns: Vec<Str>,
     /// Ids of messages that readers have, or had before the run.
@@ -29,7 +33,11 @@ pub(crate) struct Emitter {
 
 impl Emitter {
     /// For the outermost graph.
-    pub(crate) fn root(sink: Option<EventSink>, modes: &[StreamMode]) -> Self {
+    pub(crate) fn root(
+        sink: Option<EventSink>,
+        modes: &[StreamMode],
+        cancel: CancellationToken,
+    ) -> Self {
         let modes = if sink.is_some() {
             Modes::of(modes)
         } else {
@@ -37,6 +45,7 @@ impl Emitter {
         };
         Self {
             sink,
+            cancel,
             modes,
             ns: Vec::new(),
             seen: Arc::default(),
@@ -72,10 +81,18 @@ impl Emitter {
         self.ns.clone()
     }
 
-    /// Sends; waits while the reader's buffer is full. A reader that went away misses it.
+    /// Sends; waits while the reader's buffer is full, unless the run is cancelled. A reader that
+    /// went away misses it.
     pub(crate) async fn send(&self, event: StreamEvent) {
-        if let Some(sink) = &self.sink {
-            let _ = sink.send(event).await;
+        let Some(sink) = &self.sink else { return };
+        let Err(TrySendError::Full(event)) = sink.try_send(event) else {
+            return;
+        };
+        tokio::select! {
+            biased;
+            _ = sink.send(event) => {}
+            // The event is lost; nobody read for so long that somebody gave up.
+            () = self.cancel.cancelled() => {}
         }
     }
 

@@ -51,7 +51,7 @@ pub(crate) async fn run_root(
     mut invocation: Invocation,
     sink: Option<EventSink>,
 ) -> Result<RunOutcome> {
-    let emitter = Emitter::root(sink, &invocation.modes);
+    let emitter = Emitter::root(sink, &invocation.modes, invocation.cancel.clone());
     let input = std::mem::take(&mut invocation.input);
     let thread_id = thread_of(&invocation);
     let start = Start::load(runtime, &invocation, thread_id.as_deref()).await?;
@@ -343,7 +343,7 @@ pub(crate) fn outside_context(
         run_id: None,
         attempt: 1,
         cancel: CancellationToken::new(),
-        emitter: Emitter::root(None, &[]),
+        emitter: Emitter::root(None, &[], CancellationToken::new()),
         subgraphs: Subgraphs::Hidden,
         pipeline: None,
         durability: Durability::Sync,
