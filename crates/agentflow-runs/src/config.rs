@@ -174,67 +174,21 @@ pub(crate) fn plan(
     parse_command(&request.command)?;
     interrupt_at(&request.interrupt_before)?;
     interrupt_at(&request.interrupt_after)?;
-    let has_configurable = request
-        .config
-        .get("configurable")
-        .and_then(Value::as_map)
-        .is_some_and(|map| map.keys().any(|key| !POSITION_KEYS.contains(&&**key)));
-    if has_configurable && !request.context.is_empty() {
-        return Err(Error::invalid(
-            "Cannot specify both configurable and context. Prefer setting context alone.",
-        ));
-    }
     let run_id = request.run_id.unwrap_or_else(RunId::mint);
-    let mut metadata = assistant.metadata.clone();
-    metadata.shift_remove("created_by");
-    if let Some(thread) = thread {
-        merge(&mut metadata, &thread.metadata);
-    }
-    if let Some(own) = request.config.get("metadata").and_then(Value::as_map) {
-        merge(&mut metadata, own);
-    }
-    merge(&mut metadata, &request.metadata);
-    metadata.insert("graph_id".into(), Value::str(assistant.graph_id.as_str()));
-    metadata.insert(
-        "assistant_id".into(),
-        Value::str(assistant.assistant_id.text()),
-    );
-
-    let mut context = assistant.context.clone();
-    merge(&mut context, &request.context);
-    let layers = [
-        Some(&assistant.config),
-        thread.map(|t| &t.config),
-        Some(&request.config),
-    ];
-    let mut configurable = Map::new();
-    for layer in layers.into_iter().flatten() {
-        if let Some(part) = layer.get("configurable").and_then(Value::as_map) {
-            merge(&mut configurable, part);
-        }
-    }
-    // Context and configurable mirror each other, so that graphs may read either.
-    for (key, value) in &context {
-        configurable
-            .entry(key.clone())
-            .or_insert_with(|| value.clone());
-    }
-    merge(&mut configurable, &request.headers);
+    let metadata = layered_metadata(&request, assistant, thread);
+    let (mut configurable, context) = layered_configuration(&request, assistant, thread)?;
     inject(&mut configurable, run_id, thread_id, assistant);
+    let delay_s = request.after_seconds.unwrap_or(0.0);
+    configurable.insert("__request_start_time_ms__".into(), Value::Int(now.millis()));
+    configurable.insert("__after_seconds__".into(), Value::Float(delay_s));
+    let layers = [&assistant.config, &request.config];
     let config = Value::object([
         ("configurable", Value::map(configurable)),
         ("metadata", Value::map(metadata.clone())),
-        (
-            "tags",
-            last_of(&[&assistant.config, &request.config], "tags"),
-        ),
-        (
-            "recursion_limit",
-            last_of(&[&assistant.config, &request.config], "recursion_limit"),
-        ),
+        ("tags", last_of(&layers, "tags")),
+        ("recursion_limit", last_of(&layers, "recursion_limit")),
     ]);
-    let delay = request.after_seconds.unwrap_or(0.0);
-    let delay = std::time::Duration::try_from_secs_f64(delay)
+    let delay = std::time::Duration::try_from_secs_f64(delay_s)
         .map_err(|_| Error::unprocessable("after_seconds must be zero or more"))?;
     let kwargs = Kwargs {
         graph_id: assistant.graph_id.clone(),
@@ -274,6 +228,61 @@ pub(crate) fn plan(
     })
 }
 
+/// Metadata of the run and of its checkpoints.
+fn layered_metadata(request: &CreateRun, assistant: &Assistant, thread: Option<&Thread>) -> Map {
+    let mut metadata = assistant.metadata.clone();
+    if let Some(thread) = thread {
+        merge(&mut metadata, &thread.metadata);
+    }
+    if let Some(own) = request.config.get("metadata").and_then(Value::as_map) {
+        merge(&mut metadata, own);
+    }
+    merge(&mut metadata, &request.metadata);
+    metadata.insert("graph_id".into(), Value::str(assistant.graph_id.as_str()));
+    let id = Value::str(assistant.assistant_id.text());
+    metadata.insert("assistant_id".into(), id);
+    metadata
+}
+
+/// `configurable` and context. What is said in one of them holds for both, so that graphs may
+/// read either.
+fn layered_configuration(
+    request: &CreateRun,
+    assistant: &Assistant,
+    thread: Option<&Thread>,
+) -> Result<(Map, Map)> {
+    let own: Map = settings(&request.config).cloned().unwrap_or_default();
+    let said: Map = own
+        .iter()
+        .filter(|(key, _)| !POSITION_KEYS.contains(&&***key) && !key.starts_with("__"))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    if !said.is_empty() && !request.context.is_empty() {
+        return Err(Error::invalid(
+            "Cannot specify both configurable and context. Prefer setting context alone.",
+        ));
+    }
+    let mut configurable = assistant.context.clone();
+    for layer in [Some(&assistant.config), thread.map(|thread| &thread.config)] {
+        merge(
+            &mut configurable,
+            layer.and_then(settings).unwrap_or(&Map::new()),
+        );
+    }
+    merge(&mut configurable, &own);
+    merge(&mut configurable, &request.context);
+    merge(&mut configurable, &request.headers);
+    let mut context = assistant.context.clone();
+    merge(&mut context, &said);
+    merge(&mut context, &request.context);
+    Ok((configurable, context))
+}
+
+/// `configurable` of a configuration.
+fn settings(config: &Map) -> Option<&Map> {
+    config.get("configurable").and_then(Value::as_map)
+}
+
 /// Keys of `configurable` that say where a run is, not how it is configured.
 const POSITION_KEYS: [&str; 4] = [
     "thread_id",
@@ -307,6 +316,7 @@ fn inject(configurable: &mut Map, run_id: RunId, thread_id: ThreadId, assistant:
     set("graph_id", Value::str(assistant.graph_id.as_str()));
     set("assistant_id", Value::str(assistant.assistant_id.text()));
     set("user_id", Value::str(""));
+    set("langgraph_auth_user", Value::Null);
     set("langgraph_auth_user_id", Value::str(""));
     set("langgraph_auth_permissions", Value::list(vec![]));
 }
@@ -332,7 +342,11 @@ pub(crate) fn request(run: &Run) -> Result<RunRequest> {
         input,
         config: RunConfig {
             configurable: part("configurable").as_map().cloned().unwrap_or_default(),
-            metadata: part("metadata").as_map().cloned().unwrap_or_default(),
+            metadata: {
+                let mut metadata = part("metadata").as_map().cloned().unwrap_or_default();
+                metadata.insert("run_attempt".into(), Value::Int(run.attempt.into()));
+                metadata
+            },
             tags: part("tags")
                 .as_list()
                 .unwrap_or_default()

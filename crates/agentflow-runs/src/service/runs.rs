@@ -433,17 +433,21 @@ impl Service {
         }))
     }
 
-    /// Waits until a run is over.
+    /// Waits until a run is over. A run that does not exist, for example because it was rolled
+    /// back, is over.
     ///
     /// # Errors
-    /// `NotFound`.
+    /// Errors of the backend.
     pub async fn wait_end(
         self: &Arc<Self>,
         scope: &Scope,
         thread: ThreadId,
         id: RunId,
     ) -> Result<()> {
-        self.join(scope, Some(thread), id).await.map(|_| ())
+        match self.join(scope, Some(thread), id).await {
+            Err(err) if err.kind() != ErrorKind::NotFound => Err(err),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Reading the event log: what was stored, then what comes, without gap or duplicate.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use agentflow_storage::{event::Event, record::Run};
 use agentflow_types::{Error, Result, RunId, Scope, ThreadId};
@@ -30,6 +30,7 @@ pub enum Topic {
 /// events are read from storage.
 pub struct Subscription {
     service: Arc<Service>,
+    scope: Scope,
     thread: ThreadId,
     topic: Topic,
     rx: Receiver<Arc<Event>>,
@@ -43,6 +44,15 @@ pub struct Subscription {
 }
 
 impl Service {
+    /// How long a reader believes a silence before it looks at storage.
+    fn patience(&self) -> Duration {
+        match self.config.exclusive {
+            // Everything is heard here; only a removed thread says nothing.
+            true => self.config.poll * 10,
+            false => self.config.poll,
+        }
+    }
+
     /// Events of a run or a thread with numbers greater than `after`; `None` means from now on.
     ///
     /// # Errors
@@ -74,6 +84,7 @@ impl Service {
         };
         Ok(Subscription {
             service: self.clone(),
+            scope: scope.clone(),
             thread,
             topic,
             rx,
@@ -106,18 +117,35 @@ impl Subscription {
             if self.over {
                 return Ok(None);
             }
-            match self.rx.recv().await {
-                Ok(event) if event.seq <= self.last => {}
-                Ok(event) => {
+            let heard = tokio::time::timeout(self.service.patience(), self.rx.recv());
+            match heard.await {
+                Ok(Ok(event)) if event.seq <= self.last => {}
+                Ok(Ok(event)) => {
                     self.last = event.seq;
                     if self.concerns(&event) {
                         return Ok(Some(self.note(event)));
                     }
                 }
-                Err(RecvError::Lagged(_)) => self.behind = true,
-                Err(RecvError::Closed) => return Ok(None),
+                Ok(Err(RecvError::Lagged(_))) => self.behind = true,
+                Ok(Err(RecvError::Closed)) => return Ok(None),
+                Err(_) => self.look().await?,
             }
         }
+    }
+
+    /// Looks at storage after a silence: the run may execute elsewhere, or be gone.
+    async fn look(&mut self) -> Result<()> {
+        let threads = &self.service.backend.threads;
+        // First whether it is over, then the log: what it said last is then not missed.
+        self.over = match self.topic {
+            Topic::Run(id) => {
+                let run = threads.run(&self.scope, id).await?;
+                run.is_none_or(|run| run.status.is_terminal())
+            }
+            Topic::Thread => threads.get(&self.scope, self.thread).await?.is_none(),
+        };
+        self.behind = true;
+        Ok(())
     }
 
     fn concerns(&self, event: &Event) -> bool {

@@ -88,8 +88,9 @@ impl Service {
             };
             for run in threads.runs(&scope, &query).await? {
                 if let Some(lease) = run.lease {
-                    let now = self.now();
-                    threads.heartbeat(run.run_id, lease.token, now).await?;
+                    // Over means before now.
+                    let past = Timestamp(self.now().micros() - 1);
+                    threads.heartbeat(run.run_id, lease.token, past).await?;
                 }
             }
         }

@@ -1,0 +1,11 @@
+//! The run service over the in-memory backend, with a graph host that follows a script. Time is
+//! paused: timers fire as soon as nothing else is to be done.
+
+mod assistants;
+mod host;
+mod keeping;
+mod reading;
+mod runs;
+mod threads;
+mod worker;
+mod world;
