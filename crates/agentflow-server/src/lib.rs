@@ -1,1 +1,32 @@
 //! The HTTP server: wire types, streaming, OpenAPI.
+//!
+//! The agent API is compatible with LangGraph's server, as observed: the same paths, status
+//! codes, headers, error bodies and event frames. A handler decodes, makes one call of
+//! [`agentflow_runs::service::Service`], and encodes. Streams are views of the event log: the
+//! encoders in [`legacy`] and [`v2`] are pure.
+
+mod accumulate;
+mod body;
+mod cors;
+mod error;
+mod extract;
+pub mod legacy;
+mod listen;
+mod metrics;
+mod openapi;
+mod page;
+mod router;
+mod routes;
+pub mod sse;
+mod state;
+mod stream;
+#[cfg(test)]
+mod testing;
+pub mod v2;
+mod wire;
+
+pub use error::Failure;
+pub use listen::serve;
+pub use openapi::document;
+pub use router::router;
+pub use state::{AppState, Info, Limits};

@@ -1,0 +1,111 @@
+//! What the server says about itself, and its reference pages.
+
+use agentflow_storage::record::RunStatus;
+use axum::{
+    Json as Out, Router,
+    extract::State,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use http::{HeaderValue, header};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{AppState, error::Reply, extract::Params, openapi, wire::system::Ok as Fine};
+
+/// The reference page; it loads nothing but `/openapi.json`.
+const DOCS: &str = include_str!("../docs.html");
+
+pub(crate) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(ok))
+        .routes(routes!(health))
+        .routes(routes!(info))
+        .routes(routes!(metrics))
+}
+
+/// Routes that are not part of the API's description.
+pub(crate) fn pages() -> Router<AppState> {
+    Router::new()
+        .route("/", get(root))
+        .route("/openapi.json", get(openapi_json))
+        .route("/docs", get(docs))
+}
+
+fn fine() -> Fine {
+    Fine { ok: true, services: serde_json::Map::new() }
+}
+
+/// Whether the server is there; with `check_db=1`, whether its database answers.
+#[utoipa::path(get, path = "/ok", tag = "system",
+    params(("check_db" = Option<bool>, Query, description = "Whether to ask the database.")),
+    responses((status = 200, body = Fine), (status = 503, description = "The database does not answer.")))]
+async fn ok(State(app): State<AppState>, params: Params) -> Reply<Out<Fine>> {
+    if params.flag("check_db")? {
+        app.service.counts().await?;
+    }
+    Ok(Out(fine()))
+}
+
+/// Whether the server and its database are well.
+#[utoipa::path(get, path = "/health", tag = "system",
+    responses((status = 200, body = Object), (status = 503, description = "The database does not answer.")))]
+async fn health(State(app): State<AppState>) -> Reply {
+    let counts = app.service.counts().await?;
+    let waiting = counts.runs.iter().find(|(status, _)| *status == RunStatus::Pending);
+    Ok(Out(serde_json::json!({
+        "status": "ok",
+        "version": app.info.version,
+        "runs": { "executing": counts.executing, "pending": waiting.map_or(0, |(_, n)| *n) },
+    }))
+    .into_response())
+}
+
+/// Version and abilities of the server.
+#[utoipa::path(get, path = "/info", tag = "system", responses((status = 200, body = Object)))]
+async fn info(State(app): State<AppState>) -> Response {
+    Out(serde_json::json!({
+        "version": app.info.version,
+        "server": "agentflow",
+        "flags": { "assistants": true, "crons": true, "langsmith": false },
+        "host": { "kind": app.info.host_kind },
+        "graphs": app.service.graphs().into_iter().map(|g| g.graph_id).collect::<Vec<_>>(),
+    }))
+    .into_response()
+}
+
+/// Counters, as Prometheus text or JSON.
+#[utoipa::path(get, path = "/metrics", tag = "system",
+    params(("format" = Option<String>, Query, description = "`prometheus` (default) or `json`.")),
+    responses((status = 200, content_type = "text/plain", body = String)))]
+async fn metrics(State(app): State<AppState>, params: Params) -> Reply {
+    let counts = app.service.counts().await?;
+    if params.get("format") == Some("json") {
+        return Ok(Out(app.metrics.json(&counts)).into_response());
+    }
+    let text = app.metrics.prometheus(&counts, &app.info.version);
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+}
+
+async fn root() -> Out<Fine> {
+    Out(fine())
+}
+
+async fn openapi_json() -> Response {
+    let kind = HeaderValue::from_static("application/json");
+    ([(header::CONTENT_TYPE, kind)], openapi::text()).into_response()
+}
+
+async fn docs() -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            HeaderValue::from_static(
+                "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
+                 connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+            ),
+        ),
+    ];
+    (headers, DOCS).into_response()
+}

@@ -1,0 +1,143 @@
+//! Feeding a protocol subscription from the log.
+
+use std::time::Duration;
+
+use agentflow_runs::{
+    config::Kwargs,
+    service::{Subscription, Topic},
+};
+use agentflow_storage::event::Event;
+use agentflow_types::{ErrorKind, Result, RunId, Scope, ThreadId, Value};
+use bytes::Bytes;
+
+use super::{Encoder, Filter, ProtocolEvent, RunFacts};
+use crate::{
+    AppState,
+    body::{Ending, Gone, Writer},
+    sse::{Frame, HEARTBEAT, bytes_of},
+    stream::{Encode, error_frame, pump},
+};
+
+/// Pause between looks for a thread that does not exist yet; commands of this process wake
+/// waiting streams at once.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// A protocol stream's state.
+pub(super) struct Stream {
+    app: AppState,
+    scope: Scope,
+    filter: Filter,
+    encoder: Encoder,
+    current: Option<(RunId, RunFacts)>,
+}
+
+impl Stream {
+    pub(super) fn new(app: &AppState, scope: &Scope, filter: Filter) -> Self {
+        Self {
+            app: app.clone(),
+            scope: scope.clone(),
+            filter,
+            encoder: Encoder::new(),
+            current: None,
+        }
+    }
+
+    /// The protocol events of an event of the log that pass the filter.
+    pub(super) async fn take(&mut self, event: &Event) -> Vec<ProtocolEvent> {
+        if self.current.as_ref().is_none_or(|(run, _)| *run != event.run_id) {
+            let facts = run_facts(&self.app, &self.scope, event.run_id).await;
+            self.current = Some((event.run_id, facts));
+        }
+        let Some((_, facts)) = &self.current else { return vec![] };
+        let mut told = self.encoder.encode(event, facts);
+        told.retain(|event| self.filter.matches(event));
+        told
+    }
+}
+
+impl Encode for Stream {
+    async fn encode(&mut self, event: &Event) -> Result<Bytes> {
+        let frames: Vec<Frame> = self
+            .take(event)
+            .await
+            .into_iter()
+            .map(|event| {
+                let data = serde_json::to_string(&event).unwrap_or_default();
+                Frame { id: Some(event.seq), ..Frame::new(event.method, data) }
+            })
+            .collect();
+        Ok(bytes_of(&frames))
+    }
+}
+
+/// What the log does not say about a run; nothing for a run that is gone.
+async fn run_facts(app: &AppState, scope: &Scope, run: RunId) -> RunFacts {
+    let run = app.service.get_run(scope, None, run).await;
+    let Ok(kwargs) = run.and_then(|run| Kwargs::of(&run)) else { return RunFacts::default() };
+    let resume = kwargs.command.get("resume").and_then(Value::as_map);
+    let answers = resume.into_iter().flat_map(|map| map.keys());
+    let answers = answers.filter(|key| is_interrupt_id(key)).map(|key| key.to_string()).collect();
+    RunFacts { graph_id: kwargs.graph_id, answers }
+}
+
+/// Whether a key of a resume map is the id of an interrupt: 32 hexadecimal digits.
+fn is_interrupt_id(key: &str) -> bool {
+    key.len() == 32 && key.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Listens to a thread; one that does not exist yet is waited for, with `idle` called whenever
+/// nothing happened for a while.
+///
+/// # Errors
+/// Errors of the backend.
+pub(super) async fn subscribe(
+    app: &AppState,
+    scope: &Scope,
+    thread: ThreadId,
+) -> Result<Subscription> {
+    let mut started = app.started.subscribe();
+    loop {
+        started.mark_unchanged();
+        match app.service.subscribe(scope, thread, Topic::Thread, Some(0)).await {
+            Err(err) if err.kind() == ErrorKind::NotFound => {}
+            other => return other,
+        }
+        tokio::select! {
+            _ = started.changed() => {}
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+        }
+    }
+}
+
+/// Writes a protocol stream as server-sent events.
+pub(crate) async fn sse(
+    app: &AppState,
+    scope: &Scope,
+    thread: ThreadId,
+    filter: Filter,
+    mut writer: Writer,
+) -> Ending {
+    let mut waiting = std::pin::pin!(subscribe(app, scope, thread));
+    let events = loop {
+        tokio::select! {
+            found = &mut waiting => match found {
+                Ok(events) => break events,
+                Err(err) => {
+                    let sent = writer.send(bytes_of(&[error_frame(&err)])).await;
+                    return sent.map_or(Ending::Gone, |()| Ending::Complete);
+                }
+            },
+            () = app.closing.cancelled() => return Ending::Stopping,
+            beat = writer.beat() => {
+                let sent = match beat {
+                    Ok(()) => writer.send(Bytes::from_static(HEARTBEAT)).await,
+                    Err(Gone) => Err(Gone),
+                };
+                if sent.is_err() {
+                    return Ending::Gone;
+                }
+            }
+        }
+    };
+    pump(app, events, Stream::new(app, scope, filter), writer).await
+}
