@@ -195,7 +195,7 @@ impl World {
             run: new_run(thread, run_id, strategy, self.now, delay),
             graph_id: "graph".into(),
             missing,
-            claim: claimant.map(|worker| worker_named(worker)),
+            claim: claimant.map(worker_named),
         };
         if strategy == MultitaskStrategy::Rollback {
             self.model.allow_removal(thread).await;
