@@ -13,7 +13,7 @@ use agentflow_graph::{Graph, Runtime};
 use agentflow_runs::service::{Service, ServiceConfig, ServiceParts};
 use agentflow_server::AppState;
 use agentflow_storage::{Backend, memory::Memory};
-use agentflow_types::{Error, Result, Scope, SystemClock, SystemRng};
+use agentflow_types::{Error, Result, SystemClock};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -69,7 +69,11 @@ impl App {
     /// Adds a graph under an id.
     #[must_use]
     pub fn graph(mut self, id: &str, graph: Arc<Graph>) -> Self {
-        let hosted = Hosted { graph, name: id.to_owned(), description: None };
+        let hosted = Hosted {
+            graph,
+            name: id.to_owned(),
+            description: None,
+        };
         self.graphs.insert(id.to_owned(), hosted);
         self
     }
@@ -83,9 +87,10 @@ impl App {
         self.model = models.default.clone();
         let loaded = project::load(&self.config, &models)?;
         self.graphs_from = match (&self.config.file, self.config.graphs.is_empty()) {
-            (Some(file), false) => file
-                .file_name()
-                .map_or_else(|| file.display().to_string(), |n| n.to_string_lossy().into_owned()),
+            (Some(file), false) => file.file_name().map_or_else(
+                || file.display().to_string(),
+                |n| n.to_string_lossy().into_owned(),
+            ),
             _ => "the built-in project".into(),
         };
         self.graphs.extend(loaded);
@@ -101,9 +106,7 @@ impl App {
         let runtime = Runtime {
             saver: Some(backend.checkpoints.clone()),
             store: Some(backend.store.clone()),
-            scope: Scope::local(),
-            clock: Arc::new(SystemClock),
-            rng: Arc::new(SystemRng),
+            ..Runtime::default()
         };
         let graphs: Vec<String> = self.graphs.keys().cloned().collect();
         let host = Arc::new(InProcess::new(self.graphs, runtime));
@@ -117,9 +120,9 @@ impl App {
         .await?;
 
         let (listener, wanted_port) = bind(&self.config).await?;
-        let address = listener.local_addr().map_err(|err| {
-            Error::busy("the listener has no address").source_err(err)
-        })?;
+        let address = listener
+            .local_addr()
+            .map_err(|err| Error::busy("the listener has no address").source_err(err))?;
         let stop = CancellationToken::new();
         let worker = tokio::spawn({
             let (service, stop) = (service.clone(), stop.clone());
@@ -187,7 +190,11 @@ fn service_config(config: &Config) -> ServiceConfig {
 /// Binds the configured port, or the next free one if nobody asked for this one.
 async fn bind(config: &Config) -> Result<(TcpListener, Option<u16>)> {
     let wanted = config.server.port;
-    let tries = if config.port_is_explicit { 0 } else { PORT_TRIES };
+    let tries = if config.port_is_explicit {
+        0
+    } else {
+        PORT_TRIES
+    };
     let mut last = None;
     for port in wanted..=wanted.saturating_add(tries) {
         match TcpListener::bind(SocketAddr::new(config.server.host, port)).await {
@@ -202,7 +209,10 @@ async fn bind(config: &Config) -> Result<(TcpListener, Option<u16>)> {
     }
     let message = match tries {
         0 => format!("port {wanted} is in use; stop the other program or choose another --port"),
-        _ => format!("ports {wanted} to {} are in use; choose one with --port", wanted + tries),
+        _ => format!(
+            "ports {wanted} to {} are in use; choose one with --port",
+            wanted + tries
+        ),
     };
     let mut error = Error::conflict(message);
     if let Some(err) = last {
@@ -268,7 +278,10 @@ impl Running {
             () = signal() => {}
             () = self.stop.cancelled() => {}
         }
-        eprintln!("stopping: waiting up to {} s for running work", self.drain.as_secs());
+        eprintln!(
+            "stopping: waiting up to {} s for running work",
+            self.drain.as_secs()
+        );
         tokio::spawn(async {
             signal().await;
             // Nothing acknowledged is lost: the next start takes interrupted runs up again.

@@ -49,9 +49,18 @@ impl Ready {
         };
         line(
             "",
-            format!("{bold}AgentFlow {}{reset}  ready in {} ms\n", self.version, self.ms),
+            format!(
+                "{bold}AgentFlow {}{reset}  ready in {} ms\n",
+                self.version, self.ms
+            ),
         );
-        line("  API      ", format!("{cyan}{}{reset}   (LangGraph clients)   docs /docs", self.api));
+        line(
+            "  API      ",
+            format!(
+                "{cyan}{}{reset}   (LangGraph clients)   docs /docs",
+                self.api
+            ),
+        );
         line(
             "  Data     ",
             match &self.data {
@@ -61,7 +70,12 @@ impl Ready {
         );
         line(
             "  Graphs   ",
-            format!("{} from {}: {}", self.graphs.len(), self.graphs_from, self.graphs.join(", ")),
+            format!(
+                "{} from {}: {}",
+                self.graphs.len(),
+                self.graphs_from,
+                self.graphs.join(", ")
+            ),
         );
         line("  Auth     ", "off, loopback only".to_owned());
         line(
@@ -71,7 +85,10 @@ impl Ready {
             }),
         );
         if let Some(port) = self.wanted_port {
-            line("  Note     ", format!("port {port} is in use, took the next free one"));
+            line(
+                "  Note     ",
+                format!("port {port} is in use, took the next free one"),
+            );
         }
         out
     }
@@ -108,7 +125,11 @@ mod tests {
     #[test]
     fn banner_has_six_lines_and_no_escape_when_plain() {
         let text = sample().text(Style::Plain);
-        assert_eq!(text.lines().filter(|line| !line.is_empty()).count(), 6, "{text}");
+        assert_eq!(
+            text.lines().filter(|line| !line.is_empty()).count(),
+            6,
+            "{text}"
+        );
         assert!(!text.contains('\x1b'));
         assert!(sample().text(Style::Colour).contains('\x1b'));
     }

@@ -123,8 +123,14 @@ pub fn main(started: Instant) -> ExitCode {
 
 /// Prints an error with its cause and hint; no stack traces.
 fn report(err: &Error) -> ExitCode {
-    let (red, reset) = if logging::colour() { ("\x1b[31m", "\x1b[0m") } else { ("", "") };
-    let code = err.error_code().map_or(String::new(), |code| format!("[{code}]"));
+    let (red, reset) = if logging::colour() {
+        ("\x1b[31m", "\x1b[0m")
+    } else {
+        ("", "")
+    };
+    let code = err
+        .error_code()
+        .map_or(String::new(), |code| format!("[{code}]"));
     let mut stderr = std::io::stderr().lock();
     let _ = writeln!(stderr, "{red}error{reset}{code}: {err}");
     let mut cause = std::error::Error::source(err);
@@ -132,7 +138,11 @@ fn report(err: &Error) -> ExitCode {
         let _ = writeln!(stderr, "  caused by: {inner}");
         cause = inner.source();
     }
-    ExitCode::from(if err.kind() == ErrorKind::Conflict { EXIT_CONFLICT } else { EXIT_FAILURE })
+    ExitCode::from(if err.kind() == ErrorKind::Conflict {
+        EXIT_CONFLICT
+    } else {
+        EXIT_FAILURE
+    })
 }
 
 fn print(text: &str) -> Result<ExitCode> {
@@ -183,7 +193,11 @@ fn config_show(json: bool, file: Option<PathBuf>) -> Result<ExitCode> {
             .collect();
         return print_json(&rows.into());
     }
-    let width = rows.iter().map(|row| row.key.len() + row.value.len()).max().unwrap_or(0);
+    let width = rows
+        .iter()
+        .map(|row| row.key.len() + row.value.len())
+        .max()
+        .unwrap_or(0);
     let lines: Vec<String> = rows
         .iter()
         .map(|row| {
@@ -216,7 +230,11 @@ fn check(files: &[PathBuf]) -> Result<ExitCode> {
             }
         }
     }
-    Ok(if failed { ExitCode::from(EXIT_FAILURE) } else { ExitCode::SUCCESS })
+    Ok(if failed {
+        ExitCode::from(EXIT_FAILURE)
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 fn dev(args: &Dev, started: Instant) -> Result<ExitCode> {
@@ -231,7 +249,10 @@ fn dev(args: &Dev, started: Instant) -> Result<ExitCode> {
     if let Some(data) = &args.data {
         let path = std::path::absolute(data)
             .map_err(|err| Error::invalid("--data is not a path").source_err(err))?;
-        flag("storage.path", toml::Value::String(path.display().to_string()));
+        flag(
+            "storage.path",
+            toml::Value::String(path.display().to_string()),
+        );
     }
     if let Some(level) = &args.log {
         flag("log.level", toml::Value::String(level.clone()));
@@ -241,19 +262,32 @@ fn dev(args: &Dev, started: Instant) -> Result<ExitCode> {
     }
     let (config, _) = load(args.config.clone(), &flags)?;
     logging::start(&config.log)?;
-    let memory = if args.memory { app::Keep::Nothing } else { app::Keep::OnDisk };
+    let memory = if args.memory {
+        app::Keep::Nothing
+    } else {
+        app::Keep::OnDisk
+    };
     let json = args.json || !std::io::stderr().is_terminal();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|err| Error::busy("threads cannot be started").source_err(err))?;
     runtime.block_on(async {
-        let server = App::new(config).keep(memory).graphs_from_config().await?.start().await?;
+        let server = App::new(config)
+            .keep(memory)
+            .graphs_from_config()
+            .await?
+            .start()
+            .await?;
         let ready = server.ready(started);
         if json {
             print(&ready.json())?;
         } else {
-            let style = if logging::colour() { Style::Colour } else { Style::Plain };
+            let style = if logging::colour() {
+                Style::Colour
+            } else {
+                Style::Plain
+            };
             eprint!("{}", ready.text(style));
         }
         server.until_signal().await

@@ -178,11 +178,16 @@ pub fn load(sources: &Sources<'_>) -> Result<(Config, Merged)> {
         Some(path) => {
             let text = file::read(path)?;
             merged.add_file(path, &text)?;
-            path.parent().map_or_else(|| sources.cwd.to_owned(), Path::to_owned)
+            path.parent()
+                .map_or_else(|| sources.cwd.to_owned(), Path::to_owned)
         }
         None => sources.cwd.to_owned(),
     };
-    let base = if base.as_os_str().is_empty() { sources.cwd.to_owned() } else { base };
+    let base = if base.as_os_str().is_empty() {
+        sources.cwd.to_owned()
+    } else {
+        base
+    };
     merged.add_env(sources.env_names, sources.env)?;
     merged.add_flags(sources.flags)?;
     let config = check(&merged, base, sources.file.map(Path::to_owned))?;
@@ -194,9 +199,17 @@ pub fn load(sources: &Sources<'_>) -> Result<(Config, Merged)> {
 /// # Errors
 /// Never for the defaults as shipped; the type leaves room for checks.
 pub fn embedded(data: &Path) -> Result<Config> {
-    let flags = [("storage.path".to_owned(), toml::Value::String(data.display().to_string()))];
-    let sources =
-        Sources { file: None, env: &|_| None, env_names: &[], flags: &flags, cwd: Path::new(".") };
+    let flags = [(
+        "storage.path".to_owned(),
+        toml::Value::String(data.display().to_string()),
+    )];
+    let sources = Sources {
+        file: None,
+        env: &|_| None,
+        env_names: &[],
+        flags: &flags,
+        cwd: Path::new("."),
+    };
     load(&sources).map(|(config, _)| config)
 }
 
@@ -234,7 +247,11 @@ fn check(merged: &Merged, base: PathBuf, file: Option<PathBuf>) -> Result<Config
         storage,
         runs: raw.runs,
         models: raw.models,
-        graphs: raw.graphs.into_iter().map(|(id, path)| (id, base.join(path))).collect(),
+        graphs: raw
+            .graphs
+            .into_iter()
+            .map(|(id, path)| (id, base.join(path)))
+            .collect(),
         log: raw.log,
         port_is_explicit: merged.origin("server.port") != Some(&Origin::Default),
         base,
@@ -258,9 +275,14 @@ mod tests {
         }
         let names: Vec<String> = env.iter().map(|(k, _)| (*k).to_owned()).collect();
         let lookup = |name: &str| {
-            env.iter().find(|(k, _)| *k == name).map(|(_, v)| (*v).to_owned())
+            env.iter()
+                .find(|(k, _)| *k == name)
+                .map(|(_, v)| (*v).to_owned())
         };
-        let flags: Vec<_> = flags.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect();
+        let flags: Vec<_> = flags
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), v.clone()))
+            .collect();
         load(&Sources {
             file: text.is_some().then_some(&*path),
             env: &lookup,
@@ -274,25 +296,44 @@ mod tests {
     fn later_sources_win_and_are_remembered() {
         let (config, merged) = check_with(
             Some("[server]\nport = 1\n[runs]\nconcurrency = 2\n"),
-            &[("AGENTFLOW_SERVER__PORT", "2"), ("AGENTFLOW_STORAGE__READERS", "9")],
+            &[
+                ("AGENTFLOW_SERVER__PORT", "2"),
+                ("AGENTFLOW_STORAGE__READERS", "9"),
+            ],
             &[("server.port", toml::Value::Integer(3))],
         )
         .unwrap();
-        assert_eq!((config.server.port, config.runs.concurrency, config.storage.readers), (3, 2, 9));
+        assert_eq!(
+            (
+                config.server.port,
+                config.runs.concurrency,
+                config.storage.readers
+            ),
+            (3, 2, 9)
+        );
         assert_eq!(merged.origin("server.port"), Some(&Origin::Flag));
         assert_eq!(
             merged.origin("storage.readers"),
             Some(&Origin::Env("AGENTFLOW_STORAGE__READERS".into()))
         );
-        assert!(matches!(merged.origin("runs.concurrency"), Some(Origin::File { line: 4, .. })));
+        assert!(matches!(
+            merged.origin("runs.concurrency"),
+            Some(Origin::File { line: 4, .. })
+        ));
         assert_eq!(merged.origin("log.level"), Some(&Origin::Default));
     }
 
     #[test]
     fn mistakes_name_the_place_and_the_remedy() {
         for (text, want) in [
-            ("[server]\nprot = 1\n", "line 2: unknown key `server.prot`; did you mean `port`?"),
-            ("[sever]\nport = 1\n", "line 1: unknown key `sever`; did you mean `server`?"),
+            (
+                "[server]\nprot = 1\n",
+                "line 2: unknown key `server.prot`; did you mean `port`?",
+            ),
+            (
+                "[sever]\nport = 1\n",
+                "line 1: unknown key `sever`; did you mean `server`?",
+            ),
             ("[server]\nport = \"x\"\n", "server.port"),
             ("[server\n", "line 1"),
             ("[server]\nhost = \"0.0.0.0\"\n", "only loopback"),
@@ -306,7 +347,11 @@ mod tests {
     #[test]
     fn environment_mistakes_are_told() {
         let err = check_with(None, &[("AGENTFLOW_SERVER__PROT", "1")], &[]).unwrap_err();
-        assert!(err.to_string().contains("did you mean `AGENTFLOW_SERVER__PORT`"), "{err}");
+        assert!(
+            err.to_string()
+                .contains("did you mean `AGENTFLOW_SERVER__PORT`"),
+            "{err}"
+        );
         let err = check_with(None, &[("AGENTFLOW_SERVER__PORT", "many")], &[]).unwrap_err();
         assert!(err.to_string().contains("AGENTFLOW_SERVER__PORT"), "{err}");
     }

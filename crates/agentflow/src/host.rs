@@ -39,10 +39,15 @@ impl InProcess {
     }
 
     fn graph(&self, id: &str) -> Result<&Arc<Graph>> {
-        self.graphs.get(id).map(|hosted| &hosted.graph).ok_or_else(|| {
-            let known: Vec<&str> = self.graphs.keys().map(String::as_str).collect();
-            Error::not_found(format!("Graph '{id}' not found. Expected one of: {known:?}"))
-        })
+        self.graphs
+            .get(id)
+            .map(|hosted| &hosted.graph)
+            .ok_or_else(|| {
+                let known: Vec<&str> = self.graphs.keys().map(String::as_str).collect();
+                Error::not_found(format!(
+                    "Graph '{id}' not found. Expected one of: {known:?}"
+                ))
+            })
     }
 }
 
@@ -117,7 +122,9 @@ impl GraphHost for InProcess {
         cancel: CancellationToken,
     ) -> Result<RunOutcome> {
         let graph = self.graph(&request.graph_id)?;
-        graph.run(&self.runtime, invocation(request, cancel), Some(sink)).await
+        graph
+            .run(&self.runtime, invocation(request, cancel), Some(sink))
+            .await
     }
 
     async fn state(
@@ -126,7 +133,9 @@ impl GraphHost for InProcess {
         checkpoint: &CheckpointRef,
         subgraphs: bool,
     ) -> Result<StateSnapshot> {
-        self.graph(graph_id)?.state(&self.runtime, checkpoint, subgraphs).await
+        self.graph(graph_id)?
+            .state(&self.runtime, checkpoint, subgraphs)
+            .await
     }
 
     async fn history(&self, graph_id: &str, query: &HistoryQuery) -> Result<Vec<StateSnapshot>> {
@@ -163,8 +172,12 @@ impl GraphHost for InProcess {
             as_node,
             ..StateUpdate::default()
         };
-        let supersteps =
-            supersteps.into_iter().map(|step| step.into_iter().map(update).collect()).collect();
-        self.graph(graph_id)?.bulk_update(&self.runtime, checkpoint, supersteps, &config).await
+        let supersteps = supersteps
+            .into_iter()
+            .map(|step| step.into_iter().map(update).collect())
+            .collect();
+        self.graph(graph_id)?
+            .bulk_update(&self.runtime, checkpoint, supersteps, &config)
+            .await
     }
 }

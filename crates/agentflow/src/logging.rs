@@ -21,7 +21,9 @@ pub fn colour() -> bool {
 pub fn start(log: &Log) -> Result<()> {
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| log.level.clone());
     let filter = EnvFilter::try_new(&filter).map_err(|err| {
-        Error::invalid("log.level is not a log filter").with("level", filter).source_err(err)
+        Error::invalid("log.level is not a log filter")
+            .with("level", filter)
+            .source_err(err)
     })?;
     let json = match log.format {
         LogFormat::Auto => !std::io::stderr().is_terminal(),
@@ -31,9 +33,22 @@ pub fn start(log: &Log) -> Result<()> {
     let registry = tracing_subscriber::registry().with(filter);
     // A second start in one process (tests, embedding programs) keeps the first subscriber.
     let _ = if json {
-        registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).try_init()
+        registry
+            .with(
+                fmt::layer()
+                    .json()
+                    .flatten_event(true)
+                    .with_writer(std::io::stderr),
+            )
+            .try_init()
     } else {
-        registry.with(fmt::layer().with_ansi(colour()).with_writer(std::io::stderr)).try_init()
+        registry
+            .with(
+                fmt::layer()
+                    .with_ansi(colour())
+                    .with_writer(std::io::stderr),
+            )
+            .try_init()
     };
     Ok(())
 }

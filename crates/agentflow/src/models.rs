@@ -36,7 +36,10 @@ pub async fn from_config(models: &config::Models) -> Result<Models> {
         }
     };
     let default = (default != extractive::NAME).then_some(default);
-    Ok(Models { registry: Arc::new(registry), default })
+    Ok(Models {
+        registry: Arc::new(registry),
+        default,
+    })
 }
 
 fn provider(name: &str, given: &config::Provider) -> Result<Provider> {
@@ -46,8 +49,9 @@ fn provider(name: &str, given: &config::Provider) -> Result<Provider> {
     }
     let key = match (&given.api_key, &given.api_key_file) {
         (Some(_), Some(_)) => {
-            return Err(Error::invalid("give api_key or api_key_file, not both")
-                .with("provider", name));
+            return Err(
+                Error::invalid("give api_key or api_key_file, not both").with("provider", name)
+            );
         }
         (Some(key), None) => key.clone(),
         (None, Some(path)) => std::fs::read_to_string(path).map_err(|err| {

@@ -19,15 +19,19 @@ pub fn all() -> Result<Vec<Named>> {
 
 /// Tells readers of custom events how far the graph is.
 async fn progress(ctx: &NodeContext, step: &str, phase: &str) {
-    ctx.write(value!({"name": "progress", "step": step, "phase": phase})).await;
+    ctx.write(value!({"name": "progress", "step": step, "phase": phase}))
+        .await;
 }
 
 /// Streams a message word by word, as a model would, and returns it.
 async fn speak(ctx: &NodeContext, id: &str, text: &str) -> Value {
     let words: Vec<&str> = text.split_inclusive(' ').collect();
     for (index, word) in words.iter().enumerate() {
-        let last =
-            if index + 1 == words.len() { message::Last::Yes } else { message::Last::No };
+        let last = if index + 1 == words.len() {
+            message::Last::Yes
+        } else {
+            message::Last::No
+        };
         let chunk = message::ai_chunk(id, Value::str(*word), Map::new(), last);
         ctx.emit(StreamMode::Messages, chunk).await;
     }
@@ -54,12 +58,16 @@ async fn search(ctx: &NodeContext, call_id: &str, query: &str) -> Value {
 }
 
 fn search_call(message_id: &str) -> Value {
-    let call = value!({"name": "search", "args": {"query": "v3"}, "id": "tc-1", "type": "tool_call"});
+    let call =
+        value!({"name": "search", "args": {"query": "v3"}, "id": "tc-1", "type": "tool_call"});
     message::with_id(&message::ai_with_tool_calls("", vec![call]), message_id)
 }
 
 fn update(messages: Vec<Value>, item: &str) -> Value {
-    Value::object([("messages", Value::list(messages)), ("items", value!([item]))])
+    Value::object([
+        ("messages", Value::list(messages)),
+        ("items", value!([item])),
+    ])
 }
 
 fn subgraph() -> Result<Arc<Graph>> {
@@ -71,8 +79,11 @@ fn subgraph() -> Result<Arc<Graph>> {
             progress(&ctx, "sub_node", "start").await;
             let said = message::with_id(&message::ai("from subgraph"), "sub-msg-1");
             progress(&ctx, "sub_node", "end").await;
-            Ok(Value::object([("messages", Value::list(vec![said])), ("note", value!("ran"))])
-                .into())
+            Ok(Value::object([
+                ("messages", Value::list(vec![said])),
+                ("note", value!("ran")),
+            ])
+            .into())
         })
         .edge(START, "sub")
         .edge("sub", END);
@@ -90,7 +101,10 @@ fn agent() -> Result<Arc<Graph>> {
             progress(&ctx, "stream_message", "start").await;
             let said = speak(&ctx, "ai-msg-1", "Hello, world!").await;
             progress(&ctx, "stream_message", "end").await;
-            let mut out = update(vec![said], "streamed").as_map().cloned().unwrap_or_default();
+            let mut out = update(vec![said], "streamed")
+                .as_map()
+                .cloned()
+                .unwrap_or_default();
             out.insert("value".into(), value!("x"));
             Ok(Value::map(out).into())
         })
@@ -104,7 +118,9 @@ fn agent() -> Result<Arc<Graph>> {
             progress(&ctx, "ask_human", "start").await;
             let answer = ctx.interrupt("Are we good?")?;
             progress(&ctx, "ask_human", "end").await;
-            let answer = answer.as_str().map_or_else(|| answer.json_text(), str::to_owned);
+            let answer = answer
+                .as_str()
+                .map_or_else(|| answer.json_text(), str::to_owned);
             let said = message::with_id(&message::ai(format!("Human said: {answer}")), "ai-msg-3");
             Ok(update(vec![said], "asked").into())
         })
@@ -112,9 +128,14 @@ fn agent() -> Result<Arc<Graph>> {
             let inner = inner.clone();
             async move {
                 progress(&ctx, "run_subgraph", "start").await;
-                let out = ctx.invoke(&inner, value!({"messages": [], "note": ""})).await?;
+                let out = ctx
+                    .invoke(&inner, value!({"messages": [], "note": ""}))
+                    .await?;
                 progress(&ctx, "run_subgraph", "end").await;
-                let said = out.get("messages").and_then(Value::as_list).unwrap_or_default();
+                let said = out
+                    .get("messages")
+                    .and_then(Value::as_list)
+                    .unwrap_or_default();
                 Ok(update(said.to_vec(), "sub").into())
             }
         })
@@ -169,7 +190,12 @@ fn researcher() -> Result<Arc<Graph>> {
     graph
         .channel("messages", Channel::messages())
         .node("model", |_, ctx| async move {
-            let said = speak(&ctx, "res-1", "v3 streaming is event-typed and thread-centric.").await;
+            let said = speak(
+                &ctx,
+                "res-1",
+                "v3 streaming is event-typed and thread-centric.",
+            )
+            .await;
             Ok(Value::object([("messages", Value::list(vec![said]))]).into())
         })
         .edge(START, "model")
@@ -201,7 +227,8 @@ fn deep_agent() -> Result<Arc<Graph>> {
         .node("tools", move |_, ctx: NodeContext| {
             let researcher = researcher.clone();
             async move {
-                let task = value!({"messages": [{"role": "user", "content": "research v3 streaming"}]});
+                let task =
+                    value!({"messages": [{"role": "user", "content": "research v3 streaming"}]});
                 let out = ctx.invoke(&researcher, task).await?;
                 let text = last(&out).map(message::text).unwrap_or_default();
                 let result = message::tool(text, "tc-task-1", "task");

@@ -30,7 +30,10 @@ fn echo() -> Result<Arc<Graph>> {
         .channel("messages", Channel::messages())
         .channel("n", Channel::last_value())
         .node("echo", |state: Value, _| async move {
-            let messages = state.get("messages").and_then(Value::as_list).unwrap_or_default();
+            let messages = state
+                .get("messages")
+                .and_then(Value::as_list)
+                .unwrap_or_default();
             let text = messages.last().map(message::text).unwrap_or_default();
             let answer = message::ai(format!("echo: {text}"));
             Ok(Value::object([
@@ -55,7 +58,9 @@ fn approve() -> Result<Arc<Graph>> {
             let answer = ctx.interrupt(value!({"question": "ok?"}))?;
             Ok(Value::object([("answer", answer), ("log", value!(["ask"]))]).into())
         })
-        .node("done", |_, _| async { Ok(value!({"log": ["done"]}).into()) })
+        .node("done", |_, _| async {
+            Ok(value!({"log": ["done"]}).into())
+        })
         .edge(START, "ask")
         .edge("ask", "done")
         .edge("done", END);
@@ -79,7 +84,10 @@ fn slow() -> Result<Arc<Graph>> {
         .branch(
             "work",
             |state: &Value, _| {
-                let done = state.get("log").and_then(Value::as_list).map_or(0, <[_]>::len);
+                let done = state
+                    .get("log")
+                    .and_then(Value::as_list)
+                    .map_or(0, <[_]>::len);
                 let more = (done as i64) < int(state, "steps");
                 Ok(vec![goto(if more { "work" } else { END })])
             },
@@ -99,7 +107,11 @@ fn recorder() -> Result<Arc<Graph>> {
         .channel("done", Channel::append())
         .node("reset", |_, _| async { Ok(value!({"count": 0}).into()) })
         .node("record", |state: Value, ctx| async move {
-            let file = state.get("file").and_then(Value::as_str).unwrap_or_default().to_owned();
+            let file = state
+                .get("file")
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned();
             let line = format!(
                 "{} {} {} {}\n",
                 ctx.thread_id().unwrap_or("-"),
@@ -113,7 +125,9 @@ fn recorder() -> Result<Arc<Graph>> {
                 .open(&file)
                 .and_then(|mut out| out.write_all(line.as_bytes()));
             written.map_err(|err| {
-                Error::invalid("the record cannot be written").with("file", &file).source_err(err)
+                Error::invalid("the record cannot be written")
+                    .with("file", &file)
+                    .source_err(err)
             })?;
             tokio::time::sleep(Duration::from_millis(2)).await;
             let count = int(&state, "count") + 1;
@@ -144,7 +158,11 @@ fn factory_agent() -> Result<Arc<Graph>> {
         .channel("access_context", Channel::last_value())
         .channel("is_for_execution", Channel::last_value())
         .node("echo", |state: Value, _| async move {
-            let text = state.get("text").and_then(Value::as_str).unwrap_or_default().to_owned();
+            let text = state
+                .get("text")
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned();
             Ok(value!({
                 "text": format!("{text} echoed"),
                 "access_context": "threads.create_run",

@@ -32,7 +32,11 @@ struct Args {
 }
 
 async fn serve(args: Args, started: Instant) -> Result<()> {
-    let keep = if args.data.is_some() { Keep::OnDisk } else { Keep::Nothing };
+    let keep = if args.data.is_some() {
+        Keep::OnDisk
+    } else {
+        Keep::Nothing
+    };
     let mut config = config::embedded(&args.data.unwrap_or_default())?;
     config.server.port = args.port;
     config.port_is_explicit = true;
@@ -40,6 +44,11 @@ async fn serve(args: Args, started: Instant) -> Result<()> {
     config.log.level = args.log;
     logging::start(&config.log)?;
     let mut app = App::new(config).keep(keep);
+    for (id, hosted) in agentflow::project::built_in(&Default::default())? {
+        if id == "review" {
+            app = app.graph(&id, hosted.graph);
+        }
+    }
     for (id, graph) in graphs::all()?.into_iter().chain(agents::all()?) {
         app = app.graph(id, graph);
     }

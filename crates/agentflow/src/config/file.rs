@@ -12,7 +12,10 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 /// The nearest `agentflow.toml` in `start` or a folder above it.
 #[must_use]
 pub fn find(start: &Path) -> Option<PathBuf> {
-    start.ancestors().map(|dir| dir.join(FILE_NAME)).find(|path| path.is_file())
+    start
+        .ancestors()
+        .map(|dir| dir.join(FILE_NAME))
+        .find(|path| path.is_file())
 }
 
 /// The text of a configuration file.
@@ -26,8 +29,9 @@ pub(super) fn read(path: &Path) -> Result<String> {
             .source_err(err)
     })?;
     if size.len() > MAX_FILE_BYTES {
-        return Err(Error::invalid("configuration file is larger than 1 MiB")
-            .with("path", path.display()));
+        return Err(
+            Error::invalid("configuration file is larger than 1 MiB").with("path", path.display())
+        );
     }
     std::fs::read_to_string(path).map_err(|err| {
         Error::invalid("configuration file cannot be read")

@@ -72,7 +72,9 @@ impl Merged {
     /// The embedded defaults.
     #[must_use]
     pub fn defaults() -> Self {
-        let table: Table = DEFAULTS.parse().expect("the embedded defaults parse (tested)");
+        let table: Table = DEFAULTS
+            .parse()
+            .expect("the embedded defaults parse (tested)");
         let mut origins = BTreeMap::new();
         for (key, _) in leaves(&table) {
             origins.insert(key, Origin::Default);
@@ -95,8 +97,12 @@ impl Merged {
             return Err(at(path, line(&key), &format!("unknown key `{key}`{hint}")));
         }
         for (key, value) in leaves(&table) {
-            let origin = Origin::File { path: path.to_owned(), line: line(&key) };
-            self.set(&key, value, origin).map_err(|err| at(path, line(&key), err.message()))?;
+            let origin = Origin::File {
+                path: path.to_owned(),
+                line: line(&key),
+            };
+            self.set(&key, value, origin)
+                .map_err(|err| at(path, line(&key), err.message()))?;
         }
         Ok(())
     }
@@ -111,7 +117,9 @@ impl Merged {
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<()> {
         for name in names {
-            let Some(rest) = name.strip_prefix(ENV_PREFIX) else { continue };
+            let Some(rest) = name.strip_prefix(ENV_PREFIX) else {
+                continue;
+            };
             // Without a section it is a variable of something else (tests, tools).
             if OTHER_VARIABLES.contains(&name.as_str()) || !rest.contains("__") {
                 continue;
@@ -137,7 +145,9 @@ impl Merged {
     /// # Errors
     /// `Invalid` if a value has the wrong type.
     pub fn add_flags(&mut self, flags: &[(String, Value)]) -> Result<()> {
-        flags.iter().try_for_each(|(key, value)| self.set(key, value.clone(), Origin::Flag))
+        flags
+            .iter()
+            .try_for_each(|(key, value)| self.set(key, value.clone(), Origin::Flag))
     }
 
     /// Where a value came from; `None` for unknown keys.
@@ -152,7 +162,11 @@ impl Merged {
         let mut rows: Vec<Row> = leaves(&self.table)
             .into_iter()
             .map(|(key, value)| Row {
-                value: if key.ends_with("api_key") { "\"***\"".into() } else { value.to_string() },
+                value: if key.ends_with("api_key") {
+                    "\"***\"".into()
+                } else {
+                    value.to_string()
+                },
                 origin: self.origins.get(&key).cloned().unwrap_or(Origin::Default),
                 key,
             })
@@ -170,9 +184,15 @@ impl Merged {
             .map_err(|err| Error::bug("configuration cannot be written").source_err(err))?;
         toml::from_str(&text).map_err(|err: toml::de::Error| {
             let line = err.span().map_or(0, |span| line_of(&text, span.start));
-            let key = key_lines(&text).into_iter().find(|(_, at)| *at == line).map(|(key, _)| key);
+            let key = key_lines(&text)
+                .into_iter()
+                .find(|(_, at)| *at == line)
+                .map(|(key, _)| key);
             let key = key.unwrap_or_default();
-            let origin = self.origins.get(&key).map_or(String::new(), |o| format!("{o}: "));
+            let origin = self
+                .origins
+                .get(&key)
+                .map_or(String::new(), |o| format!("{o}: "));
             Error::invalid(format!("{origin}{key}: {}", err.message()))
         })
     }
@@ -191,12 +211,17 @@ impl Merged {
             && current.type_str() != value.type_str()
             && !current.is_table()
         {
-            return Err(Error::invalid(format!("{key} must be {}", kind_name(current))));
+            return Err(Error::invalid(format!(
+                "{key} must be {}",
+                kind_name(current)
+            )));
         }
         let (path, last) = key.rsplit_once('.').unwrap_or(("", key));
         let mut table = &mut self.table;
         for part in path.split('.').filter(|part| !part.is_empty()) {
-            let entry = table.entry(part).or_insert_with(|| Value::Table(Table::new()));
+            let entry = table
+                .entry(part)
+                .or_insert_with(|| Value::Table(Table::new()));
             let Value::Table(inner) = entry else {
                 return Err(Error::invalid(format!("{path} is not a table")));
             };
@@ -211,7 +236,11 @@ impl Merged {
     fn unknown(&self, table: &Table) -> Option<(String, String)> {
         fn walk(known: &Table, given: &Table, path: &str) -> Option<(String, String)> {
             for (name, value) in given {
-                let key = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                let key = if path.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{path}.{name}")
+                };
                 let Some(expected) = known.get(name) else {
                     let hint = suggestion(name, known.keys().map(String::as_str));
                     return Some((key, hint));
@@ -247,7 +276,9 @@ fn suggestion<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
         .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
         .filter(|(score, _)| *score >= CLOSE)
         .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map_or(String::new(), |(_, best)| format!("; did you mean `{best}`?"))
+        .map_or(String::new(), |(_, best)| {
+            format!("; did you mean `{best}`?")
+        })
 }
 
 fn kind_name(value: &Value) -> &'static str {
@@ -280,7 +311,11 @@ fn parse_like(current: &Value, text: &str) -> Option<Value> {
 fn leaves(table: &Table) -> Vec<(String, Value)> {
     fn walk(table: &Table, path: &str, out: &mut Vec<(String, Value)>) {
         for (name, value) in table {
-            let key = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            let key = if path.is_empty() {
+                name.clone()
+            } else {
+                format!("{path}.{name}")
+            };
             match value {
                 Value::Table(inner) => walk(inner, &key, out),
                 leaf => out.push((key, leaf.clone())),
@@ -305,14 +340,21 @@ fn key_lines(text: &str) -> BTreeMap<String, usize> {
     let mut section = String::new();
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();
-        if let Some(header) = line.strip_prefix('[').and_then(|rest| rest.split(']').next()) {
+        if let Some(header) = line
+            .strip_prefix('[')
+            .and_then(|rest| rest.split(']').next())
+        {
             section = header.trim_matches('[').trim().to_owned();
             lines.insert(section.clone(), index + 1);
         } else if let Some((key, _)) = line.split_once('=')
             && !line.starts_with('#')
         {
             let key = key.trim().trim_matches('"');
-            let full = if section.is_empty() { key.to_owned() } else { format!("{section}.{key}") };
+            let full = if section.is_empty() {
+                key.to_owned()
+            } else {
+                format!("{section}.{key}")
+            };
             lines.insert(full, index + 1);
         }
     }
