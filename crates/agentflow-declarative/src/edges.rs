@@ -339,11 +339,9 @@ pub(crate) fn check_reach(scope: &Scope<'_>, file: &GraphFile, routes: &[Route])
             break;
         }
     }
-    for name in file
-        .nodes
-        .keys()
-        .filter(|name| !reached.contains(name.as_str()))
-    {
+    let is_end = |name: &str| matches!(name, "START" | "END" | START | END);
+    let lost = |name: &&String| !reached.contains(name.as_str()) && !is_end(name);
+    for name in file.nodes.keys().filter(lost) {
         let span = scope.key(&["nodes", name]);
         let message = format!("nothing leads to the node `{name}`");
         let help = format!("add an edge to it, for example `START -> {name}`, or remove it");

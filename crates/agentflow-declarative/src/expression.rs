@@ -6,6 +6,8 @@
 //! `last(list)` (null of an empty list), `text(message)`, `tool_calls(messages)` (the calls of
 //! the last message, or an empty list), `json(value)` and `parse_json(text)`.
 
+mod free;
+
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, LazyLock},
@@ -19,7 +21,7 @@ use crate::variables::Variables;
 /// Most bytes of an expression.
 pub(crate) const MAX_BYTES: usize = 8 << 10;
 
-/// Deepest nesting of brackets in an expression; the parser recurses.
+/// Deepest nesting of brackets in an expression, and most signs in a row; the parser recurses.
 const MAX_BRACKETS: usize = 64;
 
 /// Functions besides CEL's own.
@@ -52,11 +54,12 @@ pub(crate) struct Mistake {
 }
 
 impl Expression {
-    /// Compiles.
+    /// Compiles. `is_known` tells which names are variables, for those that are also the names of
+    /// types (`list`, `type`).
     ///
     /// # Errors
     /// The first mistake of syntax.
-    pub(crate) fn compile(text: &str) -> Result<Self, Mistake> {
+    pub(crate) fn compile(text: &str, is_known: impl Fn(&str) -> bool) -> Result<Self, Mistake> {
         if text.len() > MAX_BYTES {
             let message = format!("the expression has more than {MAX_BYTES} bytes");
             return Err(Mistake { message, offset: 0 });
@@ -76,13 +79,14 @@ impl Expression {
                 return Err(Mistake { message, offset: 0 });
             }
         };
-        let mut variables: Vec<String> = program
-            .references()
-            .variables()
+        let is_variable = |name: &String| {
+            let name = name.as_str();
+            !free::TYPES.contains(&name) || is_known(name)
+        };
+        let variables: Vec<String> = free::variables(program.expression())
             .into_iter()
-            .map(str::to_owned)
+            .filter(is_variable)
             .collect();
-        variables.sort_unstable();
         Ok(Self(Arc::new(Inner {
             program,
             text: text.to_owned(),
@@ -230,26 +234,48 @@ fn first_mistake(text: &str, errors: &cel::ParseErrors) -> Mistake {
     let line_start: usize = text.split_inclusive('\n').take(line).map(str::len).sum();
     let rest = text.get(line_start..).unwrap_or_default();
     let offset = line_start + rest.chars().take(column).map(char::len_utf8).sum::<usize>();
-    let message = first.msg.lines().next().unwrap_or_default();
+    let message = format!("the expression is not valid CEL: {}", plain(&first.msg));
+    Mistake { message, offset }
+}
+
+/// The parser's message without its list of everything that could have been there.
+fn plain(message: &str) -> String {
+    let message = message.lines().next().unwrap_or_default();
     let message = message.strip_prefix("Syntax error: ").unwrap_or(message);
-    Mistake {
-        message: format!("the expression is not valid CEL: {message}"),
-        offset,
+    let found = [
+        "mismatched input '",
+        "extraneous input '",
+        "no viable alternative at input '",
+    ]
+    .into_iter()
+    .find_map(|start| message.strip_prefix(start))
+    .map(|rest| {
+        rest.split_once("' expecting")
+            .map_or(rest, |(found, _)| found)
+    })
+    .map(|found| found.trim_end_matches('\''));
+    match found {
+        Some("<EOF>") => "it ends too early".to_owned(),
+        Some(found) => format!("unexpected `{found}`"),
+        None => message.to_owned(),
     }
 }
 
-/// Where brackets are nested too deep.
+/// Where brackets are nested too deep, or too many signs follow each other.
 fn too_deep(text: &str) -> Option<usize> {
-    let mut depth = 0_usize;
+    let (mut depth, mut signs) = (0_usize, 0_usize);
     for (at, c) in text.char_indices() {
         match c {
-            '(' | '[' | '{' | '?' | '!' | '-' => depth += 1,
+            '(' | '[' | '{' => depth += 1,
             ')' | ']' | '}' => depth = depth.saturating_sub(1),
-            // Signs nest only while they follow each other.
-            c if !c.is_whitespace() && depth < MAX_BRACKETS => {}
             _ => {}
         }
-        if depth > MAX_BRACKETS {
+        match c {
+            '!' | '-' => signs += 1,
+            c if c.is_whitespace() => {}
+            _ => signs = 0,
+        }
+        if depth > MAX_BRACKETS || signs > MAX_BRACKETS {
             return Some(at);
         }
     }
@@ -385,7 +411,7 @@ mod tests {
     use super::*;
 
     fn eval(text: &str, extras: Vec<(&str, Value)>) -> Result<Value> {
-        Expression::compile(text)
+        Expression::compile(text, |_| false)
             .map_err(|m| Error::invalid(format!("{}: {}", m.offset, m.message)))?
             .value(&Variables::only(extras))
     }
@@ -401,16 +427,19 @@ mod tests {
                 value!([1, 1.0, "a", true, null]),
             ),
             ("{'b': 1, 'a': [2]}", value!({"a": [2], "b": 1})),
-            ("size(list)", value!(2)),
-            ("list.map(i, i * 2)", value!([2, 4])),
+            ("size(items)", value!(2)),
+            ("items.map(i, i * x)", value!([1, 2])),
+            ("[[1]].map(a, a.map(b, b + x))", value!([[2]])),
+            ("type(x) == int", value!(true)),
+            ("math.greatest(x, 3)", value!(3)),
             ("absent == null", value!(true)),
-            ("last(list)", value!(2)),
+            ("last(items)", value!(2)),
             ("last([])", value!(null)),
             ("parse_json('{\"a\": 1.0}').a", value!(1.0)),
             ("json([1, 2.0])", value!("[1,2.0]")),
             ("'A,b'.lowerAscii().split(',')", value!(["a", "b"])),
         ] {
-            let extras = vec![("x", value!(1)), ("list", value!([1, 2]))];
+            let extras = vec![("x", value!(1)), ("items", value!([1, 2]))];
             assert_eq!(eval(text, extras).unwrap(), want, "{text}");
         }
         let big = Value::UInt(u64::MAX);
@@ -438,12 +467,12 @@ mod tests {
 
     #[test]
     fn mistakes_have_a_place() {
-        let mistake = Expression::compile("a +\n  b c").err().unwrap();
+        let mistake = Expression::compile("a +\n  b c", |_| false).err().unwrap();
         assert_eq!(mistake.offset, 8, "{}", mistake.message);
-        assert!(Expression::compile(&"(".repeat(5000)).is_err());
-        assert!(Expression::compile(&"!".repeat(5000)).is_err());
-        assert!(Expression::compile(&"a".repeat(MAX_BYTES + 1)).is_err());
-        let unknown = Expression::compile("foo(1) + size([])")
+        assert!(Expression::compile(&"(".repeat(5000), |_| false).is_err());
+        assert!(Expression::compile(&"!".repeat(5000), |_| false).is_err());
+        assert!(Expression::compile(&"a".repeat(MAX_BYTES + 1), |_| false).is_err());
+        let unknown = Expression::compile("foo(1) + size([])", |_| false)
             .unwrap()
             .unknown_functions();
         assert_eq!(unknown, ["foo"]);

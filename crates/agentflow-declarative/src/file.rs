@@ -7,7 +7,8 @@
 //! is CEL: `size(messages) > 3`. A **dynamic value** is any YAML whose texts are templates, but
 //! a text that begins with `=` is an expression and keeps its type: `{"days": "=days + 1"}`.
 //! All of them see the fields of the state by name (null before the first write), `state` (all
-//! of them), `config` (the run's `configurable`) and `context` (the run's static context).
+//! of them), `config` (the run's `configurable`) and `context` (the run's static context). What
+//! a place adds (`item`, `index`, `response`, `answer`, `result`) hides a field of that name.
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;

@@ -24,7 +24,7 @@
 //! let mistake = report.iter().next().unwrap();
 //! assert_eq!(
 //!     mistake.to_string(),
-//!     "greeter.yaml:5:48: unknown variable `nmae` (did you mean `name`?) [AF0120]",
+//!     "greeter.yaml:5:47: unknown variable `nmae` (did you mean `name`?) [AF0120]",
 //! );
 //! # });
 //! ```

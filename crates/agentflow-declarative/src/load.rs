@@ -205,6 +205,10 @@ fn compile_document(
             let mut scope = Scope::new(session, unit, Vec::new());
             scope.is_agent = true;
             for (at, name) in agent::approved_but_absent(file) {
+                // What is no tool at all is reported with the node that runs tools.
+                if session.environment.tools.get(name).is_none() {
+                    continue;
+                }
                 let span = unit.tree.at(&["approve", &at.to_string()]).span.clone();
                 let known = file
                     .tools
@@ -248,12 +252,17 @@ fn compile(mut scope: Scope<'_>, named: &str, file: &GraphFile) -> Option<Inner>
             builder.channel(name.as_str(), channel);
         }
     }
+    scope.declared = file.tools.keys().cloned().collect();
     scope.tools = declared_tools(&scope, file);
     scope.offered = tools::offered(file.nodes.values());
     check_names(&scope, file);
     let writes = add_nodes(&scope, file, &mut builder);
+    let before = scope.session.found.borrow().len();
     let routes = edges::compile(&scope, file);
-    edges::check_reach(&scope, file, &routes);
+    // Edges that are wrong would make nodes look unreachable that are not meant to be.
+    if scope.session.found.borrow().len() == before {
+        edges::check_reach(&scope, file, &routes);
+    }
     edges::check_parallel(&scope, file, &routes, &writes);
     for route in routes {
         route.add(&mut builder);

@@ -34,7 +34,10 @@ fn make() -> Json {
     let _ = generator.subschema_for::<GraphFile>();
     let _ = generator.subschema_for::<AgentFile>();
     let mut definitions = Json::Object(generator.take_definitions(true).into_iter().collect());
+    let originals = definitions.clone();
+    merge_references(&mut definitions, &originals);
     close(&mut definitions);
+    drop_unused(&mut definitions);
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "AgentFlow graph file",
@@ -45,6 +48,51 @@ fn make() -> Json {
         "else": {"$ref": format!("#/$defs/{GRAPH}")},
         "$defs": definitions,
     })
+}
+
+/// Puts a referenced definition into the schema that adds properties to it: the branches of a
+/// choice by `kind`. Otherwise neither half could forbid unknown fields.
+fn merge_references(schema: &mut Json, originals: &Json) {
+    match schema {
+        Json::Object(rules) => {
+            if rules.contains_key("properties")
+                && let Some(Json::String(target)) = rules.remove("$ref")
+                && let Some(Json::Object(base)) = target
+                    .strip_prefix("#/$defs")
+                    .and_then(|pointer| originals.pointer(pointer))
+            {
+                for (name, value) in base {
+                    match (rules.get_mut(name), value) {
+                        (Some(Json::Object(own)), Json::Object(more)) => {
+                            own.extend(more.iter().map(|(k, v)| (k.clone(), v.clone())));
+                        }
+                        (Some(Json::Array(own)), Json::Array(more)) => own.extend(more.clone()),
+                        (Some(_), _) => {}
+                        (None, value) => {
+                            rules.insert(name.clone(), value.clone());
+                        }
+                    }
+                }
+            }
+            rules
+                .values_mut()
+                .for_each(|inner| merge_references(inner, originals));
+        }
+        Json::Array(items) => items
+            .iter_mut()
+            .for_each(|item| merge_references(item, originals)),
+        _ => {}
+    }
+}
+
+/// Drops definitions that nothing refers to.
+fn drop_unused(definitions: &mut Json) {
+    let text = definitions.to_string();
+    if let Json::Object(all) = definitions {
+        all.retain(|name, _| {
+            [GRAPH, AGENT].contains(&name.as_str()) || text.contains(&format!("\"#/$defs/{name}\""))
+        });
+    }
 }
 
 /// Forbids unknown fields wherever fields are listed, so that editors mark typing mistakes.

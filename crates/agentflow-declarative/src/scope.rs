@@ -44,6 +44,8 @@ pub(crate) struct Scope<'a> {
     pub(crate) prefix: Vec<String>,
     pub(crate) fields: IndexMap<String, FieldSpec>,
     pub(crate) tools: Tools,
+    /// Tools that the file declares, those that cannot be used included.
+    pub(crate) declared: BTreeSet<String>,
     /// Tools that model nodes of this graph offer.
     pub(crate) offered: Vec<String>,
     /// Whether the graph was made from an agent's file, in which things stand elsewhere.
@@ -64,6 +66,7 @@ impl<'a> Scope<'a> {
             prefix,
             fields: IndexMap::new(),
             tools: Tools::none(),
+            declared: BTreeSet::new(),
             offered: Vec::new(),
             is_agent: false,
             reads: RefCell::default(),
@@ -96,9 +99,13 @@ impl<'a> Scope<'a> {
     pub(crate) fn inside(&self, path: &[&str], text: &str, offset: usize) -> Span {
         let span = self.at(path);
         let written = self.unit.source.text.get(span.clone()).unwrap_or_default();
-        match written.find(text) {
-            Some(start) => {
-                let at = (span.start + start + offset).min(span.end);
+        let at = match written.find(text) {
+            Some(start) => Some(start + offset),
+            None => in_block(written, text, offset),
+        };
+        match at {
+            Some(at) => {
+                let at = (span.start + at).min(span.end);
                 at..at
             }
             None => span,
@@ -172,14 +179,15 @@ impl<'a> Scope<'a> {
         extras: &[&str],
     ) -> Option<Expression> {
         let before = whole.len() - text.len();
-        let expression = match Expression::compile(text) {
-            Ok(expression) => expression,
-            Err(mistake) => {
-                let span = self.inside(path, whole, before + mistake.offset);
-                self.error(codes::BAD_EXPRESSION, span, mistake.message, None);
-                return None;
-            }
-        };
+        let expression =
+            match Expression::compile(text, |name| self.known(extras).any(|known| known == name)) {
+                Ok(expression) => expression,
+                Err(mistake) => {
+                    let span = self.inside(path, whole, before + mistake.offset);
+                    self.error(codes::BAD_EXPRESSION, span, mistake.message, None);
+                    return None;
+                }
+            };
         let mut is_sound = true;
         for name in expression.variables() {
             if !self.known(extras).any(|known| known == name) {
@@ -331,7 +339,8 @@ impl<'a> Scope<'a> {
     /// The tool of a name; reports if there is none.
     pub(crate) fn tool(&self, span: Span, name: &str) -> Option<SharedTool> {
         let tool = self.tools.get(name).cloned();
-        if tool.is_none() {
+        // A declared tool that cannot be used is reported where it is declared.
+        if tool.is_none() && !self.declared.contains(name) {
             let help = did_you_mean(name, self.tools.names());
             let message = format!("unknown tool `{name}`");
             self.error(codes::UNKNOWN_TOOL, span, message, help);
@@ -366,6 +375,18 @@ impl<'a> Scope<'a> {
                 .collect(),
         )
     }
+}
+
+/// Where a character of a text stands in the indented lines of a block (`|`) that it was read
+/// from; `None` if its line is not there as it is.
+fn in_block(written: &str, text: &str, offset: usize) -> Option<usize> {
+    let before = text.get(..offset)?;
+    let line = before.matches('\n').count();
+    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+    let wanted = text[line_start..].lines().next().unwrap_or_default();
+    let start: usize = written.split_inclusive('\n').take(line).map(str::len).sum();
+    let found = written.get(start..)?.lines().next()?.find(wanted)?;
+    Some(start + found + (offset - line_start))
 }
 
 /// Where a word stands in a text; 0 if it does not.

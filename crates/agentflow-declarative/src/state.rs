@@ -25,9 +25,7 @@ const REDUCERS: [&str; 7] = ["last", "append", "messages", "sum", "max", "min", 
 const REDUCER_VARIABLES: [&str; 2] = ["current", "update"];
 
 /// Names that a field cannot have, because expressions use them for something else.
-const RESERVED: [&str; 9] = [
-    "state", "config", "context", "item", "index", "response", "answer", "result", "true",
-];
+const RESERVED: [&str; 7] = ["state", "config", "context", "true", "false", "null", "in"];
 
 /// Whether a field accepts several writes in one superstep.
 pub(crate) fn has_reducer(spec: &FieldSpec) -> bool {
@@ -164,7 +162,7 @@ fn by_expression(
         );
         return None;
     }
-    let expression = match Expression::compile(text) {
+    let expression = match Expression::compile(text, |_| false) {
         Ok(expression) => expression,
         Err(mistake) => {
             let span = scope.inside(&path, text, mistake.offset);

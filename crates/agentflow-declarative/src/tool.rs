@@ -256,8 +256,8 @@ impl Tool for Calculator {
             .get("expression")
             .and_then(Value::as_str)
             .unwrap_or_default();
-        let expression =
-            Expression::compile(text).map_err(|mistake| Error::invalid(mistake.message))?;
+        let expression = Expression::compile(text, |_| false)
+            .map_err(|mistake| Error::invalid(mistake.message))?;
         if let Some(name) = expression.variables().first() {
             return Err(Error::invalid("the expression may hold only numbers").with("found", name));
         }

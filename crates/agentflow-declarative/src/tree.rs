@@ -399,10 +399,10 @@ mod tests {
 
     #[test]
     fn scalars_follow_the_core_schema() {
-        let text = "[1, -2, 1.0, 1e3, true, no, ~, '1', 0x1f, 18446744073709551615, 1.2.3, .5, -]";
+        let text = "[1, -2, 1.0, 1e3, true, no, ~, '1', 0x1f, 18446744073709551615, 1.2.3, .5, -x]";
         let json = read_text(text).unwrap().to_json();
         let want =
-            r#"[1,-2,1.0,1000.0,true,"no",null,"1",31,18446744073709551615,"1.2.3",0.5,"-"]"#;
+            r#"[1,-2,1.0,1000.0,true,"no",null,"1",31,18446744073709551615,"1.2.3",0.5,"-x"]"#;
         assert_eq!(json.to_string(), want);
     }
 

@@ -155,7 +155,7 @@ fn resolve(scope: &Scope<'_>, name: &str, spec: Option<&str>) -> Option<(SharedC
                 None => scope.key(&["nodes", name]),
             };
             let help = "write `provider:model`, and configure the provider under [models]";
-            let message = format!("the model cannot be used: {error}");
+            let message = format!("the model cannot be used: {}", error.message());
             scope.error(codes::UNKNOWN_MODEL, span, message, help.to_owned());
             None
         }
