@@ -300,6 +300,8 @@ pub struct Finished {
     /// Whether the run and its checkpoints were removed, so that the thread's values must be
     /// read anew.
     pub rolled_back: bool,
+    /// Whether other runs of the thread are pending.
+    pub more: bool,
 }
 
 /// Ends a run. `events` are stored in the same transaction.
@@ -354,7 +356,14 @@ pub fn finish(
     if rolled_back {
         changes.push(Change::RollbackRun(run.run_id));
     }
-    Ok((changes, Finished { run, rolled_back }))
+    Ok((
+        changes,
+        Finished {
+            run,
+            rolled_back,
+            more: others,
+        },
+    ))
 }
 
 /// Gives a run back, so that another worker takes it up: the worker is shutting down. A run that

@@ -151,6 +151,8 @@ pub struct Service {
     tasks: tokio_util::task::TaskTracker,
     /// Fires when the drain time is over: what still executes is given back.
     released: CancellationToken,
+    /// Whether the worker left work because there was no room.
+    starved: std::sync::atomic::AtomicBool,
     /// Whether a worker of this process takes runs.
     working: std::sync::atomic::AtomicBool,
 }
@@ -192,6 +194,7 @@ impl Service {
             bell: Notify::new(),
             tasks: tokio_util::task::TaskTracker::new(),
             released: CancellationToken::new(),
+            starved: std::sync::atomic::AtomicBool::new(false),
             working: std::sync::atomic::AtomicBool::new(false),
         });
         service.register_system_assistants(&Scope::local()).await?;

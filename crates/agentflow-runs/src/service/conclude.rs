@@ -44,7 +44,7 @@ struct Report {
 
 impl Service {
     /// Stores how the attempt ended: run, thread and last events in one transaction. Then tells
-    /// everybody.
+    /// everybody. True if the thread has more to do.
     ///
     /// # Errors
     /// `Conflict` if the lease is lost; errors of the backend.
@@ -55,9 +55,9 @@ impl Service {
         fence: Fence,
         channel: &Channel,
         end: End,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         if matches!(end, End::Released) {
-            return self.release(scope, run, fence).await;
+            return self.release(scope, run, fence).await.map(|()| true);
         }
         let Report {
             finish,
@@ -68,6 +68,7 @@ impl Service {
         let Finished {
             run: over,
             rolled_back,
+            more,
         } = self.store_end(scope, channel, run, finish, drafts).await?;
         self.tell_waiters(&over, result.clone());
         self.call_webhook(&over, &result);
@@ -77,7 +78,7 @@ impl Service {
             self.refresh_thread(scope, over.thread_id, Refresh::AtRest)
                 .await?;
         }
-        Ok(())
+        Ok(more)
     }
 
     /// Removes the thread of a stateless run once nobody reads it any more. If the process ends
@@ -193,6 +194,7 @@ impl Service {
         Ok(ended.status.is_terminal().then_some(Finished {
             run: ended,
             rolled_back,
+            more: true,
         }))
     }
 

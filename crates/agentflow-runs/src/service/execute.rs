@@ -1,6 +1,6 @@
 //! One attempt of a run: start, report, end.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use agentflow_storage::{
     checkpoint::Fence,
@@ -37,7 +37,7 @@ pub(super) enum End {
 impl Service {
     /// Room for one more run in this process, if its worker works.
     pub(super) fn try_slot(&self) -> Option<OwnedSemaphorePermit> {
-        if !self.working.load(std::sync::atomic::Ordering::Acquire) {
+        if !self.working.load(Ordering::Acquire) {
             return None;
         }
         self.slots.clone().try_acquire_owned().ok()
@@ -61,16 +61,19 @@ impl Service {
         }
         let service = self.clone();
         self.tasks.spawn(async move {
-            service.attempt(&scope, run, stop).await;
+            let more = service.attempt(&scope, run, stop).await;
             drop(permit);
-            // There may be a next run on the thread, or room for another thread's.
-            service.bell.notify_one();
+            // Otherwise there is nothing that could start now and could not before.
+            if service.starved.swap(false, Ordering::SeqCst) || more {
+                service.bell.notify_one();
+            }
         });
     }
 
-    async fn attempt(self: &Arc<Self>, scope: &Scope, run: Run, stop: CancellationToken) {
+    /// Executes one attempt to its end; true if the thread may have more to do.
+    async fn attempt(self: &Arc<Self>, scope: &Scope, run: Run, stop: CancellationToken) -> bool {
         let Some(lease) = run.lease.clone() else {
-            return;
+            return true;
         };
         let fence = Fence {
             run_id: run.run_id,
@@ -85,17 +88,20 @@ impl Service {
         };
         stop.cancel();
         heart.abort();
-        match self.conclude(scope, &run, fence, &channel, end).await {
-            Ok(()) => {}
+        let more = match self.conclude(scope, &run, fence, &channel, end).await {
+            Ok(more) => more,
             Err(err) if err.kind() == ErrorKind::Conflict => {
                 tracing::warn!(run_id = %run.run_id, error = %err, "a run was taken over");
+                true
             }
             Err(err) => {
                 // The lease runs out by itself, and the run is taken up again.
                 tracing::error!(run_id = %run.run_id, error = %err, "a run's end was not stored");
+                true
             }
-        }
+        };
         self.local().running.remove(&run.run_id);
+        more
     }
 
     /// Renews the lease until aborted; stops the run when it was asked to, or the lease is lost.

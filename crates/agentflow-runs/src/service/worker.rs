@@ -100,7 +100,7 @@ impl Service {
     /// Claims what can be claimed; true if there may be more.
     async fn round(self: &Arc<Self>) -> Result<bool> {
         if self.slots.available_permits() == 0 {
-            return Ok(false);
+            return Ok(self.starve());
         }
         let found = self
             .backend
@@ -111,7 +111,7 @@ impl Service {
         let mut claimed = false;
         for candidate in found {
             let Some(permit) = self.try_slot() else {
-                return Ok(false);
+                return Ok(self.starve());
             };
             let scope = candidate.scope.clone();
             if let Some(run) = self.claim(candidate).await? {
@@ -120,6 +120,13 @@ impl Service {
             }
         }
         Ok(full && claimed)
+    }
+
+    /// Notes that work was left, so that the next run that ends rings; true if there is room by
+    /// now.
+    fn starve(&self) -> bool {
+        self.starved.store(true, Ordering::SeqCst);
+        self.slots.available_permits() > 0
     }
 
     async fn claim(&self, candidate: Candidate) -> Result<Option<Run>> {
