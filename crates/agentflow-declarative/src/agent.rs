@@ -52,13 +52,13 @@ pub(crate) fn graph(agent: &AgentFile) -> GraphFile {
             ..ToolNode::default()
         };
         nodes.insert(TOOLS.to_owned(), Node::Tool(Box::new(node)));
-        edges.push(Edge::Full(EdgeSpec {
+        edges.push(Edge::Full(Box::new(EdgeSpec {
             from: OneOrMany::One(MODEL.to_owned()),
             when: Some(format!("size(tool_calls({MESSAGES})) > 0")),
             to: Some(OneOrMany::One(TOOLS.to_owned())),
             otherwise: Some(OneOrMany::One("END".to_owned())),
             ..EdgeSpec::default()
-        }));
+        })));
         edges.push(Edge::Chain(format!("{TOOLS} -> {MODEL}")));
     } else {
         edges.push(Edge::Chain(format!("{MODEL} -> END")));

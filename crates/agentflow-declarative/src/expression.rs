@@ -27,11 +27,26 @@ const MAX_BRACKETS: usize = 64;
 /// Functions besides CEL's own.
 const FUNCTIONS: [&str; 5] = ["last", "text", "tool_calls", "json", "parse_json"];
 
+/// Functions and macros of CEL and of the extensions in [`ENV`], which cannot list them.
+#[rustfmt::skip]
+const WORDS: &[&str] = &[
+    "size", "has", "all", "exists", "exists_one", "map", "filter", "contains", "startsWith",
+    "endsWith", "matches", "int", "uint", "double", "string", "bytes", "bool", "dyn", "type",
+    "timestamp", "duration", "min", "max", "getFullYear", "getMonth", "getDate", "getDayOfMonth",
+    "getDayOfWeek", "getDayOfYear", "getHours", "getMinutes", "getSeconds", "getMilliseconds",
+    "charAt", "indexOf", "lastIndexOf", "join", "lowerAscii", "upperAscii", "replace", "reverse",
+    "split", "substring", "trim", "format", "quote", "greatest", "least", "abs", "ceil", "floor",
+    "round", "trunc", "sign", "isNaN", "isInf", "isFinite", "sqrt", "bitAnd", "bitOr", "bitXor",
+    "bitNot", "bitShiftLeft", "bitShiftRight", "distinct", "flatten", "sort", "sortBy", "slice",
+    "range",
+];
+
 static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| {
     let mut env = Env::stdlib();
-    // Both only add names, and each is added once, so neither can clash.
+    // They only add names, and each is added once, so neither can clash.
     let _ = env.add_extension(cel::extensions::strings);
     let _ = env.add_extension(cel::extensions::math);
+    let _ = env.add_extension(cel::extensions::lists);
     Arc::new(env)
 });
 
@@ -106,8 +121,7 @@ impl Expression {
             .functions()
             .into_iter()
             .filter(|name| name.starts_with(|c: char| c.is_ascii_alphabetic()))
-            .filter(|name| !FUNCTIONS.contains(name))
-            .filter(|name| !ENV.has_function(name))
+            .filter(|name| !is_function(name))
             .map(str::to_owned)
             .collect();
         unknown.sort_unstable();
@@ -141,84 +155,10 @@ impl Expression {
     }
 }
 
-/// Whether CEL's environment has a function or macro of this name.
-trait HasFunction {
-    fn has_function(&self, name: &str) -> bool;
-}
-
-impl HasFunction for Env {
-    fn has_function(&self, name: &str) -> bool {
-        /// Functions and macros of CEL that the environment does not list by their plain name.
-        const WORDS: &[&str] = &[
-            "size",
-            "has",
-            "all",
-            "exists",
-            "exists_one",
-            "map",
-            "filter",
-            "contains",
-            "startsWith",
-            "endsWith",
-            "matches",
-            "int",
-            "uint",
-            "double",
-            "string",
-            "bytes",
-            "bool",
-            "dyn",
-            "type",
-            "timestamp",
-            "duration",
-            "min",
-            "max",
-            "getFullYear",
-            "getMonth",
-            "getDate",
-            "getDayOfMonth",
-            "getDayOfWeek",
-            "getDayOfYear",
-            "getHours",
-            "getMinutes",
-            "getSeconds",
-            "getMilliseconds",
-            "charAt",
-            "indexOf",
-            "lastIndexOf",
-            "join",
-            "lowerAscii",
-            "upperAscii",
-            "replace",
-            "reverse",
-            "split",
-            "substring",
-            "trim",
-            "format",
-            "quote",
-            "math",
-            "greatest",
-            "least",
-            "abs",
-            "ceil",
-            "floor",
-            "round",
-            "trunc",
-            "sign",
-            "isNaN",
-            "isInf",
-            "isFinite",
-            "sqrt",
-            "bitAnd",
-            "bitOr",
-            "bitXor",
-            "bitNot",
-            "bitShiftLeft",
-            "bitShiftRight",
-        ];
-        let plain = name.rsplit('.').next().unwrap_or(name);
-        WORDS.contains(&plain) || name.contains('@')
-    }
+/// Whether there is a function or macro of this name.
+fn is_function(name: &str) -> bool {
+    let plain = name.rsplit('.').next().unwrap_or(name);
+    FUNCTIONS.contains(&name) || WORDS.contains(&plain) || name.contains('@')
 }
 
 fn first_mistake(text: &str, errors: &cel::ParseErrors) -> Mistake {
@@ -432,6 +372,7 @@ mod tests {
             ("[[1]].map(a, a.map(b, b + x))", value!([[2]])),
             ("type(x) == int", value!(true)),
             ("math.greatest(x, 3)", value!(3)),
+            ("[3, 1, 3].distinct().sort()", value!([1, 3])),
             ("absent == null", value!(true)),
             ("last(items)", value!(2)),
             ("last([])", value!(null)),

@@ -503,7 +503,7 @@ pub enum Edge {
     /// A chain: `START -> a -> b -> END`.
     Chain(String),
     /// With details.
-    Full(EdgeSpec),
+    Full(Box<EdgeSpec>),
 }
 
 /// Details of an edge.

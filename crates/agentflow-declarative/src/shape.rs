@@ -61,6 +61,9 @@ pub(crate) fn mismatch(schema: &Json, value: &Value) -> Option<String> {
     (!lines.is_empty()).then(|| lines.join("; "))
 }
 
+/// Whether a number keeps to a limit.
+type Bound = fn(f64, f64) -> bool;
+
 struct Checker<'a> {
     root: &'a Json,
     found: Vec<Problem>,
@@ -260,7 +263,7 @@ impl<'a> Checker<'a> {
         let Some(number) = scalar.as_f64() else {
             return;
         };
-        let bounds: [(&str, fn(f64, f64) -> bool, &str); 4] = [
+        let bounds: [(&str, Bound, &str); 4] = [
             ("minimum", |n, limit| n >= limit, "at least"),
             ("maximum", |n, limit| n <= limit, "at most"),
             ("exclusiveMinimum", |n, limit| n > limit, "more than"),

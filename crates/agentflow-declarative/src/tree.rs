@@ -17,7 +17,7 @@ use crate::{
 pub const MAX_BYTES: usize = 1 << 20;
 /// Deepest nesting of lists and maps.
 pub const MAX_DEPTH: usize = 64;
-/// Most values in a file, keys not counted.
+/// Most values in a file, keys not counted; lists and maps count twice.
 pub const MAX_VALUES: usize = 50_000;
 
 /// A place in the text.
@@ -156,6 +156,18 @@ struct Reader<'a> {
     values: usize,
 }
 
+/// What one event of the parser means.
+enum Step {
+    /// A value is complete.
+    Value(Tree),
+    /// A list or map begins at this byte.
+    Open(Data, usize),
+    /// Nothing for the tree, or a key.
+    Nothing,
+    /// Reading on makes no sense.
+    Stop,
+}
+
 /// A list or map whose end has not come.
 struct Open {
     data: Data,
@@ -199,76 +211,71 @@ impl Reader<'_> {
                     return None;
                 }
             };
-            let span = span.byte_range().unwrap_or(0..0);
-            let done = match event {
-                Event::Scalar(text, style, _, tag) => {
-                    self.plain_only(&span, tag.is_some());
-                    if self.is_key(&mut open, &text, &span) {
-                        continue;
-                    }
-                    Tree {
-                        data: Data::Scalar(scalar(&text, style)),
-                        span,
-                    }
-                }
-                Event::SequenceStart(_, _, tag) | Event::MappingStart(_, _, tag)
-                    if self.too_deep(&open, &span, tag.is_some()) =>
-                {
-                    return None;
-                }
-                Event::SequenceStart(..) => {
-                    open.push(Open {
-                        data: Data::List(Vec::new()),
-                        start: span.start,
-                        key: None,
-                    });
-                    continue;
-                }
-                Event::MappingStart(..) => {
-                    open.push(Open {
-                        data: Data::Map(Vec::new()),
-                        start: span.start,
-                        key: None,
-                    });
-                    continue;
-                }
-                Event::SequenceEnd | Event::MappingEnd => {
-                    let closed = open.pop()?;
-                    Tree {
-                        data: closed.data,
-                        span: closed.start..span.end.max(closed.start),
-                    }
-                }
-                Event::Alias(_) | Event::UnresolvedAlias(_) => {
-                    let message = "aliases are not used in graph files".to_owned();
-                    let help = Some("write the value out where it is used");
-                    self.report(codes::UNSUPPORTED_YAML, span.clone(), message, help);
-                    Tree {
-                        data: Data::Scalar(Json::Null),
-                        span,
-                    }
-                }
-                Event::DocumentStart(..) if root.is_some() => {
-                    let message = "the file holds more than one document".to_owned();
-                    let help = Some("one graph, one file");
-                    self.report(codes::UNSUPPORTED_YAML, span, message, help);
-                    return None;
-                }
-                _ => continue,
-            };
+            if matches!(event, Event::DocumentStart(..)) && root.is_some() {
+                let message = "the file holds more than one document".to_owned();
+                let span = span.byte_range().unwrap_or(0..0);
+                let help = Some("one graph, one file");
+                self.report(codes::UNSUPPORTED_YAML, span, message, help);
+                return None;
+            }
+            match self.step(event, span.byte_range().unwrap_or(0..0), &mut open) {
+                Step::Value(done) => self.place(&mut open, done, &mut root),
+                Step::Open(data, start) => open.push(Open {
+                    data,
+                    start,
+                    key: None,
+                }),
+                Step::Nothing => continue,
+                Step::Stop => return None,
+            }
             self.values += 1;
             if self.values > MAX_VALUES {
                 let message = format!("the file has more than {MAX_VALUES} values");
-                self.report(codes::LIMIT, done.span, message, None);
+                self.report(codes::LIMIT, 0..0, message, None);
                 return None;
             }
-            self.place(&mut open, done, &mut root);
         }
         if root.is_none() {
             let help = Some("begin with `version: 1`");
             self.report(codes::SYNTAX, 0..0, "the file is empty".to_owned(), help);
         }
         root
+    }
+
+    /// What one event of the parser means.
+    fn step(&mut self, event: Event<'_>, span: Span, open: &mut Vec<Open>) -> Step {
+        match event {
+            Event::Scalar(text, style, _, tag) => {
+                self.plain_only(&span, tag.is_some());
+                if self.is_key(open, &text, &span) {
+                    return Step::Nothing;
+                }
+                let data = Data::Scalar(scalar(&text, style));
+                Step::Value(Tree { data, span })
+            }
+            Event::SequenceStart(_, _, tag) if !self.too_deep(open, &span, tag.is_some()) => {
+                Step::Open(Data::List(Vec::new()), span.start)
+            }
+            Event::MappingStart(_, _, tag) if !self.too_deep(open, &span, tag.is_some()) => {
+                Step::Open(Data::Map(Vec::new()), span.start)
+            }
+            Event::SequenceStart(..) | Event::MappingStart(..) => Step::Stop,
+            Event::SequenceEnd | Event::MappingEnd => match open.pop() {
+                Some(Open { data, start, .. }) => {
+                    let span = start..span.end.max(start);
+                    Step::Value(Tree { data, span })
+                }
+                None => Step::Stop,
+            },
+            Event::Alias(_) | Event::UnresolvedAlias(_) => {
+                let message = "aliases are not used in graph files".to_owned();
+                let help = Some("write the value out where it is used");
+                self.report(codes::UNSUPPORTED_YAML, span.clone(), message, help);
+                let data = Data::Scalar(Json::Null);
+                Step::Value(Tree { data, span })
+            }
+            _ => Step::Nothing,
+        }
     }
 
     fn plain_only(&mut self, span: &Span, has_tag: bool) {

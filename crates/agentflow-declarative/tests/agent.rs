@@ -1,5 +1,7 @@
 //! The prebuilt agent and its tools.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 mod support;
 
 use std::sync::{

@@ -3,6 +3,8 @@
 //! The files under `tests/bad` end in comments that begin with `#!`: every diagnostic of the
 //! file, in order, as `line:column: message (help) [code]`.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 use std::{fs, path::PathBuf};
 
 use agentflow_declarative::{Colour, Diagnostics, Environment, codes, load};

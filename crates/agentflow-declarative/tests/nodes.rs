@@ -1,5 +1,7 @@
 //! Each kind of node from file to state.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 mod support;
 
 use std::{fs, net::Ipv4Addr};

@@ -1,6 +1,10 @@
 //! The kind `human`: the run stops until a person answers.
 
-use agentflow_types::{Map, Value};
+use std::sync::Arc;
+
+use agentflow_graph::{NodeContext, NodeOutput};
+use agentflow_types::{Map, Result, Str, Value};
+use serde_json::Value as Json;
 
 use super::{
     Built, Target,
@@ -26,6 +30,15 @@ struct Action {
     allowed: Vec<Decision>,
 }
 
+/// What a compiled node asks, and where the answer goes.
+struct Asker {
+    question: Option<Dynamic>,
+    actions: Vec<Action>,
+    schema: Option<Json>,
+    output: Option<Target>,
+    answer: Vec<(Str, Dynamic)>,
+}
+
 /// Compiles a `human` node.
 pub(crate) fn build(
     scope: &Scope<'_>,
@@ -33,6 +46,40 @@ pub(crate) fn build(
     spec: &HumanNode,
     extras: &[&str],
 ) -> Option<Built> {
+    check(scope, name, spec)?;
+    let output = match &spec.output {
+        Some(field) => Target::find(scope, &["nodes", name, "output"], field).map(Some),
+        None => Some(None),
+    };
+    let path = ["nodes", name, "question"];
+    let with_answer: Vec<&str> = extras.iter().copied().chain(["answer"]).collect();
+    let asker = Arc::new(Asker {
+        question: spec
+            .question
+            .as_ref()
+            .map(|one| scope.dynamic(&path, one, extras)),
+        actions: actions(scope, name, spec, extras),
+        schema: spec
+            .schema
+            .as_ref()
+            .map(|schema| scope.json_schema(&["nodes", name, "schema"], schema)),
+        answer: scope.assignments(&["nodes", name, "answer"], &spec.answer, &with_answer),
+        output: output?,
+    });
+    let writes = spec
+        .output
+        .iter()
+        .chain(spec.answer.keys())
+        .cloned()
+        .collect();
+    Some(Built::new(writes, move |state, context| {
+        let asker = asker.clone();
+        async move { asker.run(&state, &context) }
+    }))
+}
+
+/// Reports fields that do not go together.
+fn check(scope: &Scope<'_>, name: &str, spec: &HumanNode) -> Option<()> {
     let key = || scope.key(&["nodes", name]);
     if spec.question.is_none() == spec.actions.is_empty() {
         let message = "a human node has either `question` or `actions`";
@@ -55,67 +102,42 @@ pub(crate) fn build(
         scope.error(codes::CONTRADICTION, key(), message, help);
         return None;
     }
-    let output_path = ["nodes", name, "output"];
-    let output = spec
-        .output
-        .as_deref()
-        .map(|field| Target::find(scope, &output_path, field));
-    let with_answer: Vec<&str> = extras.iter().copied().chain(["answer"]).collect();
-    let answer = scope.assignments(&["nodes", name, "answer"], &spec.answer, &with_answer);
-    let schema = spec
-        .schema
-        .as_ref()
-        .map(|one| scope.json_schema(&["nodes", name, "schema"], one));
-    let question = spec
-        .question
-        .as_ref()
-        .map(|one| scope.dynamic(&["nodes", name, "question"], one, extras));
-    let actions = actions(scope, name, spec, extras);
-    let output = match output {
-        Some(found) => Some(found?),
-        None => None,
-    };
-    let writes = spec
-        .output
-        .iter()
-        .chain(spec.answer.keys())
-        .cloned()
-        .collect();
-    Some(Built::new(writes, move |state, context| {
-        let (output, answers, schema) = (output.clone(), answer.clone(), schema.clone());
-        let (question, actions) = (question.clone(), actions.clone());
-        async move {
-            let variables = Variables::of_node(&state, &context);
-            let answer = match &question {
-                Some(question) => {
-                    let question = question.value(&variables)?;
-                    approval::ask(&context, question, schema.clone(), |answer| {
-                        match schema
-                            .as_ref()
-                            .and_then(|schema| shape::mismatch(schema, answer))
-                        {
-                            Some(problem) => Err(problem),
-                            None => Ok(answer.clone()),
-                        }
-                    })?
-                }
-                None => {
-                    let mut proposed = Vec::with_capacity(actions.len());
-                    for action in &actions {
-                        proposed.push(propose(action, &variables)?);
-                    }
-                    let decided = approval::decide(&context, &proposed)?;
-                    outcomes(&proposed, decided)
-                }
-            };
-            let mut update = Map::new();
-            if let Some(output) = &output {
-                output.write(answer.clone(), &mut update);
+    Some(())
+}
+
+impl Asker {
+    fn run(&self, state: &Value, context: &NodeContext) -> Result<NodeOutput> {
+        let variables = Variables::of_node(state, context);
+        let answer = match &self.question {
+            Some(question) => self.ask(context, question.value(&variables)?)?,
+            None => {
+                let proposed: Result<Vec<Proposed>> = self
+                    .actions
+                    .iter()
+                    .map(|action| propose(action, &variables))
+                    .collect();
+                let proposed = proposed?;
+                outcomes(&proposed, approval::decide(context, &proposed)?)
             }
-            assign(&answers, &variables.with("answer", answer), &mut update)?;
-            Ok(update.into())
+        };
+        let mut update = Map::new();
+        if let Some(output) = &self.output {
+            output.write(answer.clone(), &mut update);
         }
-    }))
+        assign(&self.answer, &variables.with("answer", answer), &mut update)?;
+        Ok(update.into())
+    }
+
+    fn ask(&self, context: &NodeContext, question: Value) -> Result<Value> {
+        approval::ask(context, question, self.schema.clone(), |answer| match self
+            .schema
+            .as_ref()
+            .and_then(|schema| shape::mismatch(schema, answer))
+        {
+            Some(problem) => Err(problem),
+            None => Ok(answer.clone()),
+        })
+    }
 }
 
 fn actions(scope: &Scope<'_>, name: &str, spec: &HumanNode, extras: &[&str]) -> Vec<Action> {
@@ -146,7 +168,7 @@ fn actions(scope: &Scope<'_>, name: &str, spec: &HumanNode, extras: &[&str]) -> 
     compiled
 }
 
-fn propose(action: &Action, variables: &Variables<'_>) -> agentflow_types::Result<Proposed> {
+fn propose(action: &Action, variables: &Variables<'_>) -> Result<Proposed> {
     let description = match &action.description {
         Some(template) => Some(template.render(variables)?),
         None => None,

@@ -1,5 +1,6 @@
 //! A graph with a saver and a scripted model, for tests.
 #![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use std::sync::Arc;
 
