@@ -73,7 +73,10 @@ impl AssistantId {
     /// The id of the assistant that exists for each graph from the start.
     #[must_use]
     pub fn system(graph_id: &str) -> Self {
-        Self(Uuid::new_v5(&SYSTEM_ASSISTANT_NAMESPACE, graph_id.as_bytes()))
+        Self(Uuid::new_v5(
+            &SYSTEM_ASSISTANT_NAMESPACE,
+            graph_id.as_bytes(),
+        ))
     }
 }
 

@@ -13,14 +13,42 @@ const CLASSES: [(&str, &str, &str); 12] = [
     ("ai", "langchain_core.messages.ai", "AIMessage"),
     ("system", "langchain_core.messages.system", "SystemMessage"),
     ("tool", "langchain_core.messages.tool", "ToolMessage"),
-    ("function", "langchain_core.messages.function", "FunctionMessage"),
+    (
+        "function",
+        "langchain_core.messages.function",
+        "FunctionMessage",
+    ),
     ("chat", "langchain_core.messages.chat", "ChatMessage"),
-    ("remove", "langchain_core.messages.modifier", "RemoveMessage"),
-    ("AIMessageChunk", "langchain_core.messages.ai", "AIMessageChunk"),
-    ("HumanMessageChunk", "langchain_core.messages.human", "HumanMessageChunk"),
-    ("SystemMessageChunk", "langchain_core.messages.system", "SystemMessageChunk"),
-    ("ToolMessageChunk", "langchain_core.messages.tool", "ToolMessageChunk"),
-    ("FunctionMessageChunk", "langchain_core.messages.function", "FunctionMessageChunk"),
+    (
+        "remove",
+        "langchain_core.messages.modifier",
+        "RemoveMessage",
+    ),
+    (
+        "AIMessageChunk",
+        "langchain_core.messages.ai",
+        "AIMessageChunk",
+    ),
+    (
+        "HumanMessageChunk",
+        "langchain_core.messages.human",
+        "HumanMessageChunk",
+    ),
+    (
+        "SystemMessageChunk",
+        "langchain_core.messages.system",
+        "SystemMessageChunk",
+    ),
+    (
+        "ToolMessageChunk",
+        "langchain_core.messages.tool",
+        "ToolMessageChunk",
+    ),
+    (
+        "FunctionMessageChunk",
+        "langchain_core.messages.function",
+        "FunctionMessageChunk",
+    ),
 ];
 
 /// Id of a `remove` message that empties the list before it.
@@ -81,7 +109,9 @@ pub fn with_id(message: &Value, id: &str) -> Value {
 /// A random message id (UUID version 4).
 pub fn fresh_id(rng: &dyn Rng) -> String {
     let bits = u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64());
-    uuid::Builder::from_random_bytes(bits.to_be_bytes()).into_uuid().to_string()
+    uuid::Builder::from_random_bytes(bits.to_be_bytes())
+        .into_uuid()
+        .to_string()
 }
 
 /// A human message.
@@ -136,8 +166,7 @@ pub fn coerce(value: &Value) -> Result<Value> {
 }
 
 fn unsupported(value: &Value) -> Error {
-    Error::invalid(format!("Unsupported message type: {value}"))
-        .class("NotImplementedError")
+    Error::invalid(format!("Unsupported message type: {value}")).class("NotImplementedError")
 }
 
 fn kind_of_role(role: &str) -> &str {
@@ -151,19 +180,27 @@ fn kind_of_role(role: &str) -> &str {
 
 fn coerce_map(map: &Map) -> Result<Value> {
     // A message in LangChain's own serialization: {"lc":1,"type":"constructor","kwargs":{…}}.
-    if let (Some(kwargs), Some("constructor")) =
-        (map.get("kwargs").and_then(Value::as_map), map.get("type").and_then(Value::as_str))
-    {
+    if let (Some(kwargs), Some("constructor")) = (
+        map.get("kwargs").and_then(Value::as_map),
+        map.get("type").and_then(Value::as_str),
+    ) {
         return coerce_map(kwargs);
     }
-    let word = map.get("role").or_else(|| map.get("type")).and_then(Value::as_str);
+    let word = map
+        .get("role")
+        .or_else(|| map.get("type"))
+        .and_then(Value::as_str);
     let Some(word) = word else {
-        return Err(Error::invalid("message must have a 'role' or a 'type', and 'content'")
-            .with("message", Value::map(map.clone())));
+        return Err(
+            Error::invalid("message must have a 'role' or a 'type', and 'content'")
+                .with("message", Value::map(map.clone())),
+        );
     };
     let kind = kind_of_role(word);
     if !CLASSES.iter().any(|(k, ..)| *k == kind) {
-        return Err(Error::invalid(format!("Unexpected message type: '{kind}'. Use one of 'human', 'user', 'ai', 'assistant', 'function', 'tool', 'system', or 'developer'.")));
+        return Err(Error::invalid(format!(
+            "Unexpected message type: '{kind}'. Use one of 'human', 'user', 'ai', 'assistant', 'function', 'tool', 'system', or 'developer'."
+        )));
     }
     let mut fields = map.clone();
     fields.shift_remove("role");
@@ -172,8 +209,14 @@ fn coerce_map(map: &Map) -> Result<Value> {
         let calls = openai_calls.iter().map(normalize_tool_call).collect();
         fields.insert("tool_calls".into(), Value::list(calls));
     }
-    let content = fields.shift_remove("content").unwrap_or_else(|| Value::str(""));
-    let content = if content.is_null() { Value::str("") } else { content };
+    let content = fields
+        .shift_remove("content")
+        .unwrap_or_else(|| Value::str(""));
+    let content = if content.is_null() {
+        Value::str("")
+    } else {
+        content
+    };
     Ok(build(kind, content, fields))
 }
 
@@ -181,7 +224,8 @@ fn coerce_map(map: &Map) -> Result<Value> {
 fn normalize_tool_call(call: &Value) -> Value {
     let Some(function) = call.get("function") else {
         let mut map = call.as_map().cloned().unwrap_or_default();
-        map.entry("type".into()).or_insert_with(|| Value::str("tool_call"));
+        map.entry("type".into())
+            .or_insert_with(|| Value::str("tool_call"));
         return Value::map(map);
     };
     let args = function
@@ -230,10 +274,10 @@ fn build(kind: &str, content: Value, mut fields: Map) -> Value {
         _ => {}
     }
     map.extend(fields);
-    let (module, name) = CLASSES
-        .iter()
-        .find(|(k, ..)| *k == kind)
-        .map_or(("langchain_core.messages.chat", "ChatMessage"), |(_, m, n)| (*m, *n));
+    let (module, name) = CLASSES.iter().find(|(k, ..)| *k == kind).map_or(
+        ("langchain_core.messages.chat", "ChatMessage"),
+        |(_, m, n)| (*m, *n),
+    );
     Value::Typed(Arc::new(Typed {
         code: 5,
         module: module.into(),
@@ -286,7 +330,11 @@ mod tests {
 
     #[test]
     fn what_is_not_a_message_is_refused() {
-        for given in [value!(1), value!({"content": "x"}), value!({"role": "king", "content": ""})] {
+        for given in [
+            value!(1),
+            value!({"content": "x"}),
+            value!({"role": "king", "content": ""}),
+        ] {
             assert!(coerce(&given).is_err(), "{given}");
         }
     }

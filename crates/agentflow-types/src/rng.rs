@@ -37,6 +37,9 @@ impl SeededRng {
 
 impl Rng for SeededRng {
     fn next_u64(&self) -> u64 {
-        self.0.lock().expect("no panic while the generator is held").u64(..)
+        self.0
+            .lock()
+            .expect("no panic while the generator is held")
+            .u64(..)
     }
 }

@@ -15,13 +15,19 @@ impl Scope {
     /// The scope of a server without authentication: one tenant, one principal.
     #[must_use]
     pub fn local() -> Self {
-        Self { tenant: "default".into(), principal: "local".into() }
+        Self {
+            tenant: "default".into(),
+            principal: "local".into(),
+        }
     }
 
     /// A scope for an authenticated principal.
     #[must_use]
     pub fn new(tenant: &str, principal: &str) -> Self {
-        Self { tenant: tenant.into(), principal: principal.into() }
+        Self {
+            tenant: tenant.into(),
+            principal: principal.into(),
+        }
     }
 
     /// The tenant whose rows may be touched.

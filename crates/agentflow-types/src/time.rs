@@ -31,7 +31,10 @@ impl Timestamp {
     /// This moment plus `by`; saturates.
     #[must_use]
     pub fn plus(self, by: Duration) -> Self {
-        Self(self.0.saturating_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)))
+        Self(
+            self.0
+                .saturating_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)),
+        )
     }
 
     /// Time from `earlier` to this moment; zero if `earlier` is later.
@@ -125,7 +128,8 @@ impl ManualClock {
 
     /// Moves the clock forward.
     pub fn advance(&self, by: Duration) {
-        self.0.fetch_add(i64::try_from(by.as_micros()).unwrap_or(0), Ordering::SeqCst);
+        self.0
+            .fetch_add(i64::try_from(by.as_micros()).unwrap_or(0), Ordering::SeqCst);
     }
 }
 
@@ -144,6 +148,9 @@ mod tests {
         let moment = Timestamp(1_767_323_045_000_006);
         assert_eq!(moment.to_string(), "2026-01-02T03:04:05.000006+00:00");
         assert_eq!(moment.to_string().parse::<Timestamp>().unwrap(), moment);
-        assert_eq!("2026-01-02T03:04:05".parse::<Timestamp>().unwrap().0, 1_767_323_045_000_000);
+        assert_eq!(
+            "2026-01-02T03:04:05".parse::<Timestamp>().unwrap().0,
+            1_767_323_045_000_000
+        );
     }
 }

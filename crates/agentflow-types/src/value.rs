@@ -206,7 +206,9 @@ impl Value {
             Json::String(text) => Self::str(text.as_str()),
             Json::Array(items) => Self::list(items.iter().map(Self::from_json).collect()),
             Json::Object(map) => Self::map(
-                map.iter().map(|(k, v)| (Str::from(k.as_str()), Self::from_json(v))).collect(),
+                map.iter()
+                    .map(|(k, v)| (Str::from(k.as_str()), Self::from_json(v)))
+                    .collect(),
             ),
         }
     }
@@ -225,7 +227,10 @@ impl Value {
             Self::Bytes(bytes) | Self::Ext(_, bytes) => bytes.len(),
             Self::List(items) => items.iter().map(Self::size_bytes).sum(),
             Self::Map(map) => map.iter().map(|(k, v)| k.len() + v.size_bytes()).sum(),
-            Self::Pairs(pairs) => pairs.iter().map(|(k, v)| k.size_bytes() + v.size_bytes()).sum(),
+            Self::Pairs(pairs) => pairs
+                .iter()
+                .map(|(k, v)| k.size_bytes() + v.size_bytes())
+                .sum(),
             Self::Typed(typed) => typed.value.size_bytes(),
             _ => 0,
         }
@@ -323,7 +328,11 @@ mod tests {
         let sample = Sample {
             name: "x".into(),
             ratio: 1.0,
-            items: vec![Shape::Unit, Shape::Newtype(3), Shape::Struct { a: Some(-1) }],
+            items: vec![
+                Shape::Unit,
+                Shape::Newtype(3),
+                Shape::Struct { a: Some(-1) },
+            ],
             none: None,
             pair: (true, 'c'),
             map: [("k".to_owned(), 1)].into(),

@@ -106,9 +106,9 @@ impl<'de> MapAccess<'de> for Entries<'de> {
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>> {
         self.entry = self.entries.next();
         match self.entry {
-            Some((key, _)) => {
-                seed.deserialize(de::value::BorrowedStrDeserializer::new(key)).map(Some)
-            }
+            Some((key, _)) => seed
+                .deserialize(de::value::BorrowedStrDeserializer::new(key))
+                .map(Some),
             None => Ok(None),
         }
     }
@@ -134,7 +134,10 @@ impl<'de> de::Deserializer<'de> for &'de Value {
             Value::Str(text) => visitor.visit_borrowed_str(text),
             Value::Bytes(bytes) | Value::Ext(_, bytes) => visitor.visit_borrowed_bytes(bytes),
             Value::List(items) => visitor.visit_seq(Items(items.iter())),
-            Value::Map(map) => visitor.visit_map(Entries { entries: map.iter(), entry: None }),
+            Value::Map(map) => visitor.visit_map(Entries {
+                entries: map.iter(),
+                entry: None,
+            }),
             Value::Pairs(pairs) => {
                 let entries = pairs.iter().map(|(k, v)| (k, v));
                 visitor.visit_map(de::value::MapDeserializer::new(entries))
@@ -170,7 +173,9 @@ impl<'de> de::Deserializer<'de> for &'de Value {
                 let (name, content) = map.first().expect("one entry");
                 visitor.visit_enum(Variant { name, content })
             }
-            _ => Err(Error::invalid("expected a variant name or a map with one entry")),
+            _ => Err(Error::invalid(
+                "expected a variant name or a map with one entry",
+            )),
         }
     }
 

@@ -17,7 +17,9 @@ impl Serialize for Value {
             Self::UInt(n) => serializer.serialize_u64(*n),
             Self::Float(n) => serializer.serialize_f64(*n),
             Self::Str(text) => serializer.serialize_str(text),
-            Self::Bytes(bytes) | Self::Ext(_, bytes) => serializer.serialize_str(&BASE64.encode(bytes)),
+            Self::Bytes(bytes) | Self::Ext(_, bytes) => {
+                serializer.serialize_str(&BASE64.encode(bytes))
+            }
             Self::List(items) => {
                 let mut seq = serializer.serialize_seq(Some(items.len()))?;
                 for item in items.iter() {
@@ -179,7 +181,10 @@ impl ser::Serializer for Builder {
         Ok(tagged(Some(variant), value.serialize(self)?))
     }
     fn serialize_seq(self, len: Option<usize>) -> Result<ListBuilder> {
-        Ok(ListBuilder { items: Vec::with_capacity(len.unwrap_or(0).min(4096)), variant: None })
+        Ok(ListBuilder {
+            items: Vec::with_capacity(len.unwrap_or(0).min(4096)),
+            variant: None,
+        })
     }
     fn serialize_tuple(self, len: usize) -> Result<ListBuilder> {
         self.serialize_seq(Some(len))
@@ -194,11 +199,18 @@ impl ser::Serializer for Builder {
         variant: &'static str,
         len: usize,
     ) -> Result<ListBuilder> {
-        Ok(ListBuilder { items: Vec::with_capacity(len), variant: Some(variant) })
+        Ok(ListBuilder {
+            items: Vec::with_capacity(len),
+            variant: Some(variant),
+        })
     }
     fn serialize_map(self, len: Option<usize>) -> Result<MapBuilder> {
         let map = Map::with_capacity(len.unwrap_or(0).min(4096));
-        Ok(MapBuilder { map, key: None, variant: None })
+        Ok(MapBuilder {
+            map,
+            key: None,
+            variant: None,
+        })
     }
     fn serialize_struct(self, _: &'static str, len: usize) -> Result<MapBuilder> {
         self.serialize_map(Some(len))
@@ -210,7 +222,11 @@ impl ser::Serializer for Builder {
         variant: &'static str,
         len: usize,
     ) -> Result<MapBuilder> {
-        Ok(MapBuilder { map: Map::with_capacity(len), key: None, variant: Some(variant) })
+        Ok(MapBuilder {
+            map: Map::with_capacity(len),
+            key: None,
+            variant: Some(variant),
+        })
     }
 }
 
@@ -261,7 +277,10 @@ impl ser::SerializeMap for MapBuilder {
         Ok(())
     }
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<()> {
-        let key = self.key.take().expect("serde gives the key before the value");
+        let key = self
+            .key
+            .take()
+            .expect("serde gives the key before the value");
         self.map.insert(key, value.serialize(Builder)?);
         Ok(())
     }
