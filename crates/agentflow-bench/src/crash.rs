@@ -8,7 +8,6 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Stdio,
-    sync::Arc,
     time::Duration,
 };
 
@@ -21,6 +20,7 @@ use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
     sync::watch,
+    task::JoinHandle,
     time::sleep,
 };
 use xxhash_rust::xxh3::xxh3_64;
@@ -31,6 +31,9 @@ const SETTLE: Duration = Duration::from_secs(120);
 const BETWEEN_KILLS_MS: u64 = 500;
 /// Events read from the log at once.
 const PAGE: u32 = 1000;
+
+/// Thread and run ids of runs that the server said yes to.
+type Acknowledged = Vec<(String, String)>;
 
 /// Options of the driver.
 #[derive(clap::Args)]
@@ -172,8 +175,8 @@ async fn create_runs(
     count: usize,
     input: Value,
     pause_ms: u64,
-) -> Result<Vec<(String, String)>> {
-    let mut acknowledged = Vec::new();
+) -> Result<Acknowledged> {
+    let mut acknowledged = Acknowledged::new();
     for _ in 0..count {
         let body = json!({
             "assistant_id": "recorder", "input": input,
@@ -195,7 +198,7 @@ async fn create_runs(
 async fn settle(
     client: &reqwest::Client,
     url: &str,
-    acknowledged: &[(String, String)],
+    acknowledged: &Acknowledged,
 ) -> Result<BTreeMap<String, usize>> {
     let deadline = tokio::time::Instant::now() + SETTLE;
     let mut statuses = BTreeMap::new();
@@ -235,12 +238,12 @@ pub async fn run(args: Args) -> Result<()> {
     println!("seed {seed}");
     let mut rng = fastrand::Rng::with_seed(seed);
     let folder = tempfile::tempdir()?;
-    let file = folder.path().join("record.txt");
-    fs::write(&file, "")?;
+    let record = folder.path().join("record.txt");
+    fs::write(&record, "")?;
     let (url, watch) = watch::channel(None);
     let data = folder.path().join("data");
     let mut server = Server {
-        binary: args.server,
+        binary: args.server.clone(),
         data: data.clone(),
         child: None,
         url,
@@ -249,7 +252,6 @@ pub async fn run(args: Args) -> Result<()> {
     let client = reqwest::Client::builder()
         .timeout(Duration::from_secs(10))
         .build()?;
-
     let mut threads = Vec::new();
     for _ in 0..args.threads {
         let (_, thread) = post(&client, &mut watch.clone(), "/threads", &json!({})).await?;
@@ -260,37 +262,16 @@ pub async fn run(args: Args) -> Result<()> {
                 .to_owned(),
         );
     }
-    let input = Arc::new(json!({ "nodes": args.nodes, "file": file }));
-    let creators: Vec<_> = threads
-        .iter()
-        .map(|thread| {
-            let count = args.runs.div_ceil(args.threads);
-            let pause = rng.u64(20..300);
-            let (client, watch) = (client.clone(), watch.clone());
-            let (thread, input) = (thread.clone(), (*input).clone());
-            tokio::spawn(create_runs(client, watch, thread, count, input, pause))
-        })
-        .collect();
+    let creators = start_load(&args, &client, &watch, &threads, &record, &mut rng);
 
-    let mut repeated = 0;
-    let mut reused = 0;
-    let mut before = Promised::default();
-    let mut lines_before = 0;
+    let mut audit = Audit::new(record, data, threads);
     for _ in 0..args.kills {
         sleep(Duration::from_millis(rng.u64(1..BETWEEN_KILLS_MS))).await;
         server.kill().await?;
-        let ran = recorded(&file, lines_before);
-        repeated += ran
-            .iter()
-            .filter(|task| before.tasks.contains(*task))
-            .count();
-        lines_before += ran.len();
-        let now = promised(&data, &threads).await?;
-        reused += changed(&before, &now);
-        before = now;
+        audit.look().await?;
         server.start().await?;
     }
-    let mut acknowledged = Vec::new();
+    let mut acknowledged = Acknowledged::new();
     for creator in creators {
         acknowledged.extend(creator.await??);
     }
@@ -300,30 +281,89 @@ pub async fn run(args: Args) -> Result<()> {
         .context("the server is not running")?;
     let statuses = settle(&client, &base, &acknowledged).await?;
     server.kill().await?;
-    let ran = recorded(&file, lines_before);
-    repeated += ran
-        .iter()
-        .filter(|task| before.tasks.contains(*task))
-        .count();
-    let end = promised(&data, &threads).await?;
-    reused += changed(&before, &end);
+    audit.look().await?;
 
     println!(
         "{} kills, {} runs acknowledged, ended {statuses:?}, {} tasks recorded, {} events; \
-         {repeated} finished tasks ran again, {reused} events changed or vanished",
+         {} finished tasks ran again, {} events changed or vanished",
         args.kills,
         acknowledged.len(),
-        lines_before + ran.len(),
-        end.events.len(),
+        audit.lines,
+        audit.seen.events.len(),
+        audit.repeated,
+        audit.reused,
     );
-    ensure!(
-        statuses.len() == 1 && statuses.contains_key("success"),
-        "not every run succeeded"
-    );
-    ensure!(repeated == 0, "finished tasks ran again");
-    ensure!(reused == 0, "event numbers were reused");
+    let all_well = statuses.len() == 1 && statuses.contains_key("success");
+    ensure!(all_well, "not every run succeeded");
+    ensure!(audit.repeated == 0, "finished tasks ran again");
+    ensure!(audit.reused == 0, "event numbers were reused");
     println!("total: 1 passed, 0 failed");
     Ok(())
+}
+
+/// Starts one creator of runs per thread.
+fn start_load(
+    args: &Args,
+    client: &reqwest::Client,
+    watch: &watch::Receiver<Option<String>>,
+    threads: &[String],
+    record: &Path,
+    rng: &mut fastrand::Rng,
+) -> Vec<JoinHandle<Result<Acknowledged>>> {
+    let input = json!({ "nodes": args.nodes, "file": record });
+    let count = args.runs.div_ceil(args.threads);
+    threads
+        .iter()
+        .map(|thread| {
+            let pause = rng.u64(20..300);
+            let (client, watch) = (client.clone(), watch.clone());
+            let (thread, input) = (thread.clone(), input.clone());
+            tokio::spawn(create_runs(client, watch, thread, count, input, pause))
+        })
+        .collect()
+}
+
+/// Compares what the database promised before with what happened since.
+struct Audit {
+    record: PathBuf,
+    data: PathBuf,
+    threads: Vec<String>,
+    seen: Promised,
+    /// Lines of the record that were looked at.
+    lines: usize,
+    /// Tasks that ran after their results had been stored.
+    repeated: usize,
+    /// Events that changed or vanished.
+    reused: usize,
+}
+
+impl Audit {
+    fn new(record: PathBuf, data: PathBuf, threads: Vec<String>) -> Self {
+        let seen = Promised::default();
+        Self {
+            record,
+            data,
+            threads,
+            seen,
+            lines: 0,
+            repeated: 0,
+            reused: 0,
+        }
+    }
+
+    /// Looks at a database whose server is dead.
+    async fn look(&mut self) -> Result<()> {
+        let ran = recorded(&self.record, self.lines);
+        self.repeated += ran
+            .iter()
+            .filter(|task| self.seen.tasks.contains(*task))
+            .count();
+        self.lines += ran.len();
+        let now = promised(&self.data, &self.threads).await?;
+        self.reused += changed(&self.seen, &now);
+        self.seen = now;
+        Ok(())
+    }
 }
 
 /// Events of `before` that are different or absent in `after`.
