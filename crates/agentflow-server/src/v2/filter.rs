@@ -77,6 +77,12 @@ impl Filter {
             && self.wants_namespace(&event.params.namespace)
     }
 
+    /// Whether the subscription only watches for starts, ends and questions.
+    #[must_use]
+    pub fn only_watches(&self) -> bool {
+        self.channels.iter().all(|name| matches!(name.as_str(), "lifecycle" | "input"))
+    }
+
     fn wants_channel(&self, event: &ProtocolEvent) -> bool {
         let channel = match event.method {
             "input.requested" | "input.answered" => "input",
