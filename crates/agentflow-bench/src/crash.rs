@@ -108,7 +108,7 @@ struct Promised {
 }
 
 async fn promised(data: &Path, threads: &[String]) -> Result<Promised> {
-    let database = Embedded::open(data, Options::default())?;
+    let database = Embedded::open(data.join("agentflow.db"), Options::default())?;
     let backend = database.backend();
     let mut found = Promised::default();
     for thread in threads {

@@ -159,7 +159,10 @@ pub async fn run(args: &Args) -> Result<()> {
     {
         let folder = tempfile::tempdir_in(&args.dir)?;
         let database = match case.durability {
-            Some(_) => Some(Embedded::open(folder.path(), Options::default())?),
+            Some(_) => Some(Embedded::open(
+                folder.path().join("bench.db"),
+                Options::default(),
+            )?),
             None => None,
         };
         let saver = database.as_ref().map(|db| db.backend().checkpoints);
@@ -187,7 +190,7 @@ async fn floor(args: &Args) -> Result<()> {
     }
     use agentflow_storage::checkpoint::CheckpointOp;
     let folder = tempfile::tempdir_in(&args.dir)?;
-    let database = Embedded::open(folder.path(), Options::default())?;
+    let database = Embedded::open(folder.path().join("bench.db"), Options::default())?;
     let saver = database.backend().checkpoints;
     let started = Instant::now();
     for row in 0..ROWS {

@@ -255,3 +255,15 @@ pub(crate) fn did_you_mean<'a>(
     let all: Vec<String> = known.into_iter().map(|word| format!("`{word}`")).collect();
     (!all.is_empty()).then(|| format!("known: {}", all.join(", ")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_carries_the_code_of_the_first_mistake() {
+        // Without a mistake of its own the report stands for the graph library's refusal.
+        let err = agentflow_types::Error::from(Diagnostics::new());
+        assert_eq!(err.error_code(), Some("AF0129"));
+    }
+}

@@ -27,6 +27,9 @@ use crate::{
 /// Ports that are tried after the default one when it is taken.
 const PORT_TRIES: u16 = 20;
 
+/// The database in the data folder.
+pub const DATABASE_FILE: &str = "agentflow.db";
+
 /// Whether data outlives the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Keep {
@@ -166,8 +169,14 @@ impl App {
             readers: self.config.storage.readers,
             ..Options::default()
         };
-        let path = self.config.storage.path.clone();
-        let opened = tokio::task::spawn_blocking(move || Embedded::open(&path, options))
+        let folder = self.config.storage.path.clone();
+        std::fs::create_dir_all(&folder).map_err(|err| {
+            Error::invalid("the data folder cannot be made")
+                .with("path", folder.display())
+                .source_err(err)
+        })?;
+        let path = folder.join(DATABASE_FILE);
+        let opened = tokio::task::spawn_blocking(move || Embedded::open(path, options))
             .await
             .map_err(|err| Error::bug("opening the database panicked").source_err(err))??;
         Ok((opened.backend(), Some(opened)))

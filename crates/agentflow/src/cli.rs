@@ -14,7 +14,7 @@ use crate::{
     app::{self, App},
     banner::Style,
     config::{self, Config, Merged, Sources},
-    logging, project,
+    logging, models, project,
 };
 
 /// Exit code for failures that the input or the operation caused.
@@ -138,11 +138,8 @@ fn report(err: &Error) -> ExitCode {
         let _ = writeln!(stderr, "  caused by: {inner}");
         cause = inner.source();
     }
-    ExitCode::from(if err.kind() == ErrorKind::Conflict {
-        EXIT_CONFLICT
-    } else {
-        EXIT_FAILURE
-    })
+    let taken = matches!(err.kind(), ErrorKind::Conflict | ErrorKind::Busy);
+    ExitCode::from(if taken { EXIT_CONFLICT } else { EXIT_FAILURE })
 }
 
 fn print(text: &str) -> Result<ExitCode> {
@@ -217,9 +214,11 @@ fn init(args: &Init) -> Result<ExitCode> {
 }
 
 fn check(files: &[PathBuf]) -> Result<ExitCode> {
+    let (config, _) = load(None, &[])?;
+    let models = runtime()?.block_on(models::from_config(&config.models))?;
     let mut failed = false;
     for file in files {
-        match project::check(file) {
+        match project::check(file, &models) {
             Ok(warnings) => {
                 eprint!("{warnings}");
                 print(&format!("{}: ok", file.display()))?;
@@ -268,11 +267,7 @@ fn dev(args: &Dev, started: Instant) -> Result<ExitCode> {
         app::Keep::OnDisk
     };
     let json = args.json || !std::io::stderr().is_terminal();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|err| Error::busy("threads cannot be started").source_err(err))?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         let server = App::new(config)
             .keep(memory)
             .graphs_from_config()
@@ -293,6 +288,13 @@ fn dev(args: &Dev, started: Instant) -> Result<ExitCode> {
         server.until_signal().await
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|err| Error::busy("threads cannot be started").source_err(err))
 }
 
 #[cfg(test)]

@@ -89,12 +89,12 @@ fn warn(warnings: &Diagnostics) {
     }
 }
 
-/// Checks one graph file: the rendered warnings, or the rendered report.
+/// Checks one graph file with these models: the rendered warnings, or the rendered report.
 ///
 /// # Errors
 /// The report.
-pub fn check(path: &Path) -> std::result::Result<String, String> {
-    match agentflow_declarative::load(path, &Environment::default()) {
+pub fn check(path: &Path, models: &Models) -> std::result::Result<String, String> {
+    match agentflow_declarative::load(path, &environment(models)) {
         Ok(loaded) => Ok(loaded.warnings.render(colour())),
         Err(report) => Err(report.render(colour())),
     }
@@ -133,6 +133,13 @@ pub fn write(dir: &Path) -> Result<Vec<PathBuf>> {
 mod tests {
     use super::*;
 
+    fn none() -> Models {
+        Models {
+            registry: Default::default(),
+            default: None,
+        }
+    }
+
     #[test]
     fn built_in_graphs_load() {
         let graphs = built_in(&Environment::default()).unwrap();
@@ -149,7 +156,7 @@ mod tests {
             .collect();
         assert!(!graphs.is_empty());
         for graph in graphs {
-            check(graph).unwrap();
+            check(graph, &none()).unwrap();
         }
         let err = write(dir.path()).unwrap_err();
         assert_eq!(err.kind(), agentflow_types::ErrorKind::Conflict);
