@@ -30,7 +30,9 @@ pub(crate) fn is_blank(value: &Value) -> bool {
 
 /// Adds a chunk to what came before it.
 pub(crate) fn add(whole: &mut Value, chunk: &Value) {
-    let (Some(whole), Some(chunk)) = (whole.as_object_mut(), chunk.as_object()) else { return };
+    let (Some(whole), Some(chunk)) = (whole.as_object_mut(), chunk.as_object()) else {
+        return;
+    };
     for (key, part) in chunk {
         let known = whole.entry(key.clone()).or_insert(Value::Null);
         match key.as_str() {
@@ -47,7 +49,9 @@ pub(crate) fn add(whole: &mut Value, chunk: &Value) {
 /// The message that the chunks so far stand for: type without `Chunk`, tool calls parsed as far
 /// as they are complete, chunk fields gone.
 pub(crate) fn finished(whole: &Value) -> Value {
-    let Some(map) = whole.as_object() else { return whole.clone() };
+    let Some(map) = whole.as_object() else {
+        return whole.clone();
+    };
     let mut map = map.clone();
     let kind = map.get("type").and_then(Value::as_str).unwrap_or("ai");
     let kind = match kind.strip_suffix("MessageChunk") {
@@ -67,7 +71,9 @@ pub(crate) fn finished(whole: &Value) -> Value {
 /// A tool call out of its joined chunks. Arguments that are not complete JSON yet are empty.
 pub(crate) fn tool_call(chunk: &Value) -> Value {
     let args = text_of(chunk, "args").unwrap_or_default();
-    let args = serde_json::from_str::<Value>(args).ok().filter(Value::is_object);
+    let args = serde_json::from_str::<Value>(args)
+        .ok()
+        .filter(Value::is_object);
     json!({
         "name": chunk.get("name").filter(|n| !n.is_null()).unwrap_or(&json!("")),
         "args": args.unwrap_or_else(|| json!({})),
@@ -107,7 +113,9 @@ fn add_indexed(known: &mut Value, part: &Value) {
     let Value::Array(items) = known else { return };
     for part in parts {
         let index = part.get("index").filter(|index| !index.is_null());
-        let same = items.iter_mut().find(|item| index.is_some() && item.get("index") == index);
+        let same = items
+            .iter_mut()
+            .find(|item| index.is_some() && item.get("index") == index);
         match same {
             Some(item) => join(item, part),
             None => items.push(part.clone()),
@@ -117,7 +125,9 @@ fn add_indexed(known: &mut Value, part: &Value) {
 
 /// Joins two pieces of one block: texts are appended, except those that name something.
 fn join(item: &mut Value, part: &Value) {
-    let (Some(item), Some(part)) = (item.as_object_mut(), part.as_object()) else { return };
+    let (Some(item), Some(part)) = (item.as_object_mut(), part.as_object()) else {
+        return;
+    };
     for (key, value) in part {
         match (item.get_mut(key), value) {
             (Some(Value::String(text)), Value::String(more))
@@ -174,12 +184,16 @@ mod tests {
                    "tool_call_chunks": calls, "usage_metadata": usage})
         };
         let mut whole = chunk(json!("He"), json!([]), json!(null));
-        add(&mut whole, &chunk(json!("llo"), json!([]), json!({"input_tokens": 1})));
-        let call = |name: Value, id: Value, args: &str| {
-            json!([{"name": name, "id": id, "args": args, "index": 0}])
-        };
+        add(
+            &mut whole,
+            &chunk(json!("llo"), json!([]), json!({"input_tokens": 1})),
+        );
+        let call = |name: Value, id: Value, args: &str| json!([{"name": name, "id": id, "args": args, "index": 0}]);
         let start = call(json!("search"), json!("c1"), "{\"q\":");
-        add(&mut whole, &chunk(json!(""), start, json!({"input_tokens": 2})));
+        add(
+            &mut whole,
+            &chunk(json!(""), start, json!({"input_tokens": 2})),
+        );
         assert_eq!(finished(&whole)["tool_calls"][0]["args"], json!({}));
         let rest = call(json!(null), json!(null), "1}");
         add(&mut whole, &chunk(json!(""), rest, json!(null)));
@@ -197,9 +211,8 @@ mod tests {
     #[test]
     fn blocks_join_by_index() {
         let mut whole = json!({"content": ""});
-        let block = |n: u32, text: &str| {
-            json!({"content": [{"type": "text", "text": text, "index": n}]})
-        };
+        let block =
+            |n: u32, text: &str| json!({"content": [{"type": "text", "text": text, "index": n}]});
         add(&mut whole, &block(0, "a"));
         add(&mut whole, &block(0, "b"));
         add(&mut whole, &block(1, "c"));

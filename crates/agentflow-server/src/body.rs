@@ -29,7 +29,11 @@ pub(crate) fn pipe(limits: &Limits) -> (Writer, Body) {
     let (tx, rx) = mpsc::channel(limits.frames.max(1));
     let mut heartbeat = tokio::time::interval(limits.heartbeat);
     heartbeat.reset();
-    let writer = Writer { tx, stall: limits.stall, heartbeat };
+    let writer = Writer {
+        tx,
+        stall: limits.stall,
+        heartbeat,
+    };
     (writer, Body::from_stream(ReceiverStream::new(rx)))
 }
 
@@ -53,7 +57,9 @@ impl Writer {
     /// Breaks the body off, so that the reader does not take it for complete.
     pub(crate) fn abort(self) {
         // A full or closed pipe is broken off by dropping the sender.
-        let _ = self.tx.try_send(Err(io::Error::other("the server is stopping")));
+        let _ = self
+            .tx
+            .try_send(Err(io::Error::other("the server is stopping")));
     }
 
     /// Waits until a sign of life is due, or the reader goes away.

@@ -74,7 +74,9 @@ impl IntoResponse for Failure {
                 }
                 let mut response = detail(status, &detail_of(&err));
                 if status == StatusCode::SERVICE_UNAVAILABLE {
-                    response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+                    response
+                        .headers_mut()
+                        .insert(header::RETRY_AFTER, RETRY_AFTER);
                 }
                 response
             }

@@ -3,9 +3,7 @@
 use std::str::FromStr;
 
 use agentflow_types::{Error, Map, Scope, Str, Value};
-use axum::{
-    extract::{FromRequest, FromRequestParts, Path, Query, Request},
-};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use http::{HeaderMap, StatusCode, header, request::Parts};
 use serde::de::DeserializeOwned;
 
@@ -97,7 +95,10 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Json<T> {
             Ok(Ok(bytes)) => bytes,
             Ok(Err(err)) if is_length_limit(&err) => return Err(too_large()),
             Ok(Err(err)) => {
-                return Err(Failure::Http(StatusCode::BAD_REQUEST, format!("broken body: {err}")));
+                return Err(Failure::Http(
+                    StatusCode::BAD_REQUEST,
+                    format!("broken body: {err}"),
+                ));
             }
             Err(_) => {
                 let text = "the request body did not arrive in time".to_owned();
@@ -109,7 +110,12 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Json<T> {
 }
 
 fn content_length(headers: &HeaderMap) -> Option<usize> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    headers
+        .get(header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
 }
 
 fn is_length_limit(err: &axum::Error) -> bool {
@@ -130,9 +136,15 @@ fn is_length_limit(err: &axum::Error) -> bool {
 /// the place.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8], depth: usize) -> Result<T, Failure> {
     let refuse = |text: String| Failure::Http(StatusCode::UNPROCESSABLE_ENTITY, text);
-    let bytes = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { bytes };
+    let bytes = if bytes.iter().all(u8::is_ascii_whitespace) {
+        b"{}"
+    } else {
+        bytes
+    };
     if nesting(bytes) > depth {
-        return Err(refuse(format!("request body is nested deeper than {depth} levels")));
+        return Err(refuse(format!(
+            "request body is nested deeper than {depth} levels"
+        )));
     }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let decoded = serde_path_to_error::deserialize(&mut reader).map_err(|err| {
@@ -142,7 +154,9 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8], depth: usize) -> Result<
             serde_json::error::Category::Data => {
                 // The position in the text says nothing to somebody who sent a data structure.
                 let text = cause.to_string();
-                let text = text.rsplit_once(" at line ").map_or(&*text, |(before, _)| before);
+                let text = text
+                    .rsplit_once(" at line ")
+                    .map_or(&*text, |(before, _)| before);
                 match path.as_str() {
                     "." => refuse(text.to_owned()),
                     path => refuse(format!("{path}: {text}")),
@@ -151,7 +165,9 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8], depth: usize) -> Result<
             _ => refuse("Invalid JSON in request body".to_owned()),
         }
     })?;
-    reader.end().map_err(|_| refuse("Invalid JSON in request body".to_owned()))?;
+    reader
+        .end()
+        .map_err(|_| refuse("Invalid JSON in request body".to_owned()))?;
     Ok(decoded)
 }
 
@@ -192,7 +208,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Params {
 impl Params {
     /// The last value of a parameter.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .rev()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// All values of a parameter; `name[]` counts as `name`.
@@ -207,7 +227,11 @@ impl Params {
     /// All values of a parameter, each split at commas.
     pub(crate) fn words(&self, name: &str) -> Vec<String> {
         let words = self.all(name).into_iter().flat_map(|text| text.split(','));
-        words.map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+        words
+            .map(str::trim)
+            .filter(|word| !word.is_empty())
+            .map(str::to_owned)
+            .collect()
     }
 
     /// A yes-or-no parameter; absent means no.
@@ -229,7 +253,10 @@ impl Params {
     pub(crate) fn number<T: FromStr>(&self, name: &str) -> Result<Option<T>, Failure> {
         match self.get(name) {
             None | Some("") => Ok(None),
-            Some(text) => text.parse().map(Some).map_err(|_| wrong(name, text, "a number")),
+            Some(text) => text
+                .parse()
+                .map(Some)
+                .map_err(|_| wrong(name, text, "a number")),
         }
     }
 }
@@ -260,7 +287,9 @@ impl<S: Sync> FromRequestParts<S> for Passed {
 /// Whether a client asked for an answer without a body.
 pub(crate) fn wants_minimal(headers: &HeaderMap) -> bool {
     headers.get_all("prefer").iter().any(|value| {
-        value.to_str().is_ok_and(|text| text.split(',').any(|p| p.trim() == "return=minimal"))
+        value
+            .to_str()
+            .is_ok_and(|text| text.split(',').any(|p| p.trim() == "return=minimal"))
     })
 }
 
@@ -299,12 +328,18 @@ mod tests {
             ("{", "422 Invalid JSON in request body"),
             ("{} x", "422 Invalid JSON in request body"),
             ("\u{1}", "422 Invalid JSON in request body"),
-            (r#"{"limit":"x"}"#, "422 limit: invalid type: string \"x\", expected u32"),
+            (
+                r#"{"limit":"x"}"#,
+                "422 limit: invalid type: string \"x\", expected u32",
+            ),
             (
                 r#"{"nested":[{"a":1}]}"#,
                 "422 nested[0].a: invalid type: integer `1`, expected a boolean",
             ),
-            ("[[[[[[]]]]]]", "422 request body is nested deeper than 5 levels"),
+            (
+                "[[[[[[]]]]]]",
+                "422 request body is nested deeper than 5 levels",
+            ),
             (r#"{"other":"[[[[[[[["}"#, "accepted"),
             (r#"{"other":"\"[[[[[[[["}"#, "accepted"),
         ] {

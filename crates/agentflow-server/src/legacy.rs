@@ -43,13 +43,19 @@ impl Encoder {
     #[must_use]
     pub fn new(facts: RunFacts) -> Self {
         let events = events::Trace::new(&facts);
-        Self { facts, messages: messages::Partials::default(), events }
+        Self {
+            facts,
+            messages: messages::Partials::default(),
+            events,
+        }
     }
 
     /// Whether the encoder must see a run from its beginning to encode what comes later.
     #[must_use]
     pub fn is_stateful(modes: &[Mode]) -> bool {
-        modes.iter().any(|mode| matches!(mode, Mode::Messages | Mode::Events))
+        modes
+            .iter()
+            .any(|mode| matches!(mode, Mode::Messages | Mode::Events))
     }
 
     /// The frames of an event; none if nobody asked for it.

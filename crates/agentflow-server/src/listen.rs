@@ -71,9 +71,15 @@ pub async fn serve(
     drop(listener);
     connections.close();
     state.tasks.close();
-    if tokio::time::timeout(limits.drain, connections.wait()).await.is_err() {
+    if tokio::time::timeout(limits.drain, connections.wait())
+        .await
+        .is_err()
+    {
         state.closing.cancel();
-        if tokio::time::timeout(CLOSE, connections.wait()).await.is_err() {
+        if tokio::time::timeout(CLOSE, connections.wait())
+            .await
+            .is_err()
+        {
             tracing::info!(open = connections.len(), "connections were left open");
         }
     }
@@ -96,7 +102,9 @@ async fn connection(
     }
     let io = TokioIo::new(Impatient::new(socket, limits.stall));
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout);
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout);
     let service = TowerToHyperService::new(router);
     let mut serving = std::pin::pin!(builder.serve_connection(io, service).with_upgrades());
     let ended = tokio::select! {
@@ -121,7 +129,11 @@ struct Impatient<T> {
 
 impl<T> Impatient<T> {
     fn new(inner: T, stall: Duration) -> Self {
-        Self { inner, stall, timer: None }
+        Self {
+            inner,
+            stall,
+            timer: None,
+        }
     }
 
     /// Passes a finished write on; lets a waiting one wait until its time is over.

@@ -39,13 +39,19 @@ impl Metrics {
     }
 
     fn snapshot(&self) -> BTreeMap<Series, u64> {
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.requests
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// The counters as JSON.
     pub(crate) fn json(&self, counts: &Counts) -> Value {
         let of = |word: &str| {
-            let found = counts.runs.iter().find(|(status, _)| status.as_str() == word);
+            let found = counts
+                .runs
+                .iter()
+                .find(|(status, _)| status.as_str() == word);
             found.map_or(0, |(_, n)| *n)
         };
         let requests: Vec<Value> = self
@@ -70,19 +76,37 @@ impl Metrics {
             let _ = out.write_fmt(text);
             out.push('\n');
         };
-        line(format_args!("# HELP agentflow_build_info Version of this server."));
+        line(format_args!(
+            "# HELP agentflow_build_info Version of this server."
+        ));
         line(format_args!("# TYPE agentflow_build_info gauge"));
-        line(format_args!("agentflow_build_info{{version=\"{version}\"}} 1"));
-        line(format_args!("# HELP agentflow_runs Runs in the database by status."));
+        line(format_args!(
+            "agentflow_build_info{{version=\"{version}\"}} 1"
+        ));
+        line(format_args!(
+            "# HELP agentflow_runs Runs in the database by status."
+        ));
         line(format_args!("# TYPE agentflow_runs gauge"));
         for (status, n) in &counts.runs {
-            line(format_args!("agentflow_runs{{status=\"{}\"}} {n}", status.as_str()));
+            line(format_args!(
+                "agentflow_runs{{status=\"{}\"}} {n}",
+                status.as_str()
+            ));
         }
-        line(format_args!("# HELP agentflow_runs_executing Runs executing in this process."));
+        line(format_args!(
+            "# HELP agentflow_runs_executing Runs executing in this process."
+        ));
         line(format_args!("# TYPE agentflow_runs_executing gauge"));
-        line(format_args!("agentflow_runs_executing {}", counts.executing));
-        line(format_args!("# HELP agentflow_api_http_requests_total Requests answered."));
-        line(format_args!("# TYPE agentflow_api_http_requests_total counter"));
+        line(format_args!(
+            "agentflow_runs_executing {}",
+            counts.executing
+        ));
+        line(format_args!(
+            "# HELP agentflow_api_http_requests_total Requests answered."
+        ));
+        line(format_args!(
+            "# TYPE agentflow_api_http_requests_total counter"
+        ));
         for ((method, path, status), n) in self.snapshot() {
             line(format_args!(
                 "agentflow_api_http_requests_total\

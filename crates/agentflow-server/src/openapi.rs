@@ -27,7 +27,11 @@ pub fn document() -> OpenApi {
 /// The description as JSON text, built once.
 pub(crate) fn text() -> &'static str {
     static TEXT: OnceLock<String> = OnceLock::new();
-    TEXT.get_or_init(|| document().to_pretty_json().unwrap_or_else(|_| "{}".to_owned()))
+    TEXT.get_or_init(|| {
+        document()
+            .to_pretty_json()
+            .unwrap_or_else(|_| "{}".to_owned())
+    })
 }
 
 #[cfg(test)]
@@ -45,7 +49,10 @@ mod tests {
             std::fs::write(path, &now).unwrap();
         }
         let committed = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(committed == now, "openapi.json differs from the types; set {UPDATE}=1 to update");
+        assert!(
+            committed == now,
+            "openapi.json differs from the types; set {UPDATE}=1 to update"
+        );
     }
 
     #[test]

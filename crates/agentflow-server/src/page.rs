@@ -36,14 +36,17 @@ pub(crate) enum SortOrder {
 pub(crate) fn limit(given: Option<i64>, default: u32) -> Result<u32> {
     match given {
         None => Ok(default),
-        Some(n) if n < 1 => {
-            Err(Error::unprocessable(format!("limit: {n} is less than the minimum of 1")))
-        }
-        Some(n) => u32::try_from(n).ok().filter(|n| *n <= MAX_LIMIT).ok_or_else(|| {
-            Error::unprocessable(format!(
-                "limit: {n} is greater than the maximum of {MAX_LIMIT}"
-            ))
-        }),
+        Some(n) if n < 1 => Err(Error::unprocessable(format!(
+            "limit: {n} is less than the minimum of 1"
+        ))),
+        Some(n) => u32::try_from(n)
+            .ok()
+            .filter(|n| *n <= MAX_LIMIT)
+            .ok_or_else(|| {
+                Error::unprocessable(format!(
+                    "limit: {n} is greater than the maximum of {MAX_LIMIT}"
+                ))
+            }),
     }
 }
 
@@ -67,7 +70,10 @@ pub(crate) fn query(
     order: Option<SortOrder>,
     columns: &[&str],
 ) -> Result<PageQuery> {
-    if let Some(column) = sort_by.as_deref().filter(|column| !columns.contains(column)) {
+    if let Some(column) = sort_by
+        .as_deref()
+        .filter(|column| !columns.contains(column))
+    {
         return Err(Error::unprocessable(format!(
             "sort_by: {column:?} is not one of {}",
             columns.join(", ")
@@ -93,7 +99,9 @@ pub(crate) fn reply<T, W: Serialize>(
     let (total, next) = (page.total, page.next_offset(query));
     let rows: Vec<W> = page.items.into_iter().map(encode).collect::<Result<_>>()?;
     let mut response = Json(rows).into_response();
-    response.headers_mut().insert(TOTAL, HeaderValue::from(total));
+    response
+        .headers_mut()
+        .insert(TOTAL, HeaderValue::from(total));
     if let Some(next) = next {
         response.headers_mut().insert(NEXT, HeaderValue::from(next));
     }
@@ -109,7 +117,9 @@ pub(crate) fn select(row: impl Serialize, fields: Option<&[String]>) -> Result<V
         .map_err(|err| Error::bug("a row cannot be encoded").source_err(err))?;
     Ok(match (value, fields) {
         (Value::Object(map), Some(fields)) => Value::Object(
-            map.into_iter().filter(|(key, _)| fields.iter().any(|field| field == key)).collect(),
+            map.into_iter()
+                .filter(|(key, _)| fields.iter().any(|field| field == key))
+                .collect(),
         ),
         (value, _) => value,
     })
@@ -137,7 +147,9 @@ impl Extract {
             let text = format!("extract: at most {MAX_EXTRACT} paths are allowed");
             return Err(Error::unprocessable(text));
         }
-        let parsed = paths.into_iter().map(|(alias, path)| Ok((alias, steps(&path)?)));
+        let parsed = paths
+            .into_iter()
+            .map(|(alias, path)| Ok((alias, steps(&path)?)));
         parsed.collect::<Result<_>>().map(Self)
     }
 
@@ -218,8 +230,18 @@ mod tests {
             let found = Extract::parse(paths).unwrap().apply(&thread);
             assert_eq!(found, Some(json!({"x": want})), "{path}");
         }
-        for path in ["", "thread_id", "values[", "values[x]", "values..a", ".values"] {
-            assert!(Extract::parse([("x".to_owned(), path.to_owned())].into()).is_err(), "{path}");
+        for path in [
+            "",
+            "thread_id",
+            "values[",
+            "values[x]",
+            "values..a",
+            ".values",
+        ] {
+            assert!(
+                Extract::parse([("x".to_owned(), path.to_owned())].into()).is_err(),
+                "{path}"
+            );
         }
     }
 

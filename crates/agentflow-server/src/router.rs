@@ -14,7 +14,10 @@ pub fn router(state: AppState) -> Router {
     let inner = routes
         .merge(routes::system::pages())
         .method_not_allowed_fallback(error::method_not_allowed)
-        .route_layer(middleware::from_fn_with_state(state.clone(), metrics::count))
+        .route_layer(middleware::from_fn_with_state(
+            state.clone(),
+            metrics::count,
+        ))
         .fallback(error::not_found)
         .with_state(state);
     // Paths are rewritten before they are matched, so the router that matches sits inside.

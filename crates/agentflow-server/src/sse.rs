@@ -19,7 +19,11 @@ pub struct Frame {
 impl Frame {
     /// A frame without an id.
     pub fn new(event: impl Into<String>, data: impl Into<String>) -> Self {
-        Self { event: event.into(), data: data.into(), id: None }
+        Self {
+            event: event.into(),
+            data: data.into(),
+            id: None,
+        }
     }
 
     /// Appends `event: …\r\ndata: …\r\n[id: …\r\n]\r\n`.
@@ -28,7 +32,11 @@ impl Frame {
     /// text has none.
     pub fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"event: ");
-        out.extend(self.event.bytes().map(|b| if matches!(b, b'\r' | b'\n') { b' ' } else { b }));
+        out.extend(
+            self.event
+                .bytes()
+                .map(|b| if matches!(b, b'\r' | b'\n') { b' ' } else { b }),
+        );
         for line in self.data.split(['\r', '\n']) {
             out.extend_from_slice(b"\r\ndata: ");
             out.extend_from_slice(line.as_bytes());
@@ -57,7 +65,10 @@ mod tests {
 
     #[test]
     fn frames_have_the_documented_bytes() {
-        let frame = Frame { id: Some(7), ..Frame::new("values", r#"{"a":1}"#) };
+        let frame = Frame {
+            id: Some(7),
+            ..Frame::new("values", r#"{"a":1}"#)
+        };
         let plain = Frame::new("updates|sub:1", "{}");
         assert_eq!(
             bytes_of(&[frame, plain]),
@@ -69,6 +80,9 @@ mod tests {
     #[test]
     fn names_cannot_forge_frames() {
         let frame = Frame::new("a\r\n\r\nevent: b", "{}");
-        assert_eq!(bytes_of(&[frame]), &b"event: a    event: b\r\ndata: {}\r\n\r\n"[..]);
+        assert_eq!(
+            bytes_of(&[frame]),
+            &b"event: a    event: b\r\ndata: {}\r\n\r\n"[..]
+        );
     }
 }

@@ -62,7 +62,10 @@ pub struct Info {
 
 impl Default for Info {
     fn default() -> Self {
-        Self { version: env!("CARGO_PKG_VERSION").to_owned(), host_kind: "self-hosted".into() }
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            host_kind: "self-hosted".into(),
+        }
     }
 }
 

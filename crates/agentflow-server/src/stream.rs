@@ -26,6 +26,12 @@ use crate::{
 pub(crate) trait Encode: Send {
     /// The bytes of an event; none if the stream is not about it.
     fn encode(&mut self, event: &Event) -> impl Future<Output = Result<Bytes>> + Send;
+
+    /// What a reader is told when the log cannot be read further.
+    fn failed(&self, err: &agentflow_types::Error) -> Frame {
+        let data = serde_json::json!({ "error": err.class_name(), "message": detail_of(err) });
+        Frame::new("error", data.to_string())
+    }
 }
 
 /// Writes a subscription to a body until one of both ends.
@@ -58,7 +64,7 @@ pub(crate) async fn pump(
         };
         let (bytes, last) = match encoded {
             Ok(bytes) => (bytes, false),
-            Err(err) => (bytes_of(&[error_frame(&err)]), true),
+            Err(err) => (bytes_of(&[encoder.failed(&err)]), true),
         };
         if !bytes.is_empty() && writer.send(bytes).await.is_err() {
             return Ending::Gone;
@@ -69,18 +75,18 @@ pub(crate) async fn pump(
     }
 }
 
-/// An error inside a stream.
-pub(crate) fn error_frame(err: &agentflow_types::Error) -> Frame {
-    let data = serde_json::json!({ "error": err.class_name(), "message": detail_of(err) });
-    Frame::new("error", data.to_string())
-}
-
 /// The answer of an event stream.
 pub(crate) fn response(body: Body) -> Response {
     let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8")),
+        (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/event-stream; charset=utf-8"),
+        ),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-        (header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
+        (
+            header::HeaderName::from_static("x-accel-buffering"),
+            HeaderValue::from_static("no"),
+        ),
     ];
     (headers, body).into_response()
 }
@@ -97,7 +103,12 @@ pub(crate) fn facts(run: &Run) -> Result<RunFacts> {
         run_id: run.run_id.text(),
         graph_id: kwargs.graph_id,
         input: kwargs.input.to_json(),
-        modes: kwargs.stream_mode.iter().filter_map(known).flatten().collect(),
+        modes: kwargs
+            .stream_mode
+            .iter()
+            .filter_map(known)
+            .flatten()
+            .collect(),
         resumable: kwargs.resumable,
     })
 }
@@ -112,7 +123,11 @@ pub(crate) struct RunStream {
 
 impl RunStream {
     pub(crate) fn new(facts: RunFacts, filter: Vec<Mode>, after: u64) -> Self {
-        Self { encoder: legacy::Encoder::new(facts), filter, after }
+        Self {
+            encoder: legacy::Encoder::new(facts),
+            filter,
+            after,
+        }
     }
 }
 
@@ -143,7 +158,10 @@ impl Reader {
         }
         let which = Which::Ids(vec![self.run]);
         let action = CancelAction::Interrupt;
-        let stopped = state.service.cancel_runs(&self.scope, self.thread, which, action).await;
+        let stopped = state
+            .service
+            .cancel_runs(&self.scope, self.thread, which, action)
+            .await;
         if let Err(err) = stopped {
             // Most often the run was over already.
             tracing::debug!(run_id = %self.run, error = %err, "a left run was not stopped");

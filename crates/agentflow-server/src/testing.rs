@@ -56,12 +56,16 @@ impl Answer {
     }
 
     pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
     }
 
     /// Status and body on one line; ids and times replaced by what they are.
     pub(crate) fn shown(&self) -> String {
-        normal(&format!("{} {}", self.status.as_u16(), self.text)).trim_end().to_owned()
+        normal(&format!("{} {}", self.status.as_u16(), self.text))
+            .trim_end()
+            .to_owned()
     }
 }
 
@@ -94,7 +98,11 @@ impl Server {
         // The worker takes runs from its first poll on.
         tokio::task::yield_now().await;
         let state = AppState::new(service).with_limits(limits);
-        Self { router: crate::router(state.clone()), state, stop }
+        Self {
+            router: crate::router(state.clone()),
+            state,
+            stop,
+        }
     }
 
     /// Sends a request and returns the answer with its body still open.
@@ -105,9 +113,15 @@ impl Server {
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
         let response = self.open(request).await;
         let (parts, body) = response.into_parts();
-        let bytes = tokio::time::timeout(SOON, body.collect()).await.expect("the body ends");
+        let bytes = tokio::time::timeout(SOON, body.collect())
+            .await
+            .expect("the body ends");
         let text = String::from_utf8(bytes.unwrap().to_bytes().to_vec()).unwrap();
-        Answer { status: parts.status, headers: parts.headers, text }
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            text,
+        }
     }
 
     /// Sends `METHOD /path` with a JSON body; an empty body is none.
@@ -150,7 +164,11 @@ pub(crate) fn normal(text: &str) -> String {
         let known = ["00000000-0000-4000-8000-000000000000"].contains(&head);
         if !known && uuid::Uuid::try_parse(head).is_ok() {
             let next = names.len() + 1;
-            out.push_str(names.entry(head.to_owned()).or_insert_with(|| format!("<id{next}>")));
+            out.push_str(
+                names
+                    .entry(head.to_owned())
+                    .or_insert_with(|| format!("<id{next}>")),
+            );
             rest = &rest[36..];
         } else if rest.get(..32).is_some_and(is_time) {
             out.push_str("<time>");
@@ -165,6 +183,7 @@ pub(crate) fn normal(text: &str) -> String {
 }
 
 fn is_time(text: &str) -> bool {
-    text.starts_with("20") && text.ends_with("+00:00")
+    text.starts_with("20")
+        && text.ends_with("+00:00")
         && text.parse::<agentflow_types::Timestamp>().is_ok()
 }

@@ -55,7 +55,9 @@ impl Trace {
     }
 
     pub(super) fn encode(&mut self, event: &Event) -> Vec<Frame> {
-        let Ok(data) = serde_json::from_str::<Value>(&event.data) else { return vec![] };
+        let Ok(data) = serde_json::from_str::<Value>(&event.data) else {
+            return vec![];
+        };
         let told = match &*event.kind {
             "metadata" if !self.started => {
                 self.started = true;
@@ -75,11 +77,20 @@ impl Trace {
             _ => vec![],
         };
         let event_name = name(event, "events");
-        told.into_iter().map(|told| Frame::new(event_name.clone(), told.to_string())).collect()
+        told.into_iter()
+            .map(|told| Frame::new(event_name.clone(), told.to_string()))
+            .collect()
     }
 
     fn root(&self, event: &str, data: Value) -> Value {
-        told(event, &self.graph_id, &self.run_id, data, &Value::Null, vec![])
+        told(
+            event,
+            &self.graph_id,
+            &self.run_id,
+            data,
+            &Value::Null,
+            vec![],
+        )
     }
 
     fn under_root(&self, event: &str, name: &str, id: &str, data: Value, meta: &Value) -> Value {
@@ -93,15 +104,26 @@ impl Trace {
         if data.get("result").is_none() && data.get("error").is_none() {
             let input = data.get("input").cloned().unwrap_or_default();
             if self.tasks.len() < MAX_OPEN {
-                self.tasks.insert(id.to_owned(), (node.to_owned(), input.clone()));
+                self.tasks
+                    .insert(id.to_owned(), (node.to_owned(), input.clone()));
             }
             let data = json!({ "input": input });
             return vec![self.under_root("on_chain_start", node, id, data, meta)];
         }
-        let input = self.tasks.remove(id).map(|(_, input)| input).unwrap_or_default();
+        let input = self
+            .tasks
+            .remove(id)
+            .map(|(_, input)| input)
+            .unwrap_or_default();
         let output = data.get("result").cloned().unwrap_or_default();
         vec![
-            self.under_root("on_chain_stream", node, id, json!({ "chunk": output }), meta),
+            self.under_root(
+                "on_chain_stream",
+                node,
+                id,
+                json!({ "chunk": output }),
+                meta,
+            ),
             self.under_root(
                 "on_chain_end",
                 node,
@@ -113,7 +135,9 @@ impl Trace {
     }
 
     fn message(&mut self, data: &Value) -> Vec<Value> {
-        let (Some(message), Some(meta)) = (data.get(0), data.get(1)) else { return vec![] };
+        let (Some(message), Some(meta)) = (data.get(0), data.get(1)) else {
+            return vec![];
+        };
         let id = text_of(message, "id").unwrap_or_default();
         if !is_chunk(message) {
             return vec![];
@@ -123,7 +147,10 @@ impl Trace {
         let mut out = vec![];
         let known = self.models.get(id);
         if known.is_none() {
-            out.push(tell("on_chat_model_start", json!({ "input": { "messages": [[]] } })));
+            out.push(tell(
+                "on_chat_model_start",
+                json!({ "input": { "messages": [[]] } }),
+            ));
         }
         out.push(tell("on_chat_model_stream", json!({ "chunk": message })));
         let mut whole = known.cloned().unwrap_or_default();
@@ -132,7 +159,10 @@ impl Trace {
             false => add(&mut whole, message),
         }
         if is_last(message) {
-            out.push(tell("on_chat_model_end", json!({ "output": finished(&whole) })));
+            out.push(tell(
+                "on_chat_model_end",
+                json!({ "output": finished(&whole) }),
+            ));
             self.models.remove(id);
         } else if self.models.len() < MAX_OPEN {
             self.models.insert(id.to_owned(), whole);
@@ -147,7 +177,8 @@ impl Trace {
                 let tool = text_of(data, "tool_name").unwrap_or_default();
                 let input = data.get("input").cloned().unwrap_or_default();
                 if self.tools.len() < MAX_OPEN {
-                    self.tools.insert(id.to_owned(), (tool.to_owned(), input.clone()));
+                    self.tools
+                        .insert(id.to_owned(), (tool.to_owned(), input.clone()));
                 }
                 let input = json!({ "input": input });
                 Some(self.under_root("on_tool_start", tool, id, input, &Value::Null))
@@ -175,7 +206,11 @@ fn told(
     metadata: &Value,
     parent_ids: Vec<String>,
 ) -> Value {
-    let metadata = if metadata.is_object() { metadata.clone() } else { json!({}) };
+    let metadata = if metadata.is_object() {
+        metadata.clone()
+    } else {
+        json!({})
+    };
     let tags = match metadata.get("langgraph_step") {
         Some(step) if event.starts_with("on_chain") => vec![format!("graph:step:{step}")],
         _ => vec![],

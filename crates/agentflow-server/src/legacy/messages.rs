@@ -19,13 +19,20 @@ pub(super) struct Partials {
 impl Partials {
     /// Takes `[message, metadata]` and returns event names with their data.
     pub(super) fn take(&mut self, data: &str) -> Vec<(&'static str, Value)> {
-        let Ok(Value::Array(pair)) = serde_json::from_str::<Value>(data) else { return vec![] };
-        let [message, metadata] = pair.as_slice() else { return vec![] };
+        let Ok(Value::Array(pair)) = serde_json::from_str::<Value>(data) else {
+            return vec![];
+        };
+        let [message, metadata] = pair.as_slice() else {
+            return vec![];
+        };
         let id = text_of(message, "id").unwrap_or_default().to_owned();
         let mut out = Vec::with_capacity(2);
         let is_new = !self.known.contains_key(&id);
         if is_new {
-            out.push(("messages/metadata", json!({ &id: { "metadata": metadata } })));
+            out.push((
+                "messages/metadata",
+                json!({ &id: { "metadata": metadata } }),
+            ));
             self.remember(&id);
         }
         if is_chunk(message) {

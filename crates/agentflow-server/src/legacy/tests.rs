@@ -32,7 +32,11 @@ fn check(modes: &[&str], resumable: bool, events: &[Event], want: &str) {
             format!("{} {}{id}", f.event, f.data)
         })
         .collect();
-    let want: Vec<&str> = want.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+    let want: Vec<&str> = want
+        .lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty())
+        .collect();
     assert_eq!(lines, want);
 }
 
@@ -55,7 +59,12 @@ fn modes_are_filtered_and_namespaces_named() {
            updates|sub:bd48 {"a":{"xs":["a"]}} #4
            values {"xs":["a"]} #5"#,
     );
-    check(&["custom"], false, &events, "metadata {\"run_id\":\"r\",\"attempt\":1}\ncustom {\"progress\":1}");
+    check(
+        &["custom"],
+        false,
+        &events,
+        "metadata {\"run_id\":\"r\",\"attempt\":1}\ncustom {\"progress\":1}",
+    );
 }
 
 #[test]
@@ -65,8 +74,18 @@ fn interrupts_arrive_as_values_without_updates() {
         event(1, "updates", &[], r#"{"a":{"text":"__interrupt__"}}"#),
         event(2, "updates", &[], asked),
     ];
-    check(&["messages-tuple"], false, &events, &format!("values {asked}"));
-    check(&["updates"], false, &events[1..], &format!("updates {asked}"));
+    check(
+        &["messages-tuple"],
+        false,
+        &events,
+        &format!("values {asked}"),
+    );
+    check(
+        &["updates"],
+        false,
+        &events[1..],
+        &format!("updates {asked}"),
+    );
 }
 
 #[test]
@@ -77,7 +96,12 @@ fn messages_grow_until_they_are_complete() {
     let events = [
         event(1, "messages", &[], &chunk("He")),
         event(2, "messages", &[], &chunk("llo")),
-        event(3, "messages", &["s:1"], r#"[{"type":"tool","id":"t","content":"r"},{}]"#),
+        event(
+            3,
+            "messages",
+            &["s:1"],
+            r#"[{"type":"tool","id":"t","content":"r"},{}]"#,
+        ),
     ];
     check(
         &["messages"],
@@ -89,7 +113,12 @@ fn messages_grow_until_they_are_complete() {
            messages/metadata|s:1 {"t":{"metadata":{}}}
            messages/complete|s:1 [{"type":"tool","id":"t","content":"r"}] #3"#,
     );
-    check(&["messages-tuple"], false, &events[..1], &format!("messages {}", chunk("He")));
+    check(
+        &["messages-tuple"],
+        false,
+        &events[..1],
+        &format!("messages {}", chunk("He")),
+    );
 }
 
 #[test]
@@ -97,19 +126,37 @@ fn events_are_derived() {
     let chunk = r#"[{"type":"AIMessageChunk","id":"m","content":"Hi","chunk_position":"last"},{"langgraph_node":"a"}]"#;
     let events = [
         event(1, "metadata", &[], "{}"),
-        event(2, "tasks", &[], r#"{"id":"t","name":"a","input":1,"triggers":[]}"#),
+        event(
+            2,
+            "tasks",
+            &[],
+            r#"{"id":"t","name":"a","input":1,"triggers":[]}"#,
+        ),
         event(3, "messages", &[], chunk),
-        event(4, "tasks", &[], r#"{"id":"t","name":"a","error":null,"result":{"y":2},"interrupts":[]}"#),
+        event(
+            4,
+            "tasks",
+            &[],
+            r#"{"id":"t","name":"a","error":null,"result":{"y":2},"interrupts":[]}"#,
+        ),
         event(5, "values", &[], r#"{"y":2}"#),
         event(6, "end", &[], r#"{"status":"success"}"#),
     ];
-    let mut trace = events::Trace::new(&RunFacts { graph_id: "g".into(), ..RunFacts::default() });
+    let mut trace = events::Trace::new(&RunFacts {
+        graph_id: "g".into(),
+        ..RunFacts::default()
+    });
     let told: Vec<String> = events
         .iter()
         .flat_map(|event| trace.encode(event))
         .map(|frame| {
             let data: Value = serde_json::from_str(&frame.data).unwrap();
-            format!("{} {} {}", data["event"].as_str().unwrap(), data["name"], data["data"])
+            format!(
+                "{} {} {}",
+                data["event"].as_str().unwrap(),
+                data["name"],
+                data["data"]
+            )
         })
         .collect();
     let model = r#""ChatModel""#;
@@ -119,8 +166,12 @@ fn events_are_derived() {
             r#"on_chain_start "g" {"input":null}"#.to_owned(),
             r#"on_chain_start "a" {"input":1}"#.into(),
             format!(r#"on_chat_model_start {model} {{"input":{{"messages":[[]]}}}}"#),
-            format!(r#"on_chat_model_stream {model} {{"chunk":{{"type":"AIMessageChunk","id":"m","content":"Hi","chunk_position":"last"}}}}"#),
-            format!(r#"on_chat_model_end {model} {{"output":{{"type":"ai","id":"m","content":"Hi"}}}}"#),
+            format!(
+                r#"on_chat_model_stream {model} {{"chunk":{{"type":"AIMessageChunk","id":"m","content":"Hi","chunk_position":"last"}}}}"#
+            ),
+            format!(
+                r#"on_chat_model_end {model} {{"output":{{"type":"ai","id":"m","content":"Hi"}}}}"#
+            ),
             r#"on_chain_stream "a" {"chunk":{"y":2}}"#.into(),
             r#"on_chain_end "a" {"output":{"y":2},"input":1}"#.into(),
             r#"on_chain_stream "g" {"chunk":["values",{"y":2}]}"#.into(),
@@ -150,6 +201,9 @@ fn filters_match_before_the_bar() {
 fn unknown_modes_are_refused() {
     for word in ["tools", "lifecycle", "zzz"] {
         let err = parse_modes(&[word.to_owned()]).unwrap_err();
-        assert!(err.message().starts_with(&format!("stream_mode: {word:?} is not one of")));
+        assert!(
+            err.message()
+                .starts_with(&format!("stream_mode: {word:?} is not one of"))
+        );
     }
 }

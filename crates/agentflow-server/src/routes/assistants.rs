@@ -50,7 +50,10 @@ async fn create(
     Asker(scope): Asker,
     Json(body): Json<AssistantCreate>,
 ) -> Reply<Out<Assistant>> {
-    let created = app.service.create_assistant(&scope, body.into_domain()?).await?;
+    let created = app
+        .service
+        .create_assistant(&scope, body.into_domain()?)
+        .await?;
     Ok(Out(created.into()))
 }
 
@@ -67,7 +70,9 @@ async fn search(
     let (query, page) = (body.query(), body.page()?);
     let found = app.service.search_assistants(&scope, &query, &page).await?;
     let fields = body.select.as_deref();
-    Ok(page::reply(found, &page, |row| page::select(Assistant::from(row), fields))?)
+    Ok(page::reply(found, &page, |row| {
+        page::select(Assistant::from(row), fields)
+    })?)
 }
 
 /// Count assistants.
@@ -78,8 +83,14 @@ async fn count(
     Asker(scope): Asker,
     Json(mut body): Json<AssistantSearch>,
 ) -> Reply<Out<u64>> {
-    let page = agentflow_storage::page::PageQuery { limit: 1, ..Default::default() };
-    let found = app.service.search_assistants(&scope, &body.query(), &page).await?;
+    let page = agentflow_storage::page::PageQuery {
+        limit: 1,
+        ..Default::default()
+    };
+    let found = app
+        .service
+        .search_assistants(&scope, &body.query(), &page)
+        .await?;
     Ok(Out(found.total))
 }
 
@@ -92,7 +103,11 @@ async fn get(
     Asker(scope): Asker,
     Text(id): Text<String>,
 ) -> Reply<Out<Assistant>> {
-    Ok(Out(app.service.resolve_assistant(&scope, &id).await?.into()))
+    Ok(Out(app
+        .service
+        .resolve_assistant(&scope, &id)
+        .await?
+        .into()))
 }
 
 /// Change an assistant; makes a new version.
@@ -105,7 +120,11 @@ async fn patch(
     Id(id): Id<AssistantId>,
     Json(body): Json<AssistantPatch>,
 ) -> Reply<Out<Assistant>> {
-    Ok(Out(app.service.update_assistant(&scope, id, body.into()).await?.into()))
+    Ok(Out(app
+        .service
+        .update_assistant(&scope, id, body.into())
+        .await?
+        .into()))
 }
 
 /// Remove an assistant.
@@ -143,7 +162,10 @@ async fn graph(
         _ if params.flag("xray")? => XRAY_ALL,
         _ => 0,
     };
-    let drawing = app.service.drawing(&scope, &id, depth.min(XRAY_ALL)).await?;
+    let drawing = app
+        .service
+        .drawing(&scope, &id, depth.min(XRAY_ALL))
+        .await?;
     Ok(Out(drawing).into_response())
 }
 
@@ -172,7 +194,14 @@ async fn subgraphs(
     Text(id): Text<String>,
     params: Params,
 ) -> Reply {
-    list_subgraphs(&app, &scope, &id, params.get("namespace"), params.flag("recurse")?).await
+    list_subgraphs(
+        &app,
+        &scope,
+        &id,
+        params.get("namespace"),
+        params.flag("recurse")?,
+    )
+    .await
 }
 
 /// One subgraph of an assistant's graph.
@@ -198,8 +227,10 @@ async fn list_subgraphs(
     recurse: bool,
 ) -> Reply<Response> {
     let found = app.service.subgraphs(scope, id, namespace, recurse).await?;
-    let by_namespace: indexmap::IndexMap<String, Schemas> =
-        found.into_iter().map(|(ns, schemas)| (ns, Schemas::new(None, schemas))).collect();
+    let by_namespace: indexmap::IndexMap<String, Schemas> = found
+        .into_iter()
+        .map(|(ns, schemas)| (ns, Schemas::new(None, schemas)))
+        .collect();
     Ok(Out(by_namespace).into_response())
 }
 
@@ -216,7 +247,10 @@ async fn versions(
     let metadata = body.metadata.unwrap_or_default();
     let limit = page::limit(body.limit, page::DEFAULT_LIMIT)?;
     let offset = page::offset(body.offset)?;
-    let found = app.service.assistant_versions(&scope, id, &metadata, limit, offset).await?;
+    let found = app
+        .service
+        .assistant_versions(&scope, id, &metadata, limit, offset)
+        .await?;
     Ok(Out(found.into_iter().map(Into::into).collect()))
 }
 
@@ -235,5 +269,9 @@ async fn set_latest(
 ) -> Reply<Out<Assistant>> {
     let version = body.version.or(params.number("version")?);
     let version = version.ok_or_else(|| Error::unprocessable("version: missing"))?;
-    Ok(Out(app.service.set_latest(&scope, id, version).await?.into()))
+    Ok(Out(app
+        .service
+        .set_latest(&scope, id, version)
+        .await?
+        .into()))
 }

@@ -33,7 +33,11 @@ async fn create(
     Asker(scope): Asker,
     Json(body): Json<CronCreate>,
 ) -> Reply<Out<Cron>> {
-    Ok(Out(app.service.create_cron(&scope, body.into_domain(None)).await?.into()))
+    Ok(Out(app
+        .service
+        .create_cron(&scope, body.into_domain(None))
+        .await?
+        .into()))
 }
 
 /// Create a cron whose runs share a thread.
@@ -46,7 +50,11 @@ async fn create_on_thread(
     Id(id): Id<ThreadId>,
     Json(body): Json<CronCreate>,
 ) -> Reply<Out<Cron>> {
-    Ok(Out(app.service.create_cron(&scope, body.into_domain(Some(id))).await?.into()))
+    Ok(Out(app
+        .service
+        .create_cron(&scope, body.into_domain(Some(id)))
+        .await?
+        .into()))
 }
 
 /// Find crons.
@@ -60,7 +68,9 @@ async fn search(
     let (query, page) = (body.query()?, body.page()?);
     let found = app.service.search_crons(&scope, &query, &page).await?;
     let fields = body.select.as_deref();
-    Ok(page::reply(found, &page, |row| page::select(Cron::from(row), fields))?)
+    Ok(page::reply(found, &page, |row| {
+        page::select(Cron::from(row), fields)
+    })?)
 }
 
 /// Count crons.
@@ -71,8 +81,15 @@ async fn count(
     Asker(scope): Asker,
     Json(mut body): Json<CronSearch>,
 ) -> Reply<Out<u64>> {
-    let page = agentflow_storage::page::PageQuery { limit: 1, ..Default::default() };
-    Ok(Out(app.service.search_crons(&scope, &body.query()?, &page).await?.total))
+    let page = agentflow_storage::page::PageQuery {
+        limit: 1,
+        ..Default::default()
+    };
+    Ok(Out(app
+        .service
+        .search_crons(&scope, &body.query()?, &page)
+        .await?
+        .total))
 }
 
 /// Get a cron.
@@ -97,7 +114,11 @@ async fn patch(
     Id(id): Id<CronId>,
     Json(body): Json<CronPatch>,
 ) -> Reply<Out<Cron>> {
-    Ok(Out(app.service.update_cron(&scope, id, body.into()).await?.into()))
+    Ok(Out(app
+        .service
+        .update_cron(&scope, id, body.into())
+        .await?
+        .into()))
 }
 
 /// Remove a cron.

@@ -41,7 +41,11 @@ async fn commands(
 ) -> Response {
     match command::Envelope::parse(&body) {
         Ok(envelope) => {
-            let caller = command::Caller { scope, thread, headers };
+            let caller = command::Caller {
+                scope,
+                thread,
+                headers,
+            };
             Out(command::answer(&app, &caller, envelope).await).into_response()
         }
         Err(refusal) => (StatusCode::BAD_REQUEST, Out(refusal)).into_response(),
@@ -60,10 +64,13 @@ async fn events(
     Id(thread): Id<ThreadId>,
     Json(filter): Json<Filter>,
 ) -> Reply {
-    filter.check().map_err(|text| Failure::Http(StatusCode::BAD_REQUEST, text))?;
+    filter
+        .check()
+        .map_err(|text| Failure::Http(StatusCode::BAD_REQUEST, text))?;
     let (writer, body) = pipe(&app.limits);
     let state = app.clone();
-    app.tasks.spawn(async move { serve::sse(&state, &scope, thread, filter, writer).await });
+    app.tasks
+        .spawn(async move { serve::sse(&state, &scope, thread, filter, writer).await });
     Ok(stream::response(body))
 }
 
@@ -94,9 +101,16 @@ async fn events_socket(
     upgrade: WebSocketUpgrade,
 ) -> Response {
     let limit = app.limits.body_bytes;
-    upgrade.max_message_size(limit).max_frame_size(limit).on_upgrade(move |ws| async move {
-        let caller = command::Caller { scope, thread, headers };
-        let tasks = app.tasks.clone();
-        tasks.track_future(socket::serve(app, caller, ws)).await;
-    })
+    upgrade
+        .max_message_size(limit)
+        .max_frame_size(limit)
+        .on_upgrade(move |ws| async move {
+            let caller = command::Caller {
+                scope,
+                thread,
+                headers,
+            };
+            let tasks = app.tasks.clone();
+            tasks.track_future(socket::serve(app, caller, ws)).await;
+        })
 }

@@ -50,7 +50,10 @@ async fn create(
     Json(body): Json<RunCreate>,
 ) -> Reply {
     let on = body.on_thread(thread);
-    let run = app.service.create_run(&scope, body.into_domain(on, headers)?).await?;
+    let run = app
+        .service
+        .create_run(&scope, body.into_domain(on, headers)?)
+        .await?;
     let path = format!("/threads/{thread}/runs/{}", run.run_id);
     let mut response = Out(Run::from(run)).into_response();
     with_path(&mut response, header::CONTENT_LOCATION, &path);
@@ -81,7 +84,9 @@ async fn list(
     let found = app.service.list_runs(&scope, &query).await?;
     let fields = params.words("select");
     let fields = (!fields.is_empty()).then_some(fields.as_slice());
-    let rows = found.into_iter().map(|run| page::select(Run::from(run), fields));
+    let rows = found
+        .into_iter()
+        .map(|run| page::select(Run::from(run), fields));
     Ok(Out(rows.collect::<Result<Vec<_>, Error>>()?).into_response())
 }
 
@@ -99,7 +104,11 @@ async fn get(
     Asker(scope): Asker,
     Ids(thread, run): Ids<ThreadId, RunId>,
 ) -> Reply<Out<Run>> {
-    Ok(Out(app.service.get_run(&scope, Some(thread), run).await?.into()))
+    Ok(Out(app
+        .service
+        .get_run(&scope, Some(thread), run)
+        .await?
+        .into()))
 }
 
 /// Remove a run that is over.
@@ -129,7 +138,9 @@ async fn cancel(
     params: Params,
 ) -> Reply {
     let (wait, action) = (params.flag("wait")?, cancel_action(params.get("action"))?);
-    app.service.cancel_runs(&scope, thread, Which::Ids(vec![run]), action).await?;
+    app.service
+        .cancel_runs(&scope, thread, Which::Ids(vec![run]), action)
+        .await?;
     if !wait {
         return Ok((StatusCode::ACCEPTED, Out(serde_json::json!({}))).into_response());
     }
@@ -171,9 +182,16 @@ async fn cancel_named(
             app.service.cancel_all(scope, status, action).await
         }
         (None, Some(thread), Some(ids)) => {
-            let ids = ids.iter().map(|id| id.parse()).collect::<Result<Vec<RunId>, _>>()?;
-            app.service.cancel_runs(scope, thread.parse()?, Which::Ids(ids), action).await
+            let ids = ids
+                .iter()
+                .map(|id| id.parse())
+                .collect::<Result<Vec<RunId>, _>>()?;
+            app.service
+                .cancel_runs(scope, thread.parse()?, Which::Ids(ids), action)
+                .await
         }
-        _ => Err(Error::unprocessable("give either status, or thread_id with run_ids")),
+        _ => Err(Error::unprocessable(
+            "give either status, or thread_id with run_ids",
+        )),
     }
 }

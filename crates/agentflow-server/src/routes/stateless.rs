@@ -33,7 +33,10 @@ pub(crate) fn routes() -> OpenApiRouter<AppState> {
 
 fn places(run: &RunRecord) -> Places {
     let content = format!("/runs/{}", run.run_id);
-    Places { location: format!("{content}/stream"), content }
+    Places {
+        location: format!("{content}/stream"),
+        content,
+    }
 }
 
 /// Start a stateless run in the background.
@@ -46,7 +49,10 @@ async fn create(
     Json(body): Json<RunCreate>,
 ) -> Reply {
     let thread = body.stateless();
-    let run = app.service.create_run(&scope, body.into_domain(thread, headers)?).await?;
+    let run = app
+        .service
+        .create_run(&scope, body.into_domain(thread, headers)?)
+        .await?;
     let content = places(&run).content;
     let mut response = Out(Run::from(run)).into_response();
     with_path(&mut response, header::CONTENT_LOCATION, &content);
@@ -63,8 +69,15 @@ async fn create_stream(
     Json(body): Json<RunCreate>,
 ) -> Reply {
     let (thread, on_disconnect) = (body.stateless(), body.on_disconnect());
-    let run = app.service.create_run(&scope, body.into_domain(thread, headers)?).await?;
-    let listen = Listen { after: Some(0), filter: vec![], on_disconnect };
+    let run = app
+        .service
+        .create_run(&scope, body.into_domain(thread, headers)?)
+        .await?;
+    let listen = Listen {
+        after: Some(0),
+        filter: vec![],
+        on_disconnect,
+    };
     let mut response = run_stream(&app, scope, &run, listen).await?;
     places(&run).set(&mut response);
     Ok(response)
@@ -80,10 +93,17 @@ async fn create_wait(
     Json(body): Json<RunCreate>,
 ) -> Reply {
     let (thread, on_disconnect) = (body.stateless(), body.on_disconnect());
-    let run = app.service.create_run(&scope, body.into_domain(thread, headers)?).await?;
+    let run = app
+        .service
+        .create_run(&scope, body.into_domain(thread, headers)?)
+        .await?;
     let content = format!("/threads/{}/runs/{}", run.thread_id, run.run_id);
     let mut response = result_of(&app, scope, &run, on_disconnect);
-    Places { location: format!("{content}/join"), content }.set(&mut response);
+    Places {
+        location: format!("{content}/join"),
+        content,
+    }
+    .set(&mut response);
     Ok(response)
 }
 

@@ -11,9 +11,7 @@ use crate::{
     extract::{Asker, Id, Json, Params, Text},
     page,
     wire::{
-        state::{
-            HistorySearch, StateChoice, StateUpdateBody, StateUpdated, ThreadState, select,
-        },
+        state::{HistorySearch, StateChoice, StateUpdateBody, StateUpdated, ThreadState, select},
         system::Detail,
         thread::ThreadPatch,
     },
@@ -39,7 +37,10 @@ async fn get(
     Id(id): Id<ThreadId>,
     params: Params,
 ) -> Reply {
-    let state = app.service.state(&scope, id, None, params.flag("subgraphs")?).await?;
+    let state = app
+        .service
+        .state(&scope, id, None, params.flag("subgraphs")?)
+        .await?;
     match params.words("select") {
         fields if fields.is_empty() => Ok(Out(ThreadState::from(state)).into_response()),
         fields => Ok(Out(select(state.into(), &fields)?).into_response()),
@@ -59,8 +60,14 @@ async fn at(
     params: Params,
 ) -> Reply<Out<ThreadState>> {
     let id: ThreadId = thread.parse()?;
-    let at = CheckpointRef { checkpoint_id: Some(checkpoint), ..CheckpointRef::default() };
-    let state = app.service.state(&scope, id, Some(at), params.flag("subgraphs")?).await?;
+    let at = CheckpointRef {
+        checkpoint_id: Some(checkpoint),
+        ..CheckpointRef::default()
+    };
+    let state = app
+        .service
+        .state(&scope, id, Some(at), params.flag("subgraphs")?)
+        .await?;
     Ok(Out(state.into()))
 }
 
@@ -76,7 +83,11 @@ async fn at_checkpoint(
 ) -> Reply<Out<ThreadState>> {
     let subgraphs = body.subgraphs.unwrap_or(false);
     let at = Some(body.checkpoint.into());
-    Ok(Out(app.service.state(&scope, id, at, subgraphs).await?.into()))
+    Ok(Out(app
+        .service
+        .state(&scope, id, at, subgraphs)
+        .await?
+        .into()))
 }
 
 /// Change the state of a thread.
@@ -90,7 +101,11 @@ async fn update(
     Id(id): Id<ThreadId>,
     Json(body): Json<StateUpdateBody>,
 ) -> Reply<Out<StateUpdated>> {
-    Ok(Out(app.service.update_state(&scope, id, body.into()).await?.into()))
+    Ok(Out(app
+        .service
+        .update_state(&scope, id, body.into())
+        .await?
+        .into()))
 }
 
 /// Change the metadata of a thread, as an older client does it.
@@ -122,7 +137,11 @@ async fn history(
     params: Params,
 ) -> Reply<Out<Vec<ThreadState>>> {
     let query = HistoryQuery {
-        before: params.get("before").filter(|text| !text.is_empty()).map(named).transpose()?,
+        before: params
+            .get("before")
+            .filter(|text| !text.is_empty())
+            .map(named)
+            .transpose()?,
         limit: page::limit(params.number("limit")?, page::DEFAULT_LIMIT)?,
         ..HistoryQuery::default()
     };
@@ -152,6 +171,9 @@ fn named(text: &str) -> Result<String, Error> {
     let value: Value = serde_json::from_str(text)
         .map_err(|_| Error::unprocessable("before: must be a checkpoint id"))?;
     let inner = value.get("configurable").unwrap_or(&value);
-    let id = inner.get("checkpoint_id").and_then(Value::as_str).map(str::to_owned);
+    let id = inner
+        .get("checkpoint_id")
+        .and_then(Value::as_str)
+        .map(str::to_owned);
     id.ok_or_else(|| Error::unprocessable("before: must name a checkpoint_id"))
 }

@@ -54,7 +54,10 @@ async fn get(
         Some(_) if !params.flag("refresh_ttl")? => Refresh::No,
         _ => Refresh::Yes,
     };
-    let found = app.service.get_item(&scope, &namespace, &key, refresh).await?;
+    let found = app
+        .service
+        .get_item(&scope, &namespace, &key, refresh)
+        .await?;
     Ok(Out(found.map(Into::into)))
 }
 
@@ -85,7 +88,11 @@ async fn search(
     Asker(scope): Asker,
     Json(body): Json<ItemSearch>,
 ) -> Reply<Out<Hits>> {
-    Ok(Out(app.service.search_items(&scope, &body.into_domain()?).await?.into()))
+    Ok(Out(app
+        .service
+        .search_items(&scope, &body.into_domain()?)
+        .await?
+        .into()))
 }
 
 /// List namespaces.

@@ -46,7 +46,10 @@ pub(crate) struct Places {
 impl Places {
     fn on_thread(run: &RunRecord, suffix: &str) -> Self {
         let content = format!("/threads/{}/runs/{}", run.thread_id, run.run_id);
-        Self { location: format!("{content}/{suffix}"), content }
+        Self {
+            location: format!("{content}/{suffix}"),
+            content,
+        }
     }
 
     pub(crate) fn set(&self, response: &mut Response) {
@@ -68,9 +71,16 @@ async fn create_stream(
     Json(body): Json<RunCreate>,
 ) -> Reply {
     let (on, on_disconnect) = (body.on_thread(thread), body.on_disconnect());
-    let run = app.service.create_run(&scope, body.into_domain(on, headers)?).await?;
+    let run = app
+        .service
+        .create_run(&scope, body.into_domain(on, headers)?)
+        .await?;
     let places = Places::on_thread(&run, "stream");
-    let listen = Listen { after: Some(0), filter: vec![], on_disconnect };
+    let listen = Listen {
+        after: Some(0),
+        filter: vec![],
+        on_disconnect,
+    };
     let mut response = run_stream(&app, scope, &run, listen).await?;
     places.set(&mut response);
     Ok(response)
@@ -120,11 +130,19 @@ pub(crate) async fn run_stream(
         after => after,
     };
     let topic = Topic::Run(run.run_id);
-    let events = app.service.subscribe(&scope, run.thread_id, topic, after).await?;
+    let events = app
+        .service
+        .subscribe(&scope, run.thread_id, topic, after)
+        .await?;
     let encoder = RunStream::new(facts, listen.filter, listen.after.unwrap_or(0));
     let (writer, body) = pipe(&app.limits);
     let on_disconnect = listen.on_disconnect;
-    let reader = Reader { scope, thread: run.thread_id, run: run.run_id, on_disconnect };
+    let reader = Reader {
+        scope,
+        thread: run.thread_id,
+        run: run.run_id,
+        on_disconnect,
+    };
     let state = app.clone();
     app.tasks.spawn(async move {
         let ending = pump(&state, events, encoder, writer).await;
@@ -146,7 +164,10 @@ async fn create_wait(
     Json(body): Json<RunCreate>,
 ) -> Reply {
     let (on, on_disconnect) = (body.on_thread(thread), body.on_disconnect());
-    let run = app.service.create_run(&scope, body.into_domain(on, headers)?).await?;
+    let run = app
+        .service
+        .create_run(&scope, body.into_domain(on, headers)?)
+        .await?;
     let mut response = result_of(&app, scope, &run, on_disconnect);
     Places::on_thread(&run, "join").set(&mut response);
     Ok(response)
@@ -165,7 +186,12 @@ pub(crate) fn result_of(
     app.tasks.spawn(async move {
         let result = state.service.join(&scope, Some(thread), run);
         let ending = json_later(&state, writer, result).await;
-        let reader = Reader { scope, thread, run, on_disconnect };
+        let reader = Reader {
+            scope,
+            thread,
+            run,
+            on_disconnect,
+        };
         reader.ended(&state, ending).await;
     });
     let json = HeaderValue::from_static("application/json");
@@ -226,11 +252,20 @@ async fn thread_stream(
 ) -> Reply {
     let wanted = ThreadModes::parse(&params)?;
     let after = last_event_id(&headers);
-    let events = app.service.subscribe(&scope, thread, Topic::Thread, after).await?;
+    let events = app
+        .service
+        .subscribe(&scope, thread, Topic::Thread, after)
+        .await?;
     let (writer, body) = pipe(&app.limits);
-    let encoder = ThreadStream { app: app.clone(), scope, wanted, current: None };
+    let encoder = ThreadStream {
+        app: app.clone(),
+        scope,
+        wanted,
+        current: None,
+    };
     let state = app.clone();
-    app.tasks.spawn(async move { pump(&state, events, encoder, writer).await });
+    app.tasks
+        .spawn(async move { pump(&state, events, encoder, writer).await });
     Ok(stream::response(body))
 }
 
@@ -247,7 +282,10 @@ impl ThreadModes {
         let mut words = params.words("stream_modes");
         words.extend(params.words("stream_mode"));
         if words.is_empty() {
-            return Ok(Self { runs: true, ..Self::default() });
+            return Ok(Self {
+                runs: true,
+                ..Self::default()
+            });
         }
         let mut wanted = Self::default();
         for word in words {
@@ -282,12 +320,24 @@ struct ThreadStream {
 
 impl Encode for ThreadStream {
     async fn encode(&mut self, event: &Event) -> Result<Bytes> {
-        if self.current.as_ref().is_none_or(|(run, _)| *run != event.run_id) {
+        if self
+            .current
+            .as_ref()
+            .is_none_or(|(run, _)| *run != event.run_id)
+        {
             // A run that is gone has nothing to say.
-            let Ok(run) = self.app.service.get_run(&self.scope, None, event.run_id).await else {
+            let Ok(run) = self
+                .app
+                .service
+                .get_run(&self.scope, None, event.run_id)
+                .await
+            else {
                 return Ok(Bytes::new());
             };
-            let facts = crate::legacy::RunFacts { resumable: true, ..facts(&run)? };
+            let facts = crate::legacy::RunFacts {
+                resumable: true,
+                ..facts(&run)?
+            };
             self.current = Some((event.run_id, Encoder::new(facts)));
         }
         let mut frames = match &mut self.current {
@@ -296,7 +346,10 @@ impl Encode for ThreadStream {
         };
         if &*event.kind == "end" {
             let data = serde_json::json!({ "status": "run_done", "run_id": event.run_id });
-            frames.push(Frame { id: Some(event.seq), ..Frame::new("metadata", data.to_string()) });
+            frames.push(Frame {
+                id: Some(event.seq),
+                ..Frame::new("metadata", data.to_string())
+            });
         }
         frames.retain(|frame| self.wanted.wants(&frame.event));
         Ok(bytes_of(&frames))

@@ -32,7 +32,10 @@ pub(crate) fn pages() -> Router<AppState> {
 }
 
 fn fine() -> Fine {
-    Fine { ok: true, services: serde_json::Map::new() }
+    Fine {
+        ok: true,
+        services: serde_json::Map::new(),
+    }
 }
 
 /// Whether the server is there; with `check_db=1`, whether its database answers.
@@ -51,7 +54,10 @@ async fn ok(State(app): State<AppState>, params: Params) -> Reply<Out<Fine>> {
     responses((status = 200, body = Object), (status = 503, description = "The database does not answer.")))]
 async fn health(State(app): State<AppState>) -> Reply {
     let counts = app.service.counts().await?;
-    let waiting = counts.runs.iter().find(|(status, _)| *status == RunStatus::Pending);
+    let waiting = counts
+        .runs
+        .iter()
+        .find(|(status, _)| *status == RunStatus::Pending);
     Ok(Out(serde_json::json!({
         "status": "ok",
         "version": app.info.version,
@@ -98,7 +104,10 @@ async fn openapi_json() -> Response {
 
 async fn docs() -> Response {
     let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
+        (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/html; charset=utf-8"),
+        ),
         (
             header::CONTENT_SECURITY_POLICY,
             HeaderValue::from_static(

@@ -35,7 +35,11 @@ async fn create(
     Asker(scope): Asker,
     Json(body): Json<ThreadCreate>,
 ) -> Reply<Out<Thread>> {
-    Ok(Out(app.service.create_thread(&scope, body.into_domain()?).await?.into()))
+    Ok(Out(app
+        .service
+        .create_thread(&scope, body.into_domain()?)
+        .await?
+        .into()))
 }
 
 /// Find threads.
@@ -71,8 +75,14 @@ async fn count(
     Asker(scope): Asker,
     Json(mut body): Json<ThreadSearch>,
 ) -> Reply<Out<u64>> {
-    let page = agentflow_storage::page::PageQuery { limit: 1, ..Default::default() };
-    let found = app.service.search_threads(&scope, &body.query()?, &page).await?;
+    let page = agentflow_storage::page::PageQuery {
+        limit: 1,
+        ..Default::default()
+    };
+    let found = app
+        .service
+        .search_threads(&scope, &body.query()?, &page)
+        .await?;
     Ok(Out(found.total))
 }
 
@@ -102,7 +112,11 @@ async fn get(
 ) -> Reply<Out<Thread>> {
     let thread = app.service.get_thread(&scope, id).await?;
     let with_ttl = params.words("include").iter().any(|word| word == "ttl");
-    Ok(Out(if with_ttl { Thread::with_ttl(thread) } else { thread.into() }))
+    Ok(Out(if with_ttl {
+        Thread::with_ttl(thread)
+    } else {
+        thread.into()
+    }))
 }
 
 /// Change a thread's metadata and time to live.
@@ -117,7 +131,10 @@ async fn patch(
     headers: HeaderMap,
     Json(body): Json<ThreadPatch>,
 ) -> Reply {
-    let thread = app.service.patch_thread(&scope, id, body.into_domain()?).await?;
+    let thread = app
+        .service
+        .patch_thread(&scope, id, body.into_domain()?)
+        .await?;
     Ok(match wants_minimal(&headers) {
         true => StatusCode::NO_CONTENT.into_response(),
         false => Out(Thread::from(thread)).into_response(),

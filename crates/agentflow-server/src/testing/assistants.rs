@@ -13,16 +13,30 @@ async fn assistants_live_through_their_versions() {
 
     let again = format!(r#"{{"graph_id":"agent","assistant_id":"{id}"}}"#);
     let refused = server.call("POST /assistants", &again).await;
-    assert_eq!(refused.shown(), r#"409 {"detail":"Assistant with ID <id1> already exists"}"#);
+    assert_eq!(
+        refused.shown(),
+        r#"409 {"detail":"Assistant with ID <id1> already exists"}"#
+    );
     let kept = again.replace('}', r#","if_exists":"do_nothing"}"#);
     assert_eq!(server.call("POST /assistants", &kept).await.shown(), want);
 
     let patch = format!("PATCH /assistants/{id}");
-    let changed = server.call(&patch, r#"{"name":"Yours","metadata":{"b":2}}"#).await.json();
+    let changed = server
+        .call(&patch, r#"{"name":"Yours","metadata":{"b":2}}"#)
+        .await
+        .json();
     assert_eq!(changed["version"], 2);
     assert_eq!(changed["metadata"], serde_json::json!({"a": 1, "b": 2}));
-    let versions = server.call(&format!("POST /assistants/{id}/versions"), "{}").await.json();
-    let numbers: Vec<_> = versions.as_array().unwrap().iter().map(|v| &v["version"]).collect();
+    let versions = server
+        .call(&format!("POST /assistants/{id}/versions"), "{}")
+        .await
+        .json();
+    let numbers: Vec<_> = versions
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|v| &v["version"])
+        .collect();
     assert_eq!(numbers, [2, 1]);
     for (path, body) in [("latest", r#"{"version":1}"#), ("latest?version=1", "{}")] {
         let line = format!("POST /assistants/{id}/{path}");
@@ -30,12 +44,18 @@ async fn assistants_live_through_their_versions() {
         server.call(&patch, r#"{"name":"Yours"}"#).await;
     }
     let line = format!("POST /assistants/{id}/latest");
-    assert_eq!(server.call(&line, "{}").await.shown(), r#"422 {"detail":"version: missing"}"#);
+    assert_eq!(
+        server.call(&line, "{}").await.shown(),
+        r#"422 {"detail":"version: missing"}"#
+    );
 
     let gone = server.call(&format!("DELETE /assistants/{id}"), "").await;
     assert_eq!(gone.shown(), "204");
     let missing = server.call(&format!("GET /assistants/{id}"), "").await;
-    assert_eq!(missing.shown(), r#"404 {"detail":"Assistant with ID <id1> not found"}"#);
+    assert_eq!(
+        missing.shown(),
+        r#"404 {"detail":"Assistant with ID <id1> not found"}"#
+    );
 }
 
 #[tokio::test]
@@ -66,7 +86,11 @@ async fn graphs_are_described_by_id_and_by_name() {
     .await;
     for xray in ["true", "1", "5"] {
         let line = format!("GET /assistants/agent/graph?xray={xray}");
-        assert_eq!(server.call(&line, "").await.json()["nodes"][2]["id"], "a:inner", "{xray}");
+        assert_eq!(
+            server.call(&line, "").await.json()["nodes"][2]["id"],
+            "a:inner",
+            "{xray}"
+        );
     }
 }
 
@@ -80,11 +104,30 @@ async fn searches_have_pages_and_selections() {
     let body = r#"{"metadata":{"mine":true},"limit":2,"sort_by":"name","sort_order":"asc","select":["name"]}"#;
     let found = server.call("POST /assistants/search", body).await;
     assert_eq!(found.text, r#"[{"name":"one"},{"name":"three"}]"#);
-    assert_eq!((found.header("x-pagination-total"), found.header("x-pagination-next")), ("3", "2"));
-    let rest = server.call("POST /assistants/search", &body.replace("2,", "2,\"offset\":2,")).await;
-    assert_eq!((rest.text.as_str(), rest.header("x-pagination-next")), (r#"[{"name":"two"}]"#, ""));
-    let count = server.call("POST /assistants/count", r#"{"name":"TW"}"#).await;
+    assert_eq!(
+        (
+            found.header("x-pagination-total"),
+            found.header("x-pagination-next")
+        ),
+        ("3", "2")
+    );
+    let rest = server
+        .call(
+            "POST /assistants/search",
+            &body.replace("2,", "2,\"offset\":2,"),
+        )
+        .await;
+    assert_eq!(
+        (rest.text.as_str(), rest.header("x-pagination-next")),
+        (r#"[{"name":"two"}]"#, "")
+    );
+    let count = server
+        .call("POST /assistants/count", r#"{"name":"TW"}"#)
+        .await;
     assert_eq!(normal(&count.text), "1");
-    let system = server.call("POST /assistants/search", r#"{"graph_id":"other"}"#).await.json();
+    let system = server
+        .call("POST /assistants/search", r#"{"graph_id":"other"}"#)
+        .await
+        .json();
     assert_eq!(system[0]["metadata"]["created_by"], "system");
 }

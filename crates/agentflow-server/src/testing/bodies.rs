@@ -94,12 +94,18 @@ async fn mistakes_are_answered_as_observed() {
 
 #[tokio::test]
 async fn large_bodies_are_refused_without_being_read() {
-    let server = Server::with(Limits { body_bytes: 1000, ..Limits::default() }).await;
+    let server = Server::with(Limits {
+        body_bytes: 1000,
+        ..Limits::default()
+    })
+    .await;
     let refused = r#"413 {"detail":"request body is larger than 1000 bytes"}"#;
     // The length alone is enough: this body never comes.
     let announced = Request::post("/threads")
         .header("content-length", "100000000")
-        .body(Body::from_stream(futures_util::stream::pending::<Result<String, std::io::Error>>()))
+        .body(Body::from_stream(futures_util::stream::pending::<
+            Result<String, std::io::Error>,
+        >()))
         .unwrap();
     assert_eq!(server.send(announced).await.shown(), refused);
     // Without a length, reading stops at the limit.
@@ -112,16 +118,25 @@ async fn large_bodies_are_refused_without_being_read() {
 
 #[tokio::test]
 async fn slow_bodies_and_deep_ones_are_refused() {
-    let limits = Limits { body_timeout: std::time::Duration::from_millis(20), ..Limits::default() };
+    let limits = Limits {
+        body_timeout: std::time::Duration::from_millis(20),
+        ..Limits::default()
+    };
     let server = Server::with(limits).await;
     let silent = Request::post("/threads")
-        .body(Body::from_stream(futures_util::stream::pending::<Result<String, std::io::Error>>()))
+        .body(Body::from_stream(futures_util::stream::pending::<
+            Result<String, std::io::Error>,
+        >()))
         .unwrap();
     assert_eq!(
         server.send(silent).await.shown(),
         r#"408 {"detail":"the request body did not arrive in time"}"#
     );
-    let deep = format!("{{\"metadata\":{{\"a\":{}{}}}}}", "[".repeat(200), "]".repeat(200));
+    let deep = format!(
+        "{{\"metadata\":{{\"a\":{}{}}}}}",
+        "[".repeat(200),
+        "]".repeat(200)
+    );
     assert_eq!(
         server.call("POST /threads", &deep).await.shown(),
         r#"422 {"detail":"request body is nested deeper than 100 levels"}"#
@@ -133,9 +148,13 @@ async fn a_panic_is_an_answer() {
     let server = Server::new().await;
     let thread = server.thread().await;
     let run = r#"{"assistant_id":"agent","input":{"do":[]}}"#;
-    server.call(&format!("POST /threads/{thread}/runs/wait"), run).await;
+    server
+        .call(&format!("POST /threads/{thread}/runs/wait"), run)
+        .await;
     let line = format!("POST /threads/{thread}/state");
-    let answer = server.call(&line, r#"{"values":{},"as_node":"panic"}"#).await;
+    let answer = server
+        .call(&line, r#"{"values":{},"as_node":"panic"}"#)
+        .await;
     assert_eq!(answer.shown(), r#"500 {"detail":"Internal Server Error"}"#);
 }
 
@@ -152,10 +171,17 @@ async fn pages_of_other_origins_are_let_in() {
     let answer = server.send(preflight).await;
     assert_eq!(answer.status, StatusCode::OK);
     assert_eq!(answer.header("access-control-allow-origin"), "*");
-    assert_eq!(answer.header("access-control-allow-headers"), "content-type,x-api-key");
-    assert_eq!(answer.header("access-control-allow-private-network"), "true");
+    assert_eq!(
+        answer.header("access-control-allow-headers"),
+        "content-type,x-api-key"
+    );
+    assert_eq!(
+        answer.header("access-control-allow-private-network"),
+        "true"
+    );
     let mut get = request("GET /ok", "");
-    get.headers_mut().insert("origin", "https://studio.example".parse().unwrap());
+    get.headers_mut()
+        .insert("origin", "https://studio.example".parse().unwrap());
     let answer = server.send(get).await;
     assert_eq!(
         answer.header("access-control-expose-headers"),

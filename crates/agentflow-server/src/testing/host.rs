@@ -54,7 +54,11 @@ impl Scripted {
 }
 
 fn question(value: &Value) -> Interrupt {
-    Interrupt { value: value.clone(), id: QUESTION.into(), response_schema: None }
+    Interrupt {
+        value: value.clone(),
+        id: QUESTION.into(),
+        response_schema: None,
+    }
 }
 
 fn at(thread: &str, index: Option<usize>) -> CheckpointRef {
@@ -79,7 +83,11 @@ fn snapshot(thread: &str, line: &Line, index: usize) -> StateSnapshot {
     StateSnapshot {
         values: Value::map(line.states[index].clone()),
         next: interrupts.iter().map(|_| Str::from("asker")).collect(),
-        tasks: if interrupts.is_empty() { vec![] } else { vec![task] },
+        tasks: if interrupts.is_empty() {
+            vec![]
+        } else {
+            vec![task]
+        },
         metadata: value!({"source": "loop", "step": index}),
         created_at: Some("2026-01-01T00:00:00.000000+00:00".into()),
         checkpoint: at(thread, Some(index)),
@@ -92,7 +100,11 @@ fn snapshot(thread: &str, line: &Line, index: usize) -> StateSnapshot {
 impl GraphHost for Scripted {
     fn graphs(&self) -> Vec<GraphInfo> {
         ["agent", "other"]
-            .map(|id| GraphInfo { graph_id: id.into(), name: id.into(), description: None })
+            .map(|id| GraphInfo {
+                graph_id: id.into(),
+                name: id.into(),
+                description: None,
+            })
             .into()
     }
 
@@ -106,19 +118,29 @@ impl GraphHost for Scripted {
         if depth > 0 {
             nodes.push(real("a:inner"));
         }
-        nodes.push(DrawnNode { id: "__end__".into(), kind: None, data: None });
+        nodes.push(DrawnNode {
+            id: "__end__".into(),
+            kind: None,
+            data: None,
+        });
         let edge = |source: &str, target: &str| DrawnEdge {
             source: source.into(),
             target: target.into(),
             conditional: None,
             data: None,
         };
-        Ok(Drawing { nodes, edges: vec![edge("__start__", "a"), edge("a", "__end__")] })
+        Ok(Drawing {
+            nodes,
+            edges: vec![edge("__start__", "a"), edge("a", "__end__")],
+        })
     }
 
     async fn schemas(&self, _: &str) -> Result<GraphSchemas> {
         let input_schema = Some(serde_json::json!({"type": "object"}));
-        Ok(GraphSchemas { input_schema, ..GraphSchemas::default() })
+        Ok(GraphSchemas {
+            input_schema,
+            ..GraphSchemas::default()
+        })
     }
 
     async fn subgraphs(
@@ -127,8 +149,12 @@ impl GraphHost for Scripted {
         namespace: Option<&str>,
         _: bool,
     ) -> Result<Vec<(String, GraphSchemas)>> {
-        let all = ["a", "a|b"].into_iter().filter(|ns| namespace.is_none_or(|n| n == *ns));
-        Ok(all.map(|ns| (ns.to_owned(), GraphSchemas::default())).collect())
+        let all = ["a", "a|b"]
+            .into_iter()
+            .filter(|ns| namespace.is_none_or(|n| n == *ns));
+        Ok(all
+            .map(|ns| (ns.to_owned(), GraphSchemas::default()))
+            .collect())
     }
 
     async fn run(
@@ -137,7 +163,10 @@ impl GraphHost for Scripted {
         sink: EventSink,
         cancel: CancellationToken,
     ) -> Result<RunOutcome> {
-        let thread = request.config.configurable["thread_id"].as_str().unwrap().to_owned();
+        let thread = request.config.configurable["thread_id"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         let send = async |mode: StreamMode, ns: Vec<Str>, data: Value| {
             if request.modes.contains(&mode) && (ns.is_empty() || request.subgraphs) {
                 let _ = sink.send(StreamEvent { ns, mode, data }).await;
@@ -158,8 +187,16 @@ impl GraphHost for Scripted {
             let arg = step.get(1).cloned().unwrap_or_default();
             match step[0].as_str().unwrap_or_default() {
                 "emit" => {
-                    let ns = step.iter().skip(3).filter_map(|s| s.as_str().map(Str::from));
-                    send(arg.as_str().unwrap().parse()?, ns.collect(), step[2].clone()).await;
+                    let ns = step
+                        .iter()
+                        .skip(3)
+                        .filter_map(|s| s.as_str().map(Str::from));
+                    send(
+                        arg.as_str().unwrap().parse()?,
+                        ns.collect(),
+                        step[2].clone(),
+                    )
+                    .await;
                 }
                 "set" => {
                     values = self.set(&thread, arg.as_map().unwrap());
@@ -169,10 +206,8 @@ impl GraphHost for Scripted {
                 "ask" => {
                     self.change(&thread, |line| line.asked = Some(arg.clone()));
                     let asked = vec![question(&arg)];
-                    let data = Value::object([(
-                        "__interrupt__",
-                        agentflow_types::to_value(&asked)?,
-                    )]);
+                    let data =
+                        Value::object([("__interrupt__", agentflow_types::to_value(&asked)?)]);
                     send(StreamMode::Updates, vec![], data).await;
                     return Ok(RunOutcome {
                         values: Value::map(values),
@@ -191,7 +226,10 @@ impl GraphHost for Scripted {
                 other => panic!("unknown step {other}"),
             }
         }
-        Ok(RunOutcome { values: Value::map(values), ..RunOutcome::default() })
+        Ok(RunOutcome {
+            values: Value::map(values),
+            ..RunOutcome::default()
+        })
     }
 
     async fn state(&self, _: &str, place: &CheckpointRef, _: bool) -> Result<StateSnapshot> {
@@ -202,14 +240,20 @@ impl GraphHost for Scripted {
         };
         Ok(match index.filter(|n| *n < line.states.len()) {
             Some(index) => snapshot(&place.thread_id, &line, index),
-            None => StateSnapshot { checkpoint: place.clone(), ..StateSnapshot::default() },
+            None => StateSnapshot {
+                checkpoint: place.clone(),
+                ..StateSnapshot::default()
+            },
         })
     }
 
     async fn history(&self, _: &str, query: &HistoryQuery) -> Result<Vec<StateSnapshot>> {
         let thread = &query.checkpoint.thread_id;
         let line = self.change(thread, |_| {});
-        let before = query.before.as_ref().and_then(|id| id.strip_prefix("cp-")?.parse().ok());
+        let before = query
+            .before
+            .as_ref()
+            .and_then(|id| id.strip_prefix("cp-")?.parse().ok());
         let end: usize = before.unwrap_or(line.states.len());
         let newest_first = (0..end).rev().take(query.limit as usize);
         Ok(newest_first.map(|n| snapshot(thread, &line, n)).collect())
@@ -220,7 +264,10 @@ impl GraphHost for Scripted {
             panic!("asked to");
         }
         let thread = request.checkpoint.thread_id;
-        self.set(&thread, &request.values.as_map().cloned().unwrap_or_default());
+        self.set(
+            &thread,
+            &request.values.as_map().cloned().unwrap_or_default(),
+        );
         let line = self.change(&thread, |_| {});
         Ok(at(&thread, line.states.len().checked_sub(1)))
     }
@@ -233,7 +280,10 @@ impl GraphHost for Scripted {
         _: RunConfig,
     ) -> Result<CheckpointRef> {
         for (values, _, _) in supersteps.into_iter().flatten() {
-            self.set(&place.thread_id, &values.as_map().cloned().unwrap_or_default());
+            self.set(
+                &place.thread_id,
+                &values.as_map().cloned().unwrap_or_default(),
+            );
         }
         Ok(place.clone())
     }

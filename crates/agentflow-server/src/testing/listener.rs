@@ -25,7 +25,12 @@ async fn listen(limits: Limits) -> Listening {
     let stop = CancellationToken::new();
     let (router, state) = (server.router.clone(), server.state.clone());
     let serving = tokio::spawn(crate::serve(listener, router, state, stop.clone()));
-    Listening { address, stop, serving, _server: server }
+    Listening {
+        address,
+        stop,
+        serving,
+        _server: server,
+    }
 }
 
 async fn send(socket: &mut TcpStream, line: &str, body: &str) {
@@ -43,7 +48,10 @@ async fn read_until(socket: &mut TcpStream, wanted: &str) -> String {
     let mut seen = String::new();
     let mut buffer = [0; 4096];
     while wanted.is_empty() || !seen.contains(wanted) {
-        let n = tokio::time::timeout(SOON, socket.read(&mut buffer)).await.unwrap().unwrap();
+        let n = tokio::time::timeout(SOON, socket.read(&mut buffer))
+            .await
+            .unwrap()
+            .unwrap();
         if n == 0 {
             break;
         }
@@ -56,7 +64,10 @@ const HANGS: &str = r#"{"assistant_id":"agent","input":{"do":[["hang"]]}}"#;
 
 #[tokio::test]
 async fn draining_ends_long_streams_and_refuses_new_connections() {
-    let limits = Limits { drain: Duration::from_millis(50), ..Limits::default() };
+    let limits = Limits {
+        drain: Duration::from_millis(50),
+        ..Limits::default()
+    };
     let up = listen(limits).await;
     let mut socket = TcpStream::connect(up.address).await.unwrap();
     send(&mut socket, "POST /runs/stream", HANGS).await;
@@ -65,25 +76,40 @@ async fn draining_ends_long_streams_and_refuses_new_connections() {
     let rest = read_until(&mut socket, "").await;
     // The last chunk is the empty one: the body is complete.
     assert!(rest.ends_with("0\r\n\r\n"), "{rest:?}");
-    tokio::time::timeout(SOON, up.serving).await.unwrap().unwrap().unwrap();
+    tokio::time::timeout(SOON, up.serving)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
     assert!(TcpStream::connect(up.address).await.is_err());
 }
 
 #[tokio::test]
 async fn idle_connections_do_not_delay_the_end() {
-    let up = listen(Limits { drain: Duration::from_secs(60), ..Limits::default() }).await;
+    let up = listen(Limits {
+        drain: Duration::from_secs(60),
+        ..Limits::default()
+    })
+    .await;
     let mut socket = TcpStream::connect(up.address).await.unwrap();
     send(&mut socket, "GET /ok", "").await;
     read_until(&mut socket, "services").await;
     let before = Instant::now();
     up.stop.cancel();
-    tokio::time::timeout(SOON, up.serving).await.unwrap().unwrap().unwrap();
+    tokio::time::timeout(SOON, up.serving)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
     assert!(before.elapsed() < Duration::from_secs(10));
 }
 
 #[tokio::test]
 async fn a_connection_that_never_reads_is_closed() {
-    let limits = Limits { stall: Duration::from_millis(100), ..Limits::default() };
+    let limits = Limits {
+        stall: Duration::from_millis(100),
+        ..Limits::default()
+    };
     let up = listen(limits).await;
     let mut socket = TcpStream::connect(up.address).await.unwrap();
     // Pipelined answers of some megabytes fill every buffer between the two sides.
@@ -110,7 +136,11 @@ async fn a_connection_that_never_reads_is_closed() {
 
 #[tokio::test]
 async fn connections_beyond_the_limit_wait_for_a_place() {
-    let up = listen(Limits { connections: 1, ..Limits::default() }).await;
+    let up = listen(Limits {
+        connections: 1,
+        ..Limits::default()
+    })
+    .await;
     let mut first = TcpStream::connect(up.address).await.unwrap();
     send(&mut first, "GET /ok", "").await;
     read_until(&mut first, "services").await;

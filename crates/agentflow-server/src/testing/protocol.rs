@@ -17,7 +17,9 @@ async fn told(body: axum::body::Body, last: impl Fn(&Value) -> bool) -> Vec<Valu
         let piece = piece.unwrap_or_else(|_| panic!("no end after {events:?}"));
         text.push_str(std::str::from_utf8(&piece.expect("more follows").unwrap()).unwrap());
         while let Some((frame, rest)) = text.split_once("\r\n\r\n") {
-            let data = frame.split("\r\n").find_map(|line| line.strip_prefix("data: "));
+            let data = frame
+                .split("\r\n")
+                .find_map(|line| line.strip_prefix("data: "));
             if let Some(data) = data {
                 events.push(serde_json::from_str::<Value>(data).unwrap());
             }
@@ -38,13 +40,24 @@ fn is_root_end(event: &Value) -> bool {
 fn shown(events: &[Value]) -> Vec<String> {
     let show = |event: &Value| {
         let params = &event["params"];
-        format!("{} {} {}", event["method"].as_str().unwrap(), params["namespace"], params["data"])
+        format!(
+            "{} {} {}",
+            event["method"].as_str().unwrap(),
+            params["namespace"],
+            params["data"]
+        )
     };
     events.iter().map(show).collect()
 }
 
 async fn command(server: &Server, thread: &str, body: Value) -> Value {
-    server.call(&format!("POST /threads/{thread}/commands"), &body.to_string()).await.json()
+    server
+        .call(
+            &format!("POST /threads/{thread}/commands"),
+            &body.to_string(),
+        )
+        .await
+        .json()
 }
 
 fn start(script: Value) -> Value {
@@ -58,8 +71,15 @@ async fn a_thread_is_made_asked_and_answered() {
     let server = Server::new().await;
     let path = format!("POST /threads/{NOBODY}/stream/events");
     // Opened before there is a thread.
-    let early = server.open(request(&path, r#"{"channels":["lifecycle","input"]}"#)).await;
-    let started = command(&server, NOBODY, start(json!([["set", {"x": 1}], ["ask", "ok?"]]))).await;
+    let early = server
+        .open(request(&path, r#"{"channels":["lifecycle","input"]}"#))
+        .await;
+    let started = command(
+        &server,
+        NOBODY,
+        start(json!([["set", {"x": 1}], ["ask", "ok?"]])),
+    )
+    .await;
     assert_eq!(started["type"], "success");
     assert_eq!(started["meta"], json!({"applied_through_seq": 0}));
     let waits = told(early.into_body(), is_root_end).await;
@@ -82,7 +102,10 @@ async fn a_thread_is_made_asked_and_answered() {
     let wrong = json!({"id": 3, "method": "input.respond", "params": {
         "namespace": [], "interrupt_id": "x", "response": 1,
     }});
-    assert_eq!(command(&server, NOBODY, wrong).await["error"], "no_such_interrupt");
+    assert_eq!(
+        command(&server, NOBODY, wrong).await["error"],
+        "no_such_interrupt"
+    );
     let answer = json!({"id": 4, "method": "input.respond", "params": {
         "namespace": [], "interrupt_id": QUESTION, "response": "yes",
     }});
@@ -103,7 +126,10 @@ async fn a_thread_is_made_asked_and_answered() {
         ]
     );
     // Numbers grow, identities are unique, and `since` resumes after any of them.
-    let seqs: Vec<u64> = whole.iter().map(|event| event["seq"].as_u64().unwrap()).collect();
+    let seqs: Vec<u64> = whole
+        .iter()
+        .map(|event| event["seq"].as_u64().unwrap())
+        .collect();
     assert!(seqs.is_sorted_by(|a, b| a < b), "{seqs:?}");
     for (n, seq) in seqs.iter().enumerate().take(seqs.len() - 1) {
         let body = ALL.replace('}', &format!(r#","since":{seq}}}"#));
@@ -117,13 +143,17 @@ async fn input_on_an_interrupted_thread_is_the_answer() {
     let server = Server::new().await;
     let thread = server.thread().await;
     let run = r#"{"assistant_id":"agent","input":{"do":[["ask","ok?"]]}}"#;
-    server.call(&format!("POST /threads/{thread}/runs/wait"), run).await;
+    server
+        .call(&format!("POST /threads/{thread}/runs/wait"), run)
+        .await;
     let body = json!({"id": 1, "method": "run.start", "params": {
         "assistant_id": "agent", "input": "yes",
     }});
     let started = command(&server, &thread, body).await;
     let run = started["result"]["run_id"].as_str().unwrap();
-    let joined = server.call(&format!("GET /threads/{thread}/runs/{run}/join"), "").await;
+    let joined = server
+        .call(&format!("GET /threads/{thread}/runs/{run}/join"), "")
+        .await;
     assert_eq!(joined.text.trim(), r#"{"answer":"yes"}"#);
 }
 
@@ -176,7 +206,11 @@ async fn failed_and_cancelled_runs_end() {
     let thread = server.thread().await;
     command(&server, &thread, start(json!([["fail", "boom"]]))).await;
     let path = format!("POST /threads/{thread}/stream");
-    let events = told(server.open(request(&path, ALL)).await.into_body(), is_root_end).await;
+    let events = told(
+        server.open(request(&path, ALL)).await.into_body(),
+        is_root_end,
+    )
+    .await;
     assert_eq!(
         shown(&events)[1],
         r#"lifecycle [] {"event":"failed","graph_name":"agent","error":"boom"}"#
@@ -184,10 +218,22 @@ async fn failed_and_cancelled_runs_end() {
     let other = server.thread().await;
     let run = command(&server, &other, start(json!([["hang"]]))).await;
     let run = run["result"]["run_id"].as_str().unwrap();
-    server.call(&format!("POST /threads/{other}/runs/{run}/cancel?wait=true"), "").await;
+    server
+        .call(
+            &format!("POST /threads/{other}/runs/{run}/cancel?wait=true"),
+            "",
+        )
+        .await;
     let path = format!("POST /threads/{other}/stream/events");
-    let events = told(server.open(request(&path, ALL)).await.into_body(), is_root_end).await;
-    assert_eq!(events.last().unwrap()["params"]["data"]["error"], "Run was cancelled");
+    let events = told(
+        server.open(request(&path, ALL)).await.into_body(),
+        is_root_end,
+    )
+    .await;
+    assert_eq!(
+        events.last().unwrap()["params"]["data"]["error"],
+        "Run was cancelled"
+    );
 }
 
 #[tokio::test]
@@ -207,7 +253,12 @@ async fn sockets_carry_commands_and_subscriptions() {
     let mut say = async |body: Value| {
         socket.send(Message::text(body.to_string())).await.unwrap();
         loop {
-            match tokio::time::timeout(SOON, socket.next()).await.unwrap().unwrap().unwrap() {
+            match tokio::time::timeout(SOON, socket.next())
+                .await
+                .unwrap()
+                .unwrap()
+                .unwrap()
+            {
                 Message::Text(text) => break serde_json::from_str::<Value>(&text).unwrap(),
                 _ => continue,
             }
@@ -222,15 +273,24 @@ async fn sockets_carry_commands_and_subscriptions() {
     let none = json!({"id": 3, "method": "subscription.unsubscribe",
         "params": {"subscription_id": "sub-9"}});
     assert_eq!(say(none).await["error"], "no_such_subscription");
-    socket.send(Message::text(start(json!([])).to_string())).await.unwrap();
+    socket
+        .send(Message::text(start(json!([])).to_string()))
+        .await
+        .unwrap();
     let mut seen = vec![];
     while seen.len() < 3 {
-        if let Message::Text(text) =
-            tokio::time::timeout(SOON, socket.next()).await.unwrap().unwrap().unwrap()
+        if let Message::Text(text) = tokio::time::timeout(SOON, socket.next())
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap()
         {
             let value: Value = serde_json::from_str(&text).unwrap();
             seen.push(match value["type"].as_str().unwrap() {
-                "event" => value["params"]["data"]["event"].as_str().unwrap().to_owned(),
+                "event" => value["params"]["data"]["event"]
+                    .as_str()
+                    .unwrap()
+                    .to_owned(),
                 other => other.to_owned(),
             });
         }
@@ -240,5 +300,9 @@ async fn sockets_carry_commands_and_subscriptions() {
     assert_eq!(seen, ["completed", "running", "success"]);
     server.state.closing.cancel();
     stop.cancel();
-    tokio::time::timeout(SOON, serving).await.unwrap().unwrap().unwrap();
+    tokio::time::timeout(SOON, serving)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
 }

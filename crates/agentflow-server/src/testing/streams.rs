@@ -23,7 +23,10 @@ const HANGS: &str = r#"{"assistant_id":"agent","input":{"do":[["hang"]]},"stream
 pub(super) fn frames(text: &str) -> Vec<String> {
     let shown = |frame: &str| {
         let field = |name: &str| {
-            frame.split("\r\n").find_map(|line| line.strip_prefix(name)).unwrap_or_default()
+            frame
+                .split("\r\n")
+                .find_map(|line| line.strip_prefix(name))
+                .unwrap_or_default()
         };
         let id = if field("id: ").is_empty() { "" } else { " #" };
         format!("{} {}{id}", field("event: "), field("data: "))
@@ -39,9 +42,14 @@ pub(super) fn frames(text: &str) -> Vec<String> {
 async fn frames_and_headers_are_as_observed() {
     let server = Server::new().await;
     let thread = server.thread().await;
-    let answer = server.call(&format!("POST /threads/{thread}/runs/stream"), TALKS).await;
+    let answer = server
+        .call(&format!("POST /threads/{thread}/runs/stream"), TALKS)
+        .await;
     assert_eq!(answer.status, 200);
-    assert_eq!(answer.header("content-type"), "text/event-stream; charset=utf-8");
+    assert_eq!(
+        answer.header("content-type"),
+        "text/event-stream; charset=utf-8"
+    );
     assert_eq!(answer.header("cache-control"), "no-store");
     assert_eq!(answer.header("x-accel-buffering"), "no");
     let run = answer.header("content-location").to_owned();
@@ -60,22 +68,32 @@ async fn frames_and_headers_are_as_observed() {
         ]
     );
     // When the stream ended, the end of the run was stored.
-    assert_eq!(server.call(&format!("GET {run}"), "").await.json()["status"], "success");
+    assert_eq!(
+        server.call(&format!("GET {run}"), "").await.json()["status"],
+        "success"
+    );
 }
 
 #[tokio::test]
 async fn clients_resume_where_they_left_off() {
     let server = Server::new().await;
     let thread = server.thread().await;
-    let answer = server.call(&format!("POST /threads/{thread}/runs/stream"), TALKS).await;
+    let answer = server
+        .call(&format!("POST /threads/{thread}/runs/stream"), TALKS)
+        .await;
     let run = answer.header("content-location").to_owned();
-    let ids: Vec<&str> =
-        answer.text.split("\r\n").filter_map(|line| line.strip_prefix("id: ")).collect();
+    let ids: Vec<&str> = answer
+        .text
+        .split("\r\n")
+        .filter_map(|line| line.strip_prefix("id: "))
+        .collect();
     assert_eq!(ids, ["1", "2", "3", "4", "5", "6", "7"]);
     let join = async |query: &str, last: Option<&str>| {
         let mut request = request(&format!("GET {run}/stream{query}"), "");
         if let Some(last) = last {
-            request.headers_mut().insert("last-event-id", last.parse().unwrap());
+            request
+                .headers_mut()
+                .insert("last-event-id", last.parse().unwrap());
         }
         frames(&server.send(request).await.text)
     };
@@ -99,10 +117,14 @@ async fn accumulated_messages_resume_whole() {
         ["emit","messages",[{"type":"AIMessageChunk","id":"m","content":"He"},{}]],
         ["emit","messages",[{"type":"AIMessageChunk","id":"m","content":"llo"},{}]]]},
         "stream_mode":["messages"],"stream_resumable":true}"#;
-    let answer = server.call(&format!("POST /threads/{thread}/runs/stream"), body).await;
+    let answer = server
+        .call(&format!("POST /threads/{thread}/runs/stream"), body)
+        .await;
     let run = answer.header("content-location").to_owned();
     let mut again = request(&format!("GET {run}/stream"), "");
-    again.headers_mut().insert("last-event-id", "2".parse().unwrap());
+    again
+        .headers_mut()
+        .insert("last-event-id", "2".parse().unwrap());
     assert_eq!(
         frames(&server.send(again).await.text),
         [r#"messages/partial [{"type":"ai","id":"m","content":"Hello"}] #"#]
@@ -152,11 +174,16 @@ async fn until_status(server: &Server, run: &str, wanted: &str) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(SOON, look).await.unwrap_or_else(|_| panic!("not {wanted}"));
+    tokio::time::timeout(SOON, look)
+        .await
+        .unwrap_or_else(|_| panic!("not {wanted}"));
 }
 
 fn place(response: &Response) -> String {
-    response.headers()["content-location"].to_str().unwrap().to_owned()
+    response.headers()["content-location"]
+        .to_str()
+        .unwrap()
+        .to_owned()
 }
 
 #[tokio::test]
@@ -175,7 +202,10 @@ async fn silent_streams_show_life_and_end_with_their_reader() {
     let response = server.open(request(&line, HANGS)).await;
     let run = place(&response);
     drop(read_until(response.into_body(), "metadata").await);
-    assert_eq!(server.call(&format!("GET {run}"), "").await.json()["status"], "running");
+    assert_eq!(
+        server.call(&format!("GET {run}"), "").await.json()["status"],
+        "running"
+    );
     let join = format!("GET {run}/stream?cancel_on_disconnect=true");
     let response = server.open(request(&join, "")).await;
     drop(read_until(response.into_body(), "heartbeat").await);
@@ -192,16 +222,21 @@ async fn a_reader_that_never_reads_is_cut_off_and_the_run_goes_on() {
     .await;
     let thread = server.thread().await;
     let steps = vec![r#"["emit","custom",{"n":1}]"#; 200].join(",");
-    let body = format!(
-        r#"{{"assistant_id":"agent","input":{{"do":[{steps}]}},"stream_mode":"custom"}}"#
-    );
-    let response =
-        server.open(request(&format!("POST /threads/{thread}/runs/stream"), &body)).await;
+    let body =
+        format!(r#"{{"assistant_id":"agent","input":{{"do":[{steps}]}},"stream_mode":"custom"}}"#);
+    let response = server
+        .open(request(
+            &format!("POST /threads/{thread}/runs/stream"),
+            &body,
+        ))
+        .await;
     let run = place(&response);
     until_status(&server, &run, "success").await;
     // Once the writer gave up, what is left in the pipe can be read and nothing else.
     server.state.tasks.close();
-    tokio::time::timeout(SOON, server.state.tasks.wait()).await.expect("the writer gives up");
+    tokio::time::timeout(SOON, server.state.tasks.wait())
+        .await
+        .expect("the writer gives up");
     let left: Vec<_> = response.into_body().into_data_stream().collect().await;
     assert_eq!(left.len(), 2);
 }
@@ -211,11 +246,15 @@ async fn threads_are_listened_to_across_runs() {
     let server = Server::new().await;
     let thread = server.thread().await;
     let mut listen = request(&format!("GET /threads/{thread}/stream"), "");
-    listen.headers_mut().insert("last-event-id", "-1".parse().unwrap());
+    listen
+        .headers_mut()
+        .insert("last-event-id", "-1".parse().unwrap());
     let response = server.open(listen).await;
     let run = r#"{"assistant_id":"agent","input":{"do":[["set",{"x":1}]]}}"#;
     for _ in 0..2 {
-        server.call(&format!("POST /threads/{thread}/runs/wait"), run).await;
+        server
+            .call(&format!("POST /threads/{thread}/runs/wait"), run)
+            .await;
     }
     let mut stream = response.into_body().into_data_stream();
     let mut seen = String::new();
@@ -231,14 +270,20 @@ async fn threads_are_listened_to_across_runs() {
         ]
     };
     assert_eq!(frames(&seen), [one("<id1>"), one("<id2>")].concat());
-    let bad = server.call(&format!("GET /threads/{thread}/stream?stream_modes=odd"), "").await;
+    let bad = server
+        .call(
+            &format!("GET /threads/{thread}/stream?stream_modes=odd"),
+            "",
+        )
+        .await;
     assert_eq!(bad.status, 422);
 }
 
 #[tokio::test]
 async fn derived_events_reach_the_client() {
     let server = Server::new().await;
-    let body = r#"{"assistant_id":"agent","input":{"do":[["set",{"x":1}]]},"stream_mode":["events"]}"#;
+    let body =
+        r#"{"assistant_id":"agent","input":{"do":[["set",{"x":1}]]},"stream_mode":["events"]}"#;
     let answer = server.call("POST /runs/stream", body).await;
     let kinds: Vec<String> = answer
         .text
@@ -247,5 +292,13 @@ async fn derived_events_reach_the_client() {
         .filter_map(|data| serde_json::from_str::<Value>(data).ok())
         .filter_map(|data| data["event"].as_str().map(str::to_owned))
         .collect();
-    assert_eq!(kinds, ["on_chain_start", "on_chain_stream", "on_chain_stream", "on_chain_end"]);
+    assert_eq!(
+        kinds,
+        [
+            "on_chain_start",
+            "on_chain_stream",
+            "on_chain_stream",
+            "on_chain_end"
+        ]
+    );
 }

@@ -8,7 +8,11 @@ async fn the_server_describes_itself() {
     let fine = r#"200 {"ok":true,"services":{}}"#;
     check(
         &server,
-        &[("GET /ok", "", fine), ("GET /ok?check_db=1", "", fine), ("GET /", "", fine)],
+        &[
+            ("GET /ok", "", fine),
+            ("GET /ok?check_db=1", "", fine),
+            ("GET /", "", fine),
+        ],
     )
     .await;
     let info = server.call("GET /info", "").await.json();
@@ -22,7 +26,10 @@ async fn the_server_describes_itself() {
     let docs = server.call("GET /docs", "").await;
     assert!(docs.text.contains("openapi.json"));
     for outside in ["http://", "https://", "//cdn"] {
-        assert!(!docs.text.contains(outside), "the page must load nothing from outside");
+        assert!(
+            !docs.text.contains(outside),
+            "the page must load nothing from outside"
+        );
     }
 }
 
@@ -32,13 +39,20 @@ async fn requests_are_counted_by_route() {
     server.thread().await;
     server.call("GET /threads/nope", "").await;
     let text = server.call("GET /metrics", "").await;
-    assert_eq!(text.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+    assert_eq!(
+        text.header("content-type"),
+        "text/plain; version=0.0.4; charset=utf-8"
+    );
     for line in [
         r#"agentflow_api_http_requests_total{method="POST",path="/threads",status="200"} 1"#,
         r#"agentflow_api_http_requests_total{method="GET",path="/threads/{thread_id}",status="422"} 1"#,
         "agentflow_runs_executing 0",
     ] {
-        assert!(text.text.lines().any(|found| found == line), "{line}\n{}", text.text);
+        assert!(
+            text.text.lines().any(|found| found == line),
+            "{line}\n{}",
+            text.text
+        );
     }
     let json = server.call("GET /metrics?format=json", "").await.json();
     assert_eq!(json["queue"]["n_pending"], 0);

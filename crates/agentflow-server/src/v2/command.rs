@@ -14,8 +14,14 @@ use crate::{
 };
 
 /// Modes that runs of this protocol report, as a client of the run's own stream would name them.
-const WORDS: [&str; 6] =
-    ["values", "updates", "messages-tuple", "custom", "tasks", "checkpoints"];
+const WORDS: [&str; 6] = [
+    "values",
+    "updates",
+    "messages-tuple",
+    "custom",
+    "tasks",
+    "checkpoints",
+];
 /// Modes that runs of this protocol report.
 const MODES: [StreamMode; 7] = [
     StreamMode::Values,
@@ -52,7 +58,10 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self {
+            code,
+            message: message.into(),
+        }
     }
 }
 
@@ -95,9 +104,10 @@ pub(crate) async fn answer(app: &AppState, caller: &Caller, command: Envelope) -
         "run.start" => start(app, caller, params).await,
         "input.respond" => respond(app, caller, params).await,
         "agent.getTree" => tree(app, caller).await,
-        other => {
-            Err(Refusal::new("unknown_command", format!("Unknown protocol command: {other}")))
-        }
+        other => Err(Refusal::new(
+            "unknown_command",
+            format!("Unknown protocol command: {other}"),
+        )),
     };
     encode(command.id, result)
 }
@@ -118,9 +128,10 @@ pub(crate) fn encode(id: i64, result: Result<Json, Refusal>) -> Json {
 fn map_of(params: &Value, key: &str) -> Result<Map, Refusal> {
     match params.get(key) {
         None | Some(Value::Null) => Ok(Map::new()),
-        Some(value) => value.as_map().cloned().ok_or_else(|| {
-            Refusal::new("invalid_argument", format!("{key} must be an object"))
-        }),
+        Some(value) => value
+            .as_map()
+            .cloned()
+            .ok_or_else(|| Refusal::new("invalid_argument", format!("{key} must be an object"))),
     }
 }
 
@@ -155,14 +166,25 @@ async fn create(app: &AppState, caller: &Caller, run: CreateRun) -> Result<RunId
 
 /// Starts a run; on an interrupted thread, input answers the interrupt.
 async fn start(app: &AppState, caller: &Caller, params: &Value) -> Result<Json, Refusal> {
-    let assistant = params.get("assistant_id").and_then(Value::as_str).ok_or_else(|| {
-        Refusal::new("invalid_argument", "run.start requires a string assistant_id.")
-    })?;
+    let assistant = params
+        .get("assistant_id")
+        .and_then(Value::as_str)
+        .ok_or_else(|| {
+            Refusal::new(
+                "invalid_argument",
+                "run.start requires a string assistant_id.",
+            )
+        })?;
     let mut run = new_run(caller, assistant, params)?;
-    let strategy = params.get("multitaskStrategy").or_else(|| params.get("multitask_strategy"));
+    let strategy = params
+        .get("multitaskStrategy")
+        .or_else(|| params.get("multitask_strategy"));
     if let Some(strategy) = strategy.filter(|strategy| !strategy.is_null()) {
         run.multitask = from_value::<MultitaskStrategy>(strategy).map_err(|_| {
-            Refusal::new("invalid_argument", format!("unknown multitaskStrategy: {strategy}"))
+            Refusal::new(
+                "invalid_argument",
+                format!("unknown multitaskStrategy: {strategy}"),
+            )
         })?;
     }
     let input = params.get("input").cloned().unwrap_or_default();
@@ -190,8 +212,12 @@ async fn respond(app: &AppState, caller: &Caller, params: &Value) -> Result<Json
         return Err(none());
     }
     let answers = answers(params)?;
-    let open: Vec<&str> =
-        thread.interrupts.values().flatten().map(|interrupt| interrupt.id.as_str()).collect();
+    let open: Vec<&str> = thread
+        .interrupts
+        .values()
+        .flatten()
+        .map(|interrupt| interrupt.id.as_str())
+        .collect();
     if let Some(unknown) = answers.keys().find(|id| !open.contains(&&***id)) {
         let text = format!("No interrupt '{unknown}' is pending on this thread.");
         return Err(Refusal::new("no_such_interrupt", text));
@@ -212,10 +238,16 @@ async fn respond(app: &AppState, caller: &Caller, params: &Value) -> Result<Json
 fn answers(params: &Value) -> Result<Map, Refusal> {
     let wrong = |text: &str| Refusal::new("invalid_argument", text);
     let one = |entry: &Value| {
-        let id = entry.get("interrupt_id").and_then(Value::as_str).ok_or_else(|| {
-            wrong("input.respond requires interrupt_id and response, or responses.")
-        })?;
-        Ok((Str::from(id), entry.get("response").cloned().unwrap_or_default()))
+        let id = entry
+            .get("interrupt_id")
+            .and_then(Value::as_str)
+            .ok_or_else(|| {
+                wrong("input.respond requires interrupt_id and response, or responses.")
+            })?;
+        Ok((
+            Str::from(id),
+            entry.get("response").cloned().unwrap_or_default(),
+        ))
     };
     match params.get("responses").filter(|list| !list.is_null()) {
         None => Ok(Map::from_iter([one(params)?])),
@@ -234,7 +266,11 @@ fn answers(params: &Value) -> Result<Map, Refusal> {
 async fn tree(app: &AppState, caller: &Caller) -> Result<Json, Refusal> {
     let none = || Refusal::new("no_such_run", "No run is bound to this thread.");
     let thread = thread_of(app, caller).await?.ok_or_else(none)?;
-    let graph = thread.metadata.get("graph_id").and_then(Value::as_str).ok_or_else(none)?;
+    let graph = thread
+        .metadata
+        .get("graph_id")
+        .and_then(Value::as_str)
+        .ok_or_else(none)?;
     let status = match thread.status {
         ThreadStatus::Idle => "completed",
         ThreadStatus::Busy => "running",

@@ -99,7 +99,10 @@ impl Encoder {
 
     /// The protocol events of an event of the log.
     pub fn encode(&mut self, event: &Event, facts: &RunFacts) -> Vec<ProtocolEvent> {
-        let mut told = Told { event, out: Vec::new() };
+        let mut told = Told {
+            event,
+            out: Vec::new(),
+        };
         let run = self.runs.entry(event.run_id.0).or_default();
         let ns: Vec<String> = event.ns.iter().map(|part| part.to_string()).collect();
         if &*event.kind == "end" {
@@ -110,7 +113,9 @@ impl Encoder {
         }
         run.begin(facts, &mut told);
         run.discover(&ns, &mut told);
-        let Ok(data) = serde_json::from_str::<Value>(&event.data) else { return told.out };
+        let Ok(data) = serde_json::from_str::<Value>(&event.data) else {
+            return told.out;
+        };
         match &*event.kind {
             "values" => state("values", ns, data, &mut told),
             "updates" => state("updates", ns, data, &mut told),
@@ -177,7 +182,10 @@ impl RunState {
             }
             // One running tool call around it can only be the one that started it.
             let around = self.tools.get(&path[..depth - 1]);
-            if let Some(call) = around.filter(|calls| calls.len() == 1).and_then(BTreeSet::first) {
+            if let Some(call) = around
+                .filter(|calls| calls.len() == 1)
+                .and_then(BTreeSet::first)
+            {
                 data["cause"] = json!({ "type": "toolCall", "tool_call_id": call });
             }
             self.subgraphs.insert(path.to_vec(), name.to_owned());
@@ -186,7 +194,9 @@ impl RunState {
     }
 
     fn messages(&mut self, ns: Vec<String>, data: &Value, told: &mut Told<'_>) {
-        let (Some(message), Some(meta)) = (data.get(0), data.get(1)) else { return };
+        let (Some(message), Some(meta)) = (data.get(0), data.get(1)) else {
+            return;
+        };
         let node = text_of(meta, "langgraph_node").map(str::to_owned);
         for data in self.streams.take(&ns, message, meta) {
             told.push("messages", ns.clone(), data);
@@ -198,7 +208,9 @@ impl RunState {
 
     /// Tool events; the answer of a tool is told as a message under the call's own namespace too.
     fn tools(&mut self, ns: Vec<String>, data: Value, told: &mut Told<'_>) {
-        let call = text_of(&data, "tool_call_id").unwrap_or_default().to_owned();
+        let call = text_of(&data, "tool_call_id")
+            .unwrap_or_default()
+            .to_owned();
         let kind = text_of(&data, "event").unwrap_or_default().to_owned();
         let output = data.get("output").cloned().unwrap_or_default();
         told.push("tools", ns.clone(), data);
@@ -228,7 +240,9 @@ impl RunState {
             let child = self.subgraphs.keys().find(|path| {
                 path.len() == ns.len() + 1
                     && path.starts_with(&ns)
-                    && path[ns.len()].split_once(':').is_some_and(|(_, id)| id == task)
+                    && path[ns.len()]
+                        .split_once(':')
+                        .is_some_and(|(_, id)| id == task)
             });
             if let Some(child) = child.cloned() {
                 let status = match (&error, interrupted) {
@@ -254,8 +268,12 @@ impl RunState {
         error: Option<&str>,
         told: &mut Told<'_>,
     ) {
-        let mut paths: Vec<Vec<String>> =
-            self.subgraphs.keys().filter(|path| path.starts_with(under)).cloned().collect();
+        let mut paths: Vec<Vec<String>> = self
+            .subgraphs
+            .keys()
+            .filter(|path| path.starts_with(under))
+            .cloned()
+            .collect();
         paths.sort_by_key(|path| std::cmp::Reverse(path.len()));
         for path in paths {
             let name = self.subgraphs.remove(&path).unwrap_or_default();
@@ -279,7 +297,10 @@ impl RunState {
             envelope["parent_id"] = parent.clone();
         }
         envelope["step"] = data.pointer("/metadata/step").cloned().unwrap_or_default();
-        envelope["source"] = data.pointer("/metadata/source").cloned().unwrap_or_default();
+        envelope["source"] = data
+            .pointer("/metadata/source")
+            .cloned()
+            .unwrap_or_default();
         told.push("checkpoints", ns, envelope);
     }
 
@@ -299,7 +320,10 @@ impl RunState {
             _ => {
                 let told = data.get("error").filter(|e| e.is_object()).map(error_text);
                 let text = self.error.take().or(told);
-                ("failed", Some(text.unwrap_or_else(|| error_text(&Value::Null))))
+                (
+                    "failed",
+                    Some(text.unwrap_or_else(|| error_text(&Value::Null))),
+                )
             }
         };
         self.finish_subgraphs(&[], status, error.as_deref(), told);

@@ -50,7 +50,9 @@ impl Filter {
         }
         let namespaces = self.namespaces.as_ref().map_or(0, Vec::len);
         if self.channels.len() > MAX_ENTRIES || namespaces > MAX_ENTRIES {
-            return Err(format!("at most {MAX_ENTRIES} channels and namespaces are allowed"));
+            return Err(format!(
+                "at most {MAX_ENTRIES} channels and namespaces are allowed"
+            ));
         }
         let unknown: Vec<&str> = self
             .channels
@@ -80,7 +82,9 @@ impl Filter {
     /// Whether the subscription only watches for starts, ends and questions.
     #[must_use]
     pub fn only_watches(&self) -> bool {
-        self.channels.iter().all(|name| matches!(name.as_str(), "lifecycle" | "input"))
+        self.channels
+            .iter()
+            .all(|name| matches!(name.as_str(), "lifecycle" | "input"))
     }
 
     fn wants_channel(&self, event: &ProtocolEvent) -> bool {
@@ -91,10 +95,16 @@ impl Filter {
         if self.channels.iter().any(|name| name == channel) {
             return true;
         }
-        let name = event.params.data.get("name").and_then(serde_json::Value::as_str);
+        let name = event
+            .params
+            .data
+            .get("name")
+            .and_then(serde_json::Value::as_str);
         channel == "custom"
             && name.is_some_and(|name| {
-                self.channels.iter().any(|c| c.strip_prefix("custom:") == Some(name))
+                self.channels
+                    .iter()
+                    .any(|c| c.strip_prefix("custom:") == Some(name))
             })
     }
 
@@ -104,7 +114,9 @@ impl Filter {
         };
         prefixes.iter().any(|prefix| {
             starts_with(namespace, prefix)
-                && self.depth.is_none_or(|depth| namespace.len() - prefix.len() <= depth)
+                && self
+                    .depth
+                    .is_none_or(|depth| namespace.len() - prefix.len() <= depth)
         })
     }
 }

@@ -114,7 +114,12 @@ fn whole(message: &Value, meta: &Value, out: &mut Vec<Value>) {
     out.push(start(message, meta));
     let mut stream = Stream::default();
     stream.chunk(message, out);
-    for call in message.get("tool_calls").and_then(Value::as_array).into_iter().flatten() {
+    for call in message
+        .get("tool_calls")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
         stream.close_block(out);
         let mut content = Map::from_iter([("type".to_owned(), json!("tool_call"))]);
         content.extend(call.as_object().cloned().unwrap_or_default());
@@ -136,11 +141,18 @@ impl Stream {
             }
             _ => {}
         }
-        for call in message.get("tool_call_chunks").and_then(Value::as_array).into_iter().flatten()
+        for call in message
+            .get("tool_call_chunks")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
         {
             self.tool_chunk(call, out);
         }
-        if let Some(usage) = message.get("usage_metadata").filter(|usage| !is_blank(usage)) {
+        if let Some(usage) = message
+            .get("usage_metadata")
+            .filter(|usage| !is_blank(usage))
+        {
             self.usage = Some(usage.clone());
         }
     }
@@ -154,11 +166,25 @@ impl Stream {
             }
             Some("reasoning") => {
                 let text = field("reasoning");
-                self.append("reasoning", index, "reasoning", text, "reasoning-delta", out);
+                self.append(
+                    "reasoning",
+                    index,
+                    "reasoning",
+                    text,
+                    "reasoning-delta",
+                    out,
+                );
             }
             Some("thinking") => {
                 let text = field("thinking");
-                self.append("reasoning", index, "reasoning", text, "reasoning-delta", out);
+                self.append(
+                    "reasoning",
+                    index,
+                    "reasoning",
+                    text,
+                    "reasoning-delta",
+                    out,
+                );
             }
             // Tool calls come again as `tool_call_chunks` or `tool_calls`.
             Some("tool_use" | "input_json_delta" | "tool_call" | "tool_call_chunk") => {}
@@ -175,20 +201,30 @@ impl Stream {
         let key = (index, "tool_call_chunk");
         let names_another = call.get("id").is_some_and(|id| !id.is_null())
             && self.open.as_ref().is_some_and(|open| {
-                open.content.get("id").is_some_and(|id| !id.is_null() && Some(id) != call.get("id"))
+                open.content
+                    .get("id")
+                    .is_some_and(|id| !id.is_null() && Some(id) != call.get("id"))
             });
         if self.open.as_ref().is_none_or(|open| open.key != key) || names_another {
             self.close_block(out);
             let content = Map::from_iter([
                 ("type".to_owned(), json!("tool_call_chunk")),
                 ("id".to_owned(), call.get("id").cloned().unwrap_or_default()),
-                ("name".to_owned(), call.get("name").cloned().unwrap_or_default()),
+                (
+                    "name".to_owned(),
+                    call.get("name").cloned().unwrap_or_default(),
+                ),
                 ("args".to_owned(), json!("")),
             ]);
             self.open_block(Block { key, content }, out);
         }
         let args = text_of(call, "args").unwrap_or_default();
-        self.push("args", args, json!({ "type": "tool-call-delta", "args": args }), out);
+        self.push(
+            "args",
+            args,
+            json!({ "type": "tool-call-delta", "args": args }),
+            out,
+        );
     }
 
     /// Appends text to the open block if it is the same one, else to a new block.
@@ -221,7 +257,9 @@ impl Stream {
     }
 
     fn push(&mut self, field: &str, text: &str, delta: Value, out: &mut Vec<Value>) {
-        let Some(open) = self.open.as_mut().filter(|_| !text.is_empty()) else { return };
+        let Some(open) = self.open.as_mut().filter(|_| !text.is_empty()) else {
+            return;
+        };
         if let Some(Value::String(known)) = open.content.get_mut(field) {
             known.push_str(text);
         }
@@ -261,8 +299,8 @@ impl Stream {
 fn finished_call(chunk: Map<String, Value>) -> Value {
     let chunk = Value::Object(chunk);
     let args = text_of(&chunk, "args").unwrap_or_default();
-    let is_object = args.is_empty()
-        || serde_json::from_str::<Value>(args).is_ok_and(|value| value.is_object());
+    let is_object =
+        args.is_empty() || serde_json::from_str::<Value>(args).is_ok_and(|value| value.is_object());
     if !is_object {
         return json!({
             "type": "invalid_tool_call", "id": chunk["id"], "name": chunk["name"], "args": args,

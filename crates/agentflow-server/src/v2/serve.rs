@@ -7,17 +7,16 @@ use agentflow_runs::{
     service::{Subscription, Topic},
 };
 use agentflow_storage::event::Event;
-use agentflow_types::{
-    Clock, ErrorKind, Result, RunId, Scope, SystemClock, ThreadId, Value,
-};
+use agentflow_types::{Clock, ErrorKind, Result, RunId, Scope, SystemClock, ThreadId, Value};
 use bytes::Bytes;
 
-use super::{Encoder, Filter, ProtocolEvent, RunFacts};
+use super::{Encoder, Filter, ProtocolEvent, RunFacts, SPREAD};
 use crate::{
     AppState,
     body::{Ending, Gone, Writer},
+    error::detail_of,
     sse::{Frame, HEARTBEAT, bytes_of},
-    stream::{Encode, error_frame, pump},
+    stream::{Encode, pump},
 };
 
 /// Pause between looks for a thread that does not exist yet; commands of this process wake
@@ -39,6 +38,29 @@ pub(super) struct Stream {
     filter: Filter,
     encoder: Encoder,
     current: Option<(RunId, RunFacts)>,
+    /// Whether an event was seen.
+    begun: bool,
+}
+
+/// What a client is told, once, when events after its position are no longer kept.
+///
+/// `first`: number of the first event that the log still has.
+pub(super) fn gap(since: Option<u64>, first: u64) -> Option<String> {
+    let last = since.filter(|since| *since > 0)? / SPREAD;
+    (first > last + 1).then(|| {
+        let text = "events after this position are no longer kept; reload the thread's state";
+        stream_error("resume_gap", text)
+    })
+}
+
+/// An error that answers no command.
+fn stream_error(code: &str, message: &str) -> String {
+    serde_json::json!({ "type": "error", "id": null, "error": code, "message": message })
+        .to_string()
+}
+
+fn failure(err: &agentflow_types::Error) -> Frame {
+    Frame::new("error", stream_error("unknown_error", &detail_of(err)))
 }
 
 impl Stream {
@@ -49,16 +71,31 @@ impl Stream {
             filter,
             encoder: Encoder::new(),
             current: None,
+            begun: false,
         }
+    }
+
+    /// What is to be told before this event: that others are missing, or nothing.
+    pub(super) fn gap_before(&mut self, event: &Event) -> Option<String> {
+        let is_first = !std::mem::replace(&mut self.begun, true);
+        is_first
+            .then(|| gap(self.filter.since, event.seq))
+            .flatten()
     }
 
     /// The protocol events of an event of the log that pass the filter.
     pub(super) async fn take(&mut self, event: &Event) -> Vec<ProtocolEvent> {
-        if self.current.as_ref().is_none_or(|(run, _)| *run != event.run_id) {
+        if self
+            .current
+            .as_ref()
+            .is_none_or(|(run, _)| *run != event.run_id)
+        {
             let facts = run_facts(&self.app, &self.scope, event.run_id).await;
             self.current = Some((event.run_id, facts));
         }
-        let Some((_, facts)) = &self.current else { return vec![] };
+        let Some((_, facts)) = &self.current else {
+            return vec![];
+        };
         let mut told = self.encoder.encode(event, facts);
         told.retain(|event| self.filter.matches(event));
         if self.filter.only_watches() && told.iter().any(|told| told.method == "input.requested") {
@@ -71,27 +108,39 @@ impl Stream {
 
 impl Encode for Stream {
     async fn encode(&mut self, event: &Event) -> Result<Bytes> {
-        let frames: Vec<Frame> = self
-            .take(event)
-            .await
-            .into_iter()
-            .map(|event| {
-                let data = serde_json::to_string(&event).unwrap_or_default();
-                Frame { id: Some(event.seq), ..Frame::new(event.method, data) }
-            })
-            .collect();
+        let mut frames = Vec::new();
+        frames.extend(self.gap_before(event).map(|gap| Frame::new("error", gap)));
+        frames.extend(self.take(event).await.into_iter().map(|event| {
+            let data = serde_json::to_string(&event).unwrap_or_default();
+            Frame {
+                id: Some(event.seq),
+                ..Frame::new(event.method, data)
+            }
+        }));
         Ok(bytes_of(&frames))
+    }
+
+    fn failed(&self, err: &agentflow_types::Error) -> Frame {
+        failure(err)
     }
 }
 
 /// What the log does not say about a run; nothing for a run that is gone.
 async fn run_facts(app: &AppState, scope: &Scope, run: RunId) -> RunFacts {
     let run = app.service.get_run(scope, None, run).await;
-    let Ok(kwargs) = run.and_then(|run| Kwargs::of(&run)) else { return RunFacts::default() };
+    let Ok(kwargs) = run.and_then(|run| Kwargs::of(&run)) else {
+        return RunFacts::default();
+    };
     let resume = kwargs.command.get("resume").and_then(Value::as_map);
     let answers = resume.into_iter().flat_map(|map| map.keys());
-    let answers = answers.filter(|key| is_interrupt_id(key)).map(|key| key.to_string()).collect();
-    RunFacts { graph_id: kwargs.graph_id, answers }
+    let answers = answers
+        .filter(|key| is_interrupt_id(key))
+        .map(|key| key.to_string())
+        .collect();
+    RunFacts {
+        graph_id: kwargs.graph_id,
+        answers,
+    }
 }
 
 /// Whether a key of a resume map is the id of an interrupt: 32 hexadecimal digits.
@@ -111,7 +160,11 @@ pub(super) async fn subscribe(
     let mut started = app.started.subscribe();
     loop {
         started.mark_unchanged();
-        match app.service.subscribe(scope, thread, Topic::Thread, Some(0)).await {
+        match app
+            .service
+            .subscribe(scope, thread, Topic::Thread, Some(0))
+            .await
+        {
             Err(err) if err.kind() == ErrorKind::NotFound => {}
             other => return other,
         }
@@ -136,7 +189,7 @@ pub(crate) async fn sse(
             found = &mut waiting => match found {
                 Ok(events) => break events,
                 Err(err) => {
-                    let sent = writer.send(bytes_of(&[error_frame(&err)])).await;
+                    let sent = writer.send(bytes_of(&[failure(&err)])).await;
                     return sent.map_or(Ending::Gone, |()| Ending::Complete);
                 }
             },

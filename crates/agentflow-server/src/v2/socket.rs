@@ -25,8 +25,13 @@ pub(crate) async fn serve(app: AppState, caller: Caller, socket: WebSocket) {
     let (mut sink, mut incoming) = socket.split();
     let (tx, mut outgoing) = mpsc::channel::<String>(app.limits.frames.max(1));
     let caller = Arc::new(caller);
-    let mut session =
-        Session { app: app.clone(), caller, tx, subscriptions: HashMap::new(), minted: 0 };
+    let mut session = Session {
+        app: app.clone(),
+        caller,
+        tx,
+        subscriptions: HashMap::new(),
+        minted: 0,
+    };
     let mut heartbeat = tokio::time::interval(app.limits.heartbeat);
     heartbeat.reset();
     let close = loop {
@@ -51,7 +56,10 @@ pub(crate) async fn serve(app: AppState, caller: Caller, socket: WebSocket) {
         }
     };
     if let Some(code) = close {
-        let frame = CloseFrame { code, reason: "".into() };
+        let frame = CloseFrame {
+            code,
+            reason: "".into(),
+        };
         // The other side may be gone already.
         let _ = send(&app, &mut sink, Message::Close(Some(frame))).await;
     }
@@ -128,13 +136,19 @@ impl Session {
         self.minted += 1;
         let id = format!("sub-{}", self.minted);
         let (app, caller, tx) = (self.app.clone(), self.caller.clone(), self.tx.clone());
-        let task = self.app.tasks.spawn(async move { feed(app, caller, filter, tx).await });
+        let task = self
+            .app
+            .tasks
+            .spawn(async move { feed(app, caller, filter, tx).await });
         self.subscriptions.insert(id.clone(), task);
         Ok(json!({ "subscription_id": id, "replayed_events": 0 }))
     }
 
     fn unsubscribe(&mut self, params: &Value) -> Result<Json, Refusal> {
-        let id = params.get("subscription_id").and_then(Value::as_str).unwrap_or_default();
+        let id = params
+            .get("subscription_id")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
         match self.subscriptions.remove(id) {
             Some(task) => {
                 task.abort();
@@ -150,7 +164,9 @@ impl Session {
 
 /// Feeds one subscription; waits when the socket is slow, ends with it.
 async fn feed(app: AppState, caller: Arc<Caller>, filter: Filter, tx: mpsc::Sender<String>) {
-    let Ok(mut events) = subscribe(&app, &caller.scope, caller.thread).await else { return };
+    let Ok(mut events) = subscribe(&app, &caller.scope, caller.thread).await else {
+        return;
+    };
     let mut stream = Stream::new(&app, &caller.scope, filter);
     loop {
         let next = tokio::select! {
@@ -158,8 +174,12 @@ async fn feed(app: AppState, caller: Arc<Caller>, filter: Filter, tx: mpsc::Send
             () = tx.closed() => return,
         };
         let Ok(Some(event)) = next else { return };
-        for told in stream.take(&event).await {
-            let text = serde_json::to_string(&told).unwrap_or_default();
+        let gap = stream.gap_before(&event);
+        let told = stream.take(&event).await;
+        let texts = told
+            .iter()
+            .map(|told| serde_json::to_string(told).unwrap_or_default());
+        for text in gap.into_iter().chain(texts) {
             if tx.send(text).await.is_err() {
                 return;
             }

@@ -10,7 +10,13 @@ use super::IfExistsWord;
 use crate::page::{self, SortOrder};
 
 /// Columns that assistants may be sorted by.
-const COLUMNS: [&str; 5] = ["assistant_id", "created_at", "updated_at", "name", "graph_id"];
+const COLUMNS: [&str; 5] = [
+    "assistant_id",
+    "created_at",
+    "updated_at",
+    "name",
+    "graph_id",
+];
 
 /// An assistant: a graph with configuration, versioned.
 #[derive(Debug, Serialize, ToSchema)]
@@ -165,7 +171,13 @@ impl AssistantSearch {
     }
 
     pub(crate) fn page(&mut self) -> Result<PageQuery> {
-        page::query(self.limit, self.offset, self.sort_by.take(), self.sort_order, &COLUMNS)
+        page::query(
+            self.limit,
+            self.offset,
+            self.sort_by.take(),
+            self.sort_order,
+            &COLUMNS,
+        )
     }
 }
 

@@ -112,9 +112,9 @@ struct Payload {
 impl Payload {
     /// The entries that were given.
     fn into_map(self) -> Map {
-        let modes = self.stream_mode.map(|modes| {
-            Value::list(modes.into_vec().into_iter().map(Value::from).collect())
-        });
+        let modes = self
+            .stream_mode
+            .map(|modes| Value::list(modes.into_vec().into_iter().map(Value::from).collect()));
         let map = |map: Option<Map>| map.map(Value::map);
         let entries = [
             ("input", Some(self.input)),
@@ -127,7 +127,10 @@ impl Payload {
             ("stream_subgraphs", self.stream_subgraphs.map(Value::from)),
             ("stream_resumable", self.stream_resumable.map(Value::from)),
             ("durability", self.durability.map(Value::from)),
-            ("multitask_strategy", self.multitask_strategy.map(Value::from)),
+            (
+                "multitask_strategy",
+                self.multitask_strategy.map(Value::from),
+            ),
         ];
         entries
             .into_iter()
@@ -258,6 +261,12 @@ impl CronSearch {
     }
 
     pub(crate) fn page(&mut self) -> Result<PageQuery> {
-        page::query(self.limit, self.offset, self.sort_by.take(), self.sort_order, &COLUMNS)
+        page::query(
+            self.limit,
+            self.offset,
+            self.sort_by.take(),
+            self.sort_order,
+            &COLUMNS,
+        )
     }
 }

@@ -186,10 +186,12 @@ impl RunCreate {
         let config = self.config.unwrap_or_default();
         check_config(&config)?;
         let checkpoint = checkpoint_of(self.checkpoint, self.checkpoint_id, &config);
-        let durability = self.durability.or(self.checkpoint_during.map(|during| match during {
-            true => Durability::Async,
-            false => Durability::Exit,
-        }));
+        let durability = self
+            .durability
+            .or(self.checkpoint_during.map(|during| match during {
+                true => Durability::Async,
+                false => Durability::Exit,
+            }));
         let mut run = CreateRun::new(&self.assistant_id, thread);
         run.input = self.input;
         run.command = self.command;
@@ -216,13 +218,18 @@ impl RunCreate {
 pub(crate) fn check_config(config: &Map) -> Result<()> {
     let given = |key: &str| config.get(key).filter(|value| !value.is_null());
     if given("configurable").is_some_and(|value| value.as_map().is_none()) {
-        return Err(Error::unprocessable("config.configurable: must be an object"));
+        return Err(Error::unprocessable(
+            "config.configurable: must be an object",
+        ));
     }
     if given("recursion_limit").is_some_and(|n| n.as_i64().is_none_or(|n| n < 1)) {
-        return Err(Error::unprocessable("config.recursion_limit: must be a positive integer"));
+        return Err(Error::unprocessable(
+            "config.recursion_limit: must be a positive integer",
+        ));
     }
     if given("tags").is_some_and(|tags| {
-        tags.as_list().is_none_or(|tags| tags.iter().any(|tag| tag.as_str().is_none()))
+        tags.as_list()
+            .is_none_or(|tags| tags.iter().any(|tag| tag.as_str().is_none()))
     }) {
         return Err(Error::unprocessable("config.tags: must be a list of texts"));
     }
@@ -237,7 +244,10 @@ pub(crate) fn checkpoint_of(
 ) -> Option<CheckpointRef> {
     let configurable = config.get("configurable");
     let named = |key: &str| {
-        configurable.and_then(|c| c.get(key)).and_then(Value::as_str).map(str::to_owned)
+        configurable
+            .and_then(|c| c.get(key))
+            .and_then(Value::as_str)
+            .map(str::to_owned)
     };
     let mut at: CheckpointRef = choice.map(Into::into).unwrap_or_default();
     at.checkpoint_id = at.checkpoint_id.or(id);

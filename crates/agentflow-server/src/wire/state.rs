@@ -131,7 +131,10 @@ pub(crate) struct CheckpointChoice {
 impl From<CheckpointChoice> for CheckpointRef {
     fn from(choice: CheckpointChoice) -> Self {
         let ns = choice.checkpoint_ns.unwrap_or_default();
-        let mapped = choice.checkpoint_map.as_ref().and_then(|map| map.get(ns.as_str()));
+        let mapped = choice
+            .checkpoint_map
+            .as_ref()
+            .and_then(|map| map.get(ns.as_str()));
         let mapped = mapped.and_then(Value::as_str).map(str::to_owned);
         Self {
             thread_id: String::new(),
@@ -160,9 +163,16 @@ impl From<StateUpdateBody> for StateUpdate {
     fn from(body: StateUpdateBody) -> Self {
         let mut checkpoint: Option<CheckpointRef> = body.checkpoint.map(Into::into);
         if let Some(id) = body.checkpoint_id {
-            checkpoint.get_or_insert_default().checkpoint_id.get_or_insert(id);
+            checkpoint
+                .get_or_insert_default()
+                .checkpoint_id
+                .get_or_insert(id);
         }
-        Self { values: body.values, as_node: body.as_node, checkpoint }
+        Self {
+            values: body.values,
+            as_node: body.as_node,
+            checkpoint,
+        }
     }
 }
 
@@ -175,7 +185,9 @@ pub(crate) struct StateUpdated {
 
 impl From<CheckpointRef> for StateUpdated {
     fn from(at: CheckpointRef) -> Self {
-        Self { checkpoint: at.into() }
+        Self {
+            checkpoint: at.into(),
+        }
     }
 }
 
@@ -220,13 +232,17 @@ fn before(value: &Value) -> Result<Option<String>> {
     let named = match value {
         Value::Null => return Ok(None),
         Value::Str(_) => Some(value),
-        other => other
-            .get("checkpoint_id")
-            .or_else(|| other.get("configurable").and_then(|c| c.get("checkpoint_id"))),
+        other => other.get("checkpoint_id").or_else(|| {
+            other
+                .get("configurable")
+                .and_then(|c| c.get("checkpoint_id"))
+        }),
     };
     match named.and_then(Value::as_str) {
         Some(id) => Ok(Some(id.to_owned())),
-        None => Err(Error::unprocessable("before: must be a checkpoint id or name one")),
+        None => Err(Error::unprocessable(
+            "before: must be a checkpoint id or name one",
+        )),
     }
 }
 
@@ -242,13 +258,17 @@ pub(crate) fn select(state: ThreadState, fields: &[String]) -> Result<serde_json
             Some((root, part)) => (root, Some(part)),
             None => (field.as_str(), None),
         };
-        let Some(value) = whole.get(root) else { continue };
+        let Some(value) = whole.get(root) else {
+            continue;
+        };
         match part {
             None => {
                 out.insert(root.to_owned(), value.clone());
             }
             Some(part) => {
-                let known = out.entry(root.to_owned()).or_insert_with(|| serde_json::json!({}));
+                let known = out
+                    .entry(root.to_owned())
+                    .or_insert_with(|| serde_json::json!({}));
                 if let (Some(known), Some(value)) = (known.as_object_mut(), value.get(part)) {
                     known.insert(part.to_owned(), value.clone());
                 }

@@ -19,7 +19,10 @@ pub(crate) fn check_labels(labels: &[String]) -> std::result::Result<(), Failure
     if labels.is_empty() {
         return Err(Error::invalid("Namespace cannot be empty.").into());
     }
-    match labels.iter().find(|label| label.is_empty() || label.contains('.')) {
+    match labels
+        .iter()
+        .find(|label| label.is_empty() || label.contains('.'))
+    {
         None => Ok(()),
         Some(label) => Err(Failure::Text(
             StatusCode::UNPROCESSABLE_ENTITY,
@@ -84,8 +87,13 @@ pub(crate) struct Hits {
 
 impl From<Vec<store::Item>> for Hits {
     fn from(items: Vec<store::Item>) -> Self {
-        let hit = |item: store::Item| Hit { item: item.into(), score: None };
-        Self { items: items.into_iter().map(hit).collect() }
+        let hit = |item: store::Item| Hit {
+            item: item.into(),
+            score: None,
+        };
+        Self {
+            items: items.into_iter().map(hit).collect(),
+        }
     }
 }
 
@@ -105,7 +113,12 @@ pub(crate) struct ItemPut {
 
 impl From<ItemPut> for PutItem {
     fn from(put: ItemPut) -> Self {
-        Self { namespace: put.namespace, key: put.key, value: put.value, ttl_minutes: put.ttl }
+        Self {
+            namespace: put.namespace,
+            key: put.key,
+            value: put.value,
+            ttl_minutes: put.ttl,
+        }
     }
 }
 
@@ -151,7 +164,10 @@ pub(crate) struct ItemSearch {
     /// Items to skip.
     offset: Option<i64>,
     /// Text to search for; accepted, but items are not searched by meaning yet.
-    #[expect(dead_code, reason = "clients send it; semantic search is not there yet")]
+    #[expect(
+        dead_code,
+        reason = "clients send it; semantic search is not there yet"
+    )]
     query: Option<String>,
     /// Whether hits renew their time to live; true if absent.
     refresh_ttl: Option<bool>,

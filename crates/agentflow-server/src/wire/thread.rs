@@ -19,7 +19,13 @@ use super::IfExistsWord;
 use crate::page::{self, SortOrder};
 
 /// Columns that threads may be sorted by.
-const COLUMNS: [&str; 5] = ["thread_id", "status", "created_at", "updated_at", "state_updated_at"];
+const COLUMNS: [&str; 5] = [
+    "thread_id",
+    "status",
+    "created_at",
+    "updated_at",
+    "state_updated_at",
+];
 /// Most threads that one request may prune.
 const MAX_PRUNE: usize = 1000;
 
@@ -64,7 +70,9 @@ pub(crate) struct Thread {
 impl From<record::Thread> for Thread {
     fn from(t: record::Thread) -> Self {
         let mut config = t.config;
-        config.entry("configurable".into()).or_insert_with(|| Value::map(Map::new()));
+        config
+            .entry("configurable".into())
+            .or_insert_with(|| Value::map(Map::new()));
         Self {
             thread_id: t.thread_id.text(),
             created_at: t.created_at,
@@ -91,7 +99,10 @@ impl Thread {
                 "expires_at": thread.expires_at(),
             })
         });
-        Self { ttl, ..thread.into() }
+        Self {
+            ttl,
+            ..thread.into()
+        }
     }
 }
 
@@ -134,7 +145,10 @@ impl Ttl {
             TtlStrategy::Delete => "delete",
             TtlStrategy::KeepLatest => "keep_latest",
         };
-        Ok(ThreadTtl { strategy: strategy.into(), ttl_minutes: minutes })
+        Ok(ThreadTtl {
+            strategy: strategy.into(),
+            ttl_minutes: minutes,
+        })
     }
 }
 
@@ -187,10 +201,15 @@ impl ThreadCreate {
             .into_iter()
             .map(|step| {
                 let updates = step.updates.into_iter();
-                updates.map(|u| Ok((u.values, parse_command(&u.command)?, u.as_node))).collect()
+                updates
+                    .map(|u| Ok((u.values, parse_command(&u.command)?, u.as_node)))
+                    .collect()
             })
             .collect::<Result<_>>()?;
-        let named = metadata.get("graph_id").and_then(Value::as_str).map(str::to_owned);
+        let named = metadata
+            .get("graph_id")
+            .and_then(Value::as_str)
+            .map(str::to_owned);
         Ok(CreateThread {
             thread_id: self.thread_id.map(|id| id.parse()).transpose()?,
             metadata,
@@ -255,7 +274,10 @@ impl ThreadSearch {
     pub(crate) fn query(&mut self) -> Result<ThreadQuery> {
         let ids = self.ids.take().unwrap_or_default();
         Ok(ThreadQuery {
-            ids: ids.iter().map(|id| id.parse()).collect::<Result<Vec<ThreadId>>>()?,
+            ids: ids
+                .iter()
+                .map(|id| id.parse())
+                .collect::<Result<Vec<ThreadId>>>()?,
             metadata: self.metadata.take().unwrap_or_default(),
             values: self.values.take().unwrap_or_default(),
             status: self.status,
@@ -263,7 +285,13 @@ impl ThreadSearch {
     }
 
     pub(crate) fn page(&mut self) -> Result<PageQuery> {
-        page::query(self.limit, self.offset, self.sort_by.take(), self.sort_order, &COLUMNS)
+        page::query(
+            self.limit,
+            self.offset,
+            self.sort_by.take(),
+            self.sort_order,
+            &COLUMNS,
+        )
     }
 }
 
@@ -282,7 +310,11 @@ impl ThreadPrune {
             let text = format!("thread_ids: at most {MAX_PRUNE} are allowed");
             return Err(Error::unprocessable(text));
         }
-        let ids = self.thread_ids.iter().map(|id| id.parse()).collect::<Result<_>>()?;
+        let ids = self
+            .thread_ids
+            .iter()
+            .map(|id| id.parse())
+            .collect::<Result<_>>()?;
         Ok((
             ids,
             match self.strategy.unwrap_or_default() {
