@@ -21,7 +21,7 @@ pub mod sse;
 mod state;
 mod stream;
 #[cfg(test)]
-mod testing;
+mod tests;
 pub mod v2;
 mod wire;
 
