@@ -256,7 +256,8 @@ fn clients_python() -> Result<Tally> {
             program(&python)
                 .args(["-m", "pytest", "-p", "no:cacheprovider", "--timeout", "60"])
                 .args(["-o", "asyncio_mode=auto", "--color", "no", "clients/python"])
-                .env("AGENTFLOW_URL", &server.url),
+                .env("AGENTFLOW_URL", &server.url)
+                .env("AGENTFLOW_FIXTURE", fixture::binary()),
         )
     })
 }
