@@ -28,10 +28,15 @@ pub fn build() -> Result<PathBuf> {
         "--example",
         "fixture_server",
     ]))?;
-    Ok(target()
+    Ok(binary())
+}
+
+/// Where the build puts the binary.
+pub fn binary() -> PathBuf {
+    target()
         .join("debug")
         .join("examples")
-        .join("fixture_server"))
+        .join("fixture_server")
 }
 
 impl Fixture {

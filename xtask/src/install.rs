@@ -48,14 +48,27 @@ fn apt(packages: &[&str]) -> Result<()> {
         .args(missing))
 }
 
+/// Further Python packages of the benches: the peer's development server.
+const BENCH: [&str; 1] = ["langgraph-cli[inmem]==0.4.40"];
+
 /// A Python environment with the official clients; returns its interpreter.
 pub fn python() -> Result<PathBuf> {
+    environment("python", &PYTHON)
+}
+
+/// A Python environment with the peer's server as well.
+pub fn bench_python() -> Result<PathBuf> {
+    let packages: Vec<&str> = PYTHON.into_iter().chain(BENCH).collect();
+    environment("python-bench", &packages)
+}
+
+fn environment(name: &str, packages: &[&str]) -> Result<PathBuf> {
     if !exists("python3") {
         apt(&["python3", "python3-venv"])?;
     }
     let version = output(program("python3").args(["-c", "import sys; print(sys.version)"]))?;
-    let stamp = format!("{version}\n{}", PYTHON.join("\n"));
-    let dir = cache().join("python");
+    let stamp = format!("{version}\n{}", packages.join("\n"));
+    let dir = cache().join(name);
     let python = dir.join("bin").join("python");
     let stamp_file = dir.join("installed.txt");
     if fs::read_to_string(&stamp_file).is_ok_and(|found| found == stamp) {
@@ -79,7 +92,7 @@ pub fn python() -> Result<PathBuf> {
             "--quiet",
             "--disable-pip-version-check",
         ])
-        .args(PYTHON))?;
+        .args(packages))?;
     fs::write(stamp_file, stamp)?;
     Ok(python)
 }

@@ -1,5 +1,6 @@
 //! Build, check and measure AgentFlow: `cargo xtask help`.
 
+mod bench;
 mod ci;
 mod fixture;
 mod install;
@@ -33,6 +34,9 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Measure us and a peer side by side.
+    #[command(subcommand)]
+    Bench(Bench),
     /// Run LangGraph's own SDK integration suite, from a checkout of it, against our server.
     Integration {
         /// Folder `tests/integration` of the Python SDK.
@@ -41,11 +45,18 @@ enum Command {
     },
 }
 
+#[derive(Subcommand)]
+enum Bench {
+    /// The graph engine and the agent server against LangGraph's; writes docs/benchmarks.md.
+    Graph(bench::Args),
+}
+
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Ci { only } => ci::run(&only),
         Command::Tidy => tidy::run(),
         Command::Crash { args } => ci::crash_by_hand(&args),
+        Command::Bench(Bench::Graph(args)) => bench::graph(&args),
         Command::Integration { suite } => ci::integration(&suite),
     };
     match result {
