@@ -9,10 +9,13 @@ use anyhow::{Context, Result, bail};
 
 use crate::shell::{cache, cargo, exists, output, program, root, run};
 
+/// The Python SDK; its source package holds LangGraph's integration suite.
+const SDK: &str = "langgraph-sdk==0.4.14";
+
 /// Python packages of the client tests; one place for their versions.
 const PYTHON: [&str; 9] = [
     "langgraph==1.2.22",
-    "langgraph-sdk==0.4.14",
+    SDK,
     "langgraph-checkpoint-sqlite==3.1.2",
     "langgraph-checkpoint-conformance==0.0.2",
     "pytest==9.2.0",
@@ -97,6 +100,33 @@ fn environment(name: &str, packages: &[&str]) -> Result<PathBuf> {
     Ok(python)
 }
 
+/// LangGraph's integration suite for its Python SDK: the folder of its tests.
+pub fn sdk_suite() -> Result<PathBuf> {
+    let python = python()?;
+    let unpacked = cache().join(SDK.replace('-', "_").replace("==", "-"));
+    let suite = unpacked.join("tests").join("integration");
+    if suite.join("conftest.py").is_file() {
+        return Ok(suite);
+    }
+    run(program(&python)
+        .args(["-m", "pip", "download", "--quiet", "--no-deps"])
+        .args([
+            "--disable-pip-version-check",
+            "--no-binary",
+            "langgraph-sdk",
+        ])
+        .arg("--dest")
+        .arg(cache())
+        .arg(SDK))?;
+    let mut archive = unpacked.into_os_string();
+    archive.push(".tar.gz");
+    run(program(&python)
+        .args(["-m", "tarfile", "-e"])
+        .arg(archive)
+        .arg(cache()))?;
+    Ok(suite)
+}
+
 /// Node packages of `clients/js`, from its lock file.
 pub fn node() -> Result<PathBuf> {
     if !exists("node") || !exists("npm") {
@@ -137,4 +167,22 @@ pub fn fuzzer() -> Result<()> {
         true => Ok(()),
         false => run(&mut cargo(["install", "--locked", "--quiet", "cargo-fuzz"])),
     }
+}
+
+/// Version of cargo-deny; it takes about three minutes to build on two cores.
+const DENY: &str = "cargo-deny@0.20.2";
+
+/// The checker of licences and sources; returns its path.
+pub fn deny() -> Result<PathBuf> {
+    if exists("cargo-deny") {
+        return Ok("cargo-deny".into());
+    }
+    let tools = cache().join("tools");
+    let binary = tools.join("bin").join("cargo-deny");
+    if !binary.is_file() {
+        run(cargo(["install", "--locked", "--quiet", "--root"])
+            .arg(&tools)
+            .arg(DENY))?;
+    }
+    Ok(binary)
 }

@@ -5,6 +5,8 @@ mod ci;
 mod fixture;
 mod install;
 mod shell;
+mod suites;
+mod summary;
 mod tidy;
 
 use std::process::ExitCode;
@@ -37,11 +39,11 @@ enum Command {
     /// Measure us and a peer side by side.
     #[command(subcommand)]
     Bench(Bench),
-    /// Run LangGraph's own SDK integration suite, from a checkout of it, against our server.
+    /// Run LangGraph's own SDK integration suite against our server.
     Integration {
-        /// Folder `tests/integration` of the Python SDK.
+        /// Folder `tests/integration` of the Python SDK; the released one if absent.
         #[arg(long)]
-        suite: std::path::PathBuf,
+        suite: Option<std::path::PathBuf>,
     },
 }
 
@@ -55,9 +57,12 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Ci { only } => ci::run(&only),
         Command::Tidy => tidy::run(),
-        Command::Crash { args } => ci::crash_by_hand(&args),
+        Command::Crash { args } => suites::by_hand(suites::crash(&args)),
         Command::Bench(Bench::Graph(args)) => bench::graph(&args),
-        Command::Integration { suite } => ci::integration(&suite),
+        Command::Integration { suite } => suites::by_hand(match suite {
+            Some(suite) => suites::integration(&suite),
+            None => suites::sdk_suite(),
+        }),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,206 @@
+//! The test suites that are not `cargo test`: clients, conformance, crash driver, fuzzing.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    fixture::{self, Fixture},
+    install,
+    shell::{cache, cargo, program, root, run, target},
+    summary::{Outcome, Tally, counted},
+};
+
+/// Seconds that each fuzz target runs in CI.
+const FUZZ_SECONDS: u32 = 60;
+
+/// What LangGraph's SDK suite hard-codes in some of its tests; our server listens elsewhere.
+const SUITE_URL: &str = "http://localhost:2024";
+
+/// LangGraph's published conformance suite for checkpointers, over our database.
+pub fn conformance() -> Result<Outcome> {
+    let python = install::python()?;
+    run(&mut cargo([
+        "build",
+        "--quiet",
+        "--package",
+        "agentflow-embedded",
+        "--example",
+        "saver",
+    ]))?;
+    let saver = target().join("debug").join("examples").join("saver");
+    let script = "crates/agentflow-embedded/tests/python/run_conformance.py";
+    counted(program(python).arg(script).arg(saver))
+}
+
+/// A folder of this process in the cache, removed on drop.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Result<Self> {
+        let dir = cache()
+            .join("scratch")
+            .join(format!("{name}-{}", std::process::id()));
+        if dir.exists() {
+            fs::remove_dir_all(&dir)?;
+        }
+        fs::create_dir_all(&dir)?;
+        Ok(Self(dir))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What is left is in the cache folder and harms nobody.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Runs `suite` with a fresh fixture server.
+fn with_fixture<T>(name: &str, suite: impl FnOnce(&Fixture) -> Result<T>) -> Result<T> {
+    let binary = fixture::build()?;
+    let data = Scratch::new(name)?;
+    let server = Fixture::start(&binary, &data.0, 0)?;
+    suite(&server)
+}
+
+/// The official Python client, sync and async, and RemoteGraph.
+pub fn clients_python() -> Result<Outcome> {
+    let python = install::python()?;
+    with_fixture("clients-python", |server| {
+        counted(
+            program(&python)
+                .args(["-m", "pytest", "-p", "no:cacheprovider", "--timeout", "60"])
+                .args(["-o", "asyncio_mode=auto", "--color", "no", "clients/python"])
+                .env("AGENTFLOW_URL", &server.url)
+                .env("AGENTFLOW_FIXTURE", fixture::binary()),
+        )
+    })
+}
+
+/// The official JavaScript client.
+pub fn clients_js() -> Result<Outcome> {
+    let dir = install::node()?;
+    with_fixture("clients-js", |server| {
+        let mut command = program("node");
+        command
+            .args(["--test", "--test-reporter=tap"])
+            .current_dir(&dir);
+        counted(command.env("AGENTFLOW_URL", &server.url))
+    })
+}
+
+/// LangGraph's own integration suite of its Python SDK, from the SDK's source package.
+pub fn sdk_suite() -> Result<Outcome> {
+    let suite = install::sdk_suite()?;
+    integration(&suite)
+}
+
+/// Runs LangGraph's SDK integration suite in the folder `suite` against the fixture server.
+pub fn integration(suite: &Path) -> Result<Outcome> {
+    let python = install::python()?;
+    let suite = std::path::absolute(suite)?;
+    with_fixture("sdk-suite", |server| {
+        let copy = Scratch::new("sdk-suite-copy")?;
+        let tests = copy.0.join("integration");
+        copy_suite(&suite, &tests, &server.url)?;
+        counted(
+            program(&python)
+                .args(["-m", "pytest", "-p", "no:cacheprovider", "--timeout", "25"])
+                .args(["-o", "asyncio_mode=auto", "-m", "integration", "-rf"])
+                .args(["-W", "ignore::pytest.PytestUnknownMarkWarning"])
+                .args(["--tb", "short", "--color", "no"])
+                .arg(&tests)
+                .current_dir(&copy.0)
+                .env("LANGGRAPH_INTEGRATION_URL", &server.url),
+        )
+    })
+}
+
+/// Copies the suite; the address that some tests hard-code becomes that of our server.
+fn copy_suite(from: &Path, to: &Path, url: &str) -> Result<()> {
+    fs::create_dir_all(to)?;
+    let entries = fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))?;
+    for entry in entries {
+        let path = entry?.path();
+        let (Some(name), Some("py")) =
+            (path.file_name(), path.extension().and_then(|e| e.to_str()))
+        else {
+            continue;
+        };
+        let text = fs::read_to_string(&path)?;
+        fs::write(to.join(name), text.replace(SUITE_URL, url))?;
+    }
+    Ok(())
+}
+
+/// Kills the server at random moments under load; see `agentflow-bench crash --help`.
+pub fn crash(args: &[String]) -> Result<Outcome> {
+    let server = fixture::build()?;
+    run(&mut cargo([
+        "build",
+        "--quiet",
+        "--package",
+        "agentflow-bench",
+    ]))?;
+    let driver = target().join("debug").join("agentflow-bench");
+    counted(
+        program(driver)
+            .args(["crash", "--server"])
+            .arg(server)
+            .args(args),
+    )
+}
+
+/// Fuzzes every decoder that reads bytes from outside, with libFuzzer.
+pub fn fuzz() -> Result<Outcome> {
+    install::fuzzer()?;
+    let mut outcome = Outcome::default();
+    for name in ["msgpack", "graph_file"] {
+        // A fresh corpus and a fixed seed: the same code gives the same run. By hand, fuzz longer
+        // with `cargo fuzz run`.
+        let corpus = Scratch::new(name)?;
+        let seeds = root().join("fuzz").join("seeds").join(name);
+        let mut command = cargo(["fuzz", "run", "--sanitizer", "none", name]);
+        command.arg(&corpus.0).arg(seeds).arg("--").args([
+            format!("-max_total_time={FUZZ_SECONDS}"),
+            "-seed=1".into(),
+            "-verbosity=0".into(),
+            "-print_final_stats=1".into(),
+            "-rss_limit_mb=2048".into(),
+            "-timeout=10".into(),
+        ]);
+        // The coverage flags of the compiler are not stable; nothing else unstable is used.
+        command
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env("CARGO_TARGET_DIR", target().join("fuzz"));
+        outcome.tally += match run(&mut command) {
+            Ok(()) => Tally {
+                passed: 1,
+                failed: 0,
+            },
+            Err(err) => {
+                println!("{err:#}");
+                Tally {
+                    passed: 0,
+                    failed: 1,
+                }
+            }
+        };
+    }
+    let Tally { passed, failed } = outcome.tally;
+    let line = format!("fuzz targets, {FUZZ_SECONDS} s each: {passed} passed, {failed} failed");
+    outcome.lines.push(line);
+    Ok(outcome)
+}
+
+/// An outcome as the result of a command that was called alone.
+pub fn by_hand(outcome: Result<Outcome>) -> Result<()> {
+    match outcome?.tally.failed {
+        0 => Ok(()),
+        failed => bail!("{failed} failed"),
+    }
+}
