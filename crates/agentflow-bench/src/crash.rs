@@ -1,39 +1,42 @@
 //! The crash driver: `kill -9` at random moments under load.
 //!
 //! Runs of the `recorder` graph append a line to an external file in each task. After every kill
-//! the database is read before the server starts again, which tells what it had promised.
+//! the database is read before the server starts again, which tells what it had promised. A client
+//! per run follows its stream through all restarts.
+
+mod audit;
+mod follow;
+mod server;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    process::Stdio,
     time::Duration,
 };
 
-use agentflow_embedded::{Embedded, Options};
-use agentflow_storage::checkpoint::{CheckpointQuery, special};
-use agentflow_types::ThreadId;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::{Child, Command},
-    sync::watch,
-    task::JoinHandle,
-    time::sleep,
-};
-use xxhash_rust::xxh3::xxh3_64;
+use tokio::{sync::watch, task::JoinHandle, time::sleep};
+
+use self::{audit::Audit, follow::Seen, server::Server};
 
 /// Longest wait for all runs to end after the last kill.
 const SETTLE: Duration = Duration::from_secs(120);
 /// Longest time between two kills, in milliseconds.
 const BETWEEN_KILLS_MS: u64 = 500;
-/// Events read from the log at once.
-const PAGE: u32 = 1000;
+/// Time of a restart, roughly, in milliseconds; with the above it says how long all kills take.
+const RESTART_MS: u64 = 100;
 
-/// Thread and run ids of runs that the server said yes to.
-type Acknowledged = Vec<(String, String)>;
+/// Address of the server while it runs.
+type Url = watch::Receiver<Option<String>>;
+
+/// A run that the server said yes to, and the client that follows it.
+struct Acknowledged {
+    thread: String,
+    run: String,
+    follower: JoinHandle<Result<Seen>>,
+}
 
 /// Options of the driver.
 #[derive(clap::Args)]
@@ -58,103 +61,15 @@ pub struct Args {
     seed: Option<u64>,
 }
 
-/// A server process that can be killed and started again on the same data.
-struct Server {
-    binary: PathBuf,
-    data: PathBuf,
-    child: Option<Child>,
-    url: watch::Sender<Option<String>>,
-}
-
-impl Server {
-    async fn start(&mut self) -> Result<()> {
-        let mut child = Command::new(&self.binary)
-            .args(["--port", "0", "--data"])
-            .arg(&self.data)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()?;
-        let stdout = child.stdout.take().context("no output")?;
-        let mut lines = BufReader::new(stdout).lines();
-        let line = lines
-            .next_line()
-            .await?
-            .context("the server ended before it was ready")?;
-        let ready: Value = serde_json::from_str(&line)?;
-        self.url
-            .send_replace(Some(ready["api"].as_str().context("no url")?.to_owned()));
-        self.child = Some(child);
-        Ok(())
-    }
-
-    async fn kill(&mut self) -> Result<()> {
-        self.url.send_replace(None);
-        if let Some(mut child) = self.child.take() {
-            // SIGKILL: no handler runs.
-            child.kill().await?;
-        }
-        Ok(())
-    }
-}
-
-/// What the database had promised at one moment.
-#[derive(Default)]
-struct Promised {
-    /// Tasks whose results are stored.
-    tasks: BTreeSet<String>,
-    /// Fingerprint of each event by thread and number.
-    events: BTreeMap<(String, u64), u64>,
-}
-
-async fn promised(data: &Path, threads: &[String]) -> Result<Promised> {
-    let database = Embedded::open(data.join("agentflow.db"), Options::default())?;
-    let backend = database.backend();
-    let mut found = Promised::default();
-    for thread in threads {
-        let query = CheckpointQuery {
-            thread_id: Some(thread.clone()),
-            ..CheckpointQuery::default()
-        };
-        for tuple in backend.checkpoints.list(&query).await? {
-            let results = tuple
-                .pending_writes
-                .iter()
-                .filter(|w| special::slot(&w.channel).is_none());
-            found
-                .tasks
-                .extend(results.map(|write| write.task_id.clone()));
-        }
-        let id: ThreadId = thread.parse()?;
-        let mut after = 0;
-        loop {
-            let page = backend.events.read(id, None, after, PAGE).await?;
-            let Some(last) = page.last() else { break };
-            after = last.seq;
-            for event in page {
-                let text = format!("{} {} {}", event.run_id, event.kind, event.data);
-                found
-                    .events
-                    .insert((thread.clone(), event.seq), xxh3_64(text.as_bytes()));
-            }
-        }
-    }
-    Ok(found)
-}
-
 /// Sends a request until the server answers; a killed server answers later.
 async fn post(
     client: &reqwest::Client,
-    url: &mut watch::Receiver<Option<String>>,
+    url: &mut Url,
     path: &str,
     body: &Value,
 ) -> Result<(u16, Value)> {
     loop {
-        let base = url
-            .wait_for(Option::is_some)
-            .await?
-            .clone()
-            .unwrap_or_default();
+        let base = base(url).await?;
         match client.post(format!("{base}{path}")).json(body).send().await {
             Ok(answer) => {
                 let status = answer.status().as_u16();
@@ -167,17 +82,22 @@ async fn post(
     }
 }
 
+/// The server's address, once it runs.
+async fn base(url: &mut Url) -> Result<String> {
+    let found = url.wait_for(Option::is_some).await?.clone();
+    found.context("the server has no address")
+}
+
 /// Creates runs on one thread, one after the other; returns those that were acknowledged.
 async fn create_runs(
     client: reqwest::Client,
-    mut url: watch::Receiver<Option<String>>,
+    mut url: Url,
     thread: String,
-    count: usize,
     input: Value,
-    pause_ms: u64,
-) -> Result<Acknowledged> {
-    let mut acknowledged = Acknowledged::new();
-    for _ in 0..count {
+    pauses_ms: Vec<u64>,
+) -> Result<Vec<Acknowledged>> {
+    let mut acknowledged = Vec::new();
+    for pause in pauses_ms {
         let body = json!({
             "assistant_id": "recorder", "input": input,
             "stream_mode": ["updates"], "stream_resumable": true,
@@ -185,11 +105,14 @@ async fn create_runs(
         let (status, run) =
             post(&client, &mut url, &format!("/threads/{thread}/runs"), &body).await?;
         ensure!(status == 200, "creating a run answered {status}: {run}");
-        acknowledged.push((
-            thread.clone(),
-            run["run_id"].as_str().unwrap_or_default().to_owned(),
-        ));
-        sleep(Duration::from_millis(pause_ms)).await;
+        let run = run["run_id"].as_str().context("no run id")?.to_owned();
+        let follower = follow::follow(client.clone(), url.clone(), thread.clone(), run.clone());
+        acknowledged.push(Acknowledged {
+            thread: thread.clone(),
+            run,
+            follower: tokio::spawn(follower),
+        });
+        sleep(Duration::from_millis(pause)).await;
     }
     Ok(acknowledged)
 }
@@ -198,19 +121,14 @@ async fn create_runs(
 async fn settle(
     client: &reqwest::Client,
     url: &str,
-    acknowledged: &Acknowledged,
+    acknowledged: &[Acknowledged],
 ) -> Result<BTreeMap<String, usize>> {
     let deadline = tokio::time::Instant::now() + SETTLE;
     let mut statuses = BTreeMap::new();
-    for (thread, run) in acknowledged {
+    for Acknowledged { thread, run, .. } in acknowledged {
         loop {
-            let answer = client
-                .get(format!("{url}/threads/{thread}/runs/{run}"))
-                .send()
-                .await?;
-            let run: Value = answer.json().await?;
-            let status = run["status"].as_str().unwrap_or("lost").to_owned();
-            if !matches!(status.as_str(), "pending" | "running") {
+            let status = follow::status(client, url, thread, run).await?;
+            if follow::is_terminal(&status) {
                 *statuses.entry(status).or_default() += 1;
                 break;
             }
@@ -223,15 +141,6 @@ async fn settle(
     Ok(statuses)
 }
 
-/// Lines of the record beyond `from`, as task ids.
-fn recorded(file: &Path, from: usize) -> Vec<String> {
-    let text = fs::read_to_string(file).unwrap_or_default();
-    text.lines()
-        .skip(from)
-        .filter_map(|line| line.split(' ').nth(2).map(str::to_owned))
-        .collect()
-}
-
 /// Runs the driver; fails if a promise was broken.
 pub async fn run(args: Args) -> Result<()> {
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
@@ -240,27 +149,17 @@ pub async fn run(args: Args) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let record = folder.path().join("record.txt");
     fs::write(&record, "")?;
-    let (url, watch) = watch::channel(None);
     let data = folder.path().join("data");
-    let mut server = Server {
-        binary: args.server.clone(),
-        data: data.clone(),
-        child: None,
-        url,
-    };
+    let (mut server, watch) = Server::new(args.server.clone(), data.clone());
     server.start().await?;
     let client = reqwest::Client::builder()
-        .timeout(Duration::from_secs(10))
+        .read_timeout(Duration::from_secs(20))
         .build()?;
     let mut threads = Vec::new();
     for _ in 0..args.threads {
         let (_, thread) = post(&client, &mut watch.clone(), "/threads", &json!({})).await?;
-        threads.push(
-            thread["thread_id"]
-                .as_str()
-                .context("no thread id")?
-                .to_owned(),
-        );
+        let id = thread["thread_id"].as_str().context("no thread id")?;
+        threads.push(id.to_owned());
     }
     let creators = start_load(&args, &client, &watch, &threads, &record, &mut rng);
 
@@ -271,106 +170,95 @@ pub async fn run(args: Args) -> Result<()> {
         audit.look().await?;
         server.start().await?;
     }
-    let mut acknowledged = Acknowledged::new();
+    let hits = audit.hits;
+    let mut acknowledged = Vec::new();
     for creator in creators {
         acknowledged.extend(creator.await??);
     }
-    let base = watch
-        .borrow()
-        .clone()
-        .context("the server is not running")?;
+    let base = base(&mut watch.clone()).await?;
     let statuses = settle(&client, &base, &acknowledged).await?;
+    let count = acknowledged.len();
+    let mut followed = Vec::new();
+    for acknowledged in acknowledged {
+        followed.push(acknowledged.follower.await??);
+    }
+    let results = audit.results(&client, &base).await?;
     server.kill().await?;
     audit.look().await?;
 
     println!(
-        "{} kills, {} runs acknowledged, ended {statuses:?}, {} tasks recorded, {} events; \
-         {} finished tasks ran again, {} events changed or vanished",
-        args.kills,
-        acknowledged.len(),
+        "{} kills, {hits} of them amid running tasks; {count} runs acknowledged, ended {statuses:?}",
+        args.kills
+    );
+    ensure!(
+        hits * 2 >= args.kills,
+        "most kills hit an idle server: more runs are needed"
+    );
+    verdict(&args, count, &statuses, &audit, &results, &followed)
+}
+
+/// Prints what was seen and fails if a promise was broken.
+fn verdict(
+    args: &Args,
+    count: usize,
+    statuses: &BTreeMap<String, usize>,
+    audit: &Audit,
+    results: &audit::Results,
+    followed: &[Seen],
+) -> Result<()> {
+    let reconnects: usize = followed.iter().map(|seen| seen.reconnects).sum();
+    let received: usize = followed.iter().map(|seen| seen.events.len()).sum();
+    let wrong: usize = followed.iter().map(|seen| audit.contradictions(seen)).sum();
+    println!(
+        "{} tasks recorded, {} results stored, {} of them again; {} finished tasks ran again",
         audit.lines,
+        results.tasks,
+        results.duplicates,
+        audit.repeated.len(),
+    );
+    println!(
+        "{} events stored, {} changed or vanished; clients received {received} over {reconnects} \
+         reconnects, {wrong} skipped, repeated or different",
         audit.seen.events.len(),
-        audit.repeated,
         audit.reused,
     );
+    for task in &audit.repeated {
+        println!("ran again: {task}");
+    }
     let all_well = statuses.len() == 1 && statuses.contains_key("success");
     ensure!(all_well, "not every run succeeded");
-    ensure!(audit.repeated == 0, "finished tasks ran again");
+    ensure!(audit.repeated.is_empty(), "finished tasks ran again");
+    ensure!(results.duplicates == 0, "results of tasks are stored twice");
+    ensure!(
+        results.tasks >= count * args.nodes,
+        "results of tasks are lost"
+    );
     ensure!(audit.reused == 0, "event numbers were reused");
+    ensure!(wrong == 0, "a client saw something else than was stored");
     println!("total: 1 passed, 0 failed");
     Ok(())
 }
 
-/// Starts one creator of runs per thread.
+/// Starts one creator of runs per thread; together they last about as long as the kills.
 fn start_load(
     args: &Args,
     client: &reqwest::Client,
-    watch: &watch::Receiver<Option<String>>,
+    watch: &Url,
     threads: &[String],
     record: &Path,
     rng: &mut fastrand::Rng,
-) -> Vec<JoinHandle<Result<Acknowledged>>> {
+) -> Vec<JoinHandle<Result<Vec<Acknowledged>>>> {
     let input = json!({ "nodes": args.nodes, "file": record });
     let count = args.runs.div_ceil(args.threads);
+    let span_ms = args.kills as u64 * (BETWEEN_KILLS_MS / 2 + RESTART_MS);
+    let longest_ms = (2 * span_ms / count as u64).max(1);
     threads
         .iter()
         .map(|thread| {
-            let pause = rng.u64(20..300);
+            let pauses = (0..count).map(|_| rng.u64(0..longest_ms)).collect();
             let (client, watch) = (client.clone(), watch.clone());
             let (thread, input) = (thread.clone(), input.clone());
-            tokio::spawn(create_runs(client, watch, thread, count, input, pause))
+            tokio::spawn(create_runs(client, watch, thread, input, pauses))
         })
         .collect()
-}
-
-/// Compares what the database promised before with what happened since.
-struct Audit {
-    record: PathBuf,
-    data: PathBuf,
-    threads: Vec<String>,
-    seen: Promised,
-    /// Lines of the record that were looked at.
-    lines: usize,
-    /// Tasks that ran after their results had been stored.
-    repeated: usize,
-    /// Events that changed or vanished.
-    reused: usize,
-}
-
-impl Audit {
-    fn new(record: PathBuf, data: PathBuf, threads: Vec<String>) -> Self {
-        let seen = Promised::default();
-        Self {
-            record,
-            data,
-            threads,
-            seen,
-            lines: 0,
-            repeated: 0,
-            reused: 0,
-        }
-    }
-
-    /// Looks at a database whose server is dead.
-    async fn look(&mut self) -> Result<()> {
-        let ran = recorded(&self.record, self.lines);
-        self.repeated += ran
-            .iter()
-            .filter(|task| self.seen.tasks.contains(*task))
-            .count();
-        self.lines += ran.len();
-        let now = promised(&self.data, &self.threads).await?;
-        self.reused += changed(&self.seen, &now);
-        self.seen = now;
-        Ok(())
-    }
-}
-
-/// Events of `before` that are different or absent in `after`.
-fn changed(before: &Promised, after: &Promised) -> usize {
-    before
-        .events
-        .iter()
-        .filter(|(key, hash)| after.events.get(*key) != Some(*hash))
-        .count()
 }
