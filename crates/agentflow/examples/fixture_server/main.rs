@@ -29,6 +29,10 @@ struct Args {
     /// Runs at once.
     #[arg(long, default_value_t = 64)]
     concurrency: usize,
+    /// Attempts per run: many, because the crash driver kills the server on purpose, and that is
+    /// not the fault of the runs.
+    #[arg(long, default_value_t = 100)]
+    max_attempts: u32,
 }
 
 async fn serve(args: Args, started: Instant) -> Result<()> {
@@ -41,6 +45,7 @@ async fn serve(args: Args, started: Instant) -> Result<()> {
     config.server.port = args.port;
     config.port_is_explicit = true;
     config.runs.concurrency = args.concurrency;
+    config.runs.max_attempts = args.max_attempts;
     config.log.level = args.log;
     logging::start(&config.log)?;
     let mut app = App::new(config).keep(keep);
