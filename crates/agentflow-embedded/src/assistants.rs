@@ -7,11 +7,11 @@ use agentflow_storage::{
 };
 use agentflow_types::{AssistantId, Error, Map, Result, Scope};
 use async_trait::async_trait;
-use rusqlite::{Connection, Row, params, params_from_iter, types::Value as Sql};
+use rusqlite::{Connection, Row, params, types::Value as Sql};
 
 use crate::{
     Embedded,
-    column::{all, count, execute, first, get, id, map, order, time},
+    column::{self, all, execute, first, get, id, map, order, time},
 };
 
 const COLUMNS: &str = "assistant_id, version, graph_id, name, description, config, context, \
@@ -232,13 +232,7 @@ impl Assistants for Embedded {
         let order = order(page, "assistant_id");
         self.read(move |db| {
             let from = format!("FROM agentflow_assistants WHERE {conditions}");
-            let rows = format!("SELECT {COLUMNS} {from}{order}");
-            let items = all(db, &rows, params_from_iter(&values), read)?;
-            let sql = format!("SELECT count(*) {from}");
-            Ok(Page {
-                items,
-                total: count(db, &sql, params_from_iter(&values))?,
-            })
+            column::page(db, COLUMNS, &from, &order, &values, read)
         })
         .await
     }

@@ -4,10 +4,10 @@ use std::str::FromStr;
 
 use agentflow_storage::{
     json,
-    page::{Order, PageQuery},
+    page::{Order, Page, PageQuery},
 };
 use agentflow_types::{Error, Map, Result, Timestamp, Value};
-use rusqlite::{Connection, Params, Row, types::FromSql};
+use rusqlite::{Connection, Params, Row, params_from_iter, types::FromSql};
 use serde::{Serialize, de::DeserializeOwned, de::value::StrDeserializer};
 
 use crate::error;
@@ -26,6 +26,25 @@ pub(crate) fn all<T>(
         found.push(read(row)?);
     }
     Ok(found)
+}
+
+/// One page of the rows that match, and how many match in all.
+///
+/// `from` is the rest of the query from the word `FROM` on, without the order; `order` is what
+/// [`order`] gives.
+pub(crate) fn page<T>(
+    db: &Connection,
+    columns: &str,
+    from: &str,
+    order: &str,
+    values: &[rusqlite::types::Value],
+    read: impl FnMut(&Row<'_>) -> Result<T>,
+) -> Result<Page<T>> {
+    let rows = format!("SELECT {columns} {from}{order}");
+    let items = all(db, &rows, params_from_iter(values), read)?;
+    let sql = format!("SELECT count(*) {from}");
+    let total = count(db, &sql, params_from_iter(values))?;
+    Ok(Page { items, total })
 }
 
 /// The first row of a query.

@@ -7,11 +7,11 @@ use agentflow_storage::{
 };
 use agentflow_types::{CronId, Error, Result, Scope, Timestamp};
 use async_trait::async_trait;
-use rusqlite::{Row, params, params_from_iter, types::Value as Sql};
+use rusqlite::{Row, params, types::Value as Sql};
 
 use crate::{
     Embedded,
-    column::{all, count, execute, first, get, id, map, order, some_id, some_time, text, time},
+    column::{self, all, execute, first, get, id, map, order, some_id, some_time, text, time},
 };
 
 const COLUMNS: &str = "cron_id, assistant_id, thread_id, on_run_completed, end_time, schedule, \
@@ -135,13 +135,7 @@ impl Crons for Embedded {
         let order = order(page, "cron_id");
         self.read(move |db| {
             let from = format!("FROM agentflow_crons WHERE {conditions}");
-            let rows = format!("SELECT {COLUMNS} {from}{order}");
-            let items = all(db, &rows, params_from_iter(&values), read)?;
-            let sql = format!("SELECT count(*) {from}");
-            Ok(Page {
-                items,
-                total: count(db, &sql, params_from_iter(&values))?,
-            })
+            column::page(db, COLUMNS, &from, &order, &values, read)
         })
         .await
     }

@@ -11,12 +11,12 @@ use agentflow_storage::{
 };
 use agentflow_types::{Error, Result, RunId, Scope, ThreadId, Timestamp};
 use async_trait::async_trait;
-use rusqlite::{Connection, Row, params, params_from_iter, types::Value as Sql};
+use rusqlite::{Connection, Row, params, types::Value as Sql};
 
 use crate::{
     Embedded, checkpoints,
     column::{
-        all, bytes, count, execute, first, get, id, map, order, some_word, text, time, value, word,
+        self, all, bytes, execute, first, get, id, map, order, some_word, text, time, value, word,
     },
     events, runs,
 };
@@ -233,13 +233,7 @@ impl Threads for Embedded {
         let order = order(page, "thread_id");
         self.read(move |db| {
             let from = format!("FROM agentflow_threads WHERE {conditions}");
-            let rows = format!("SELECT {COLUMNS} {from}{order}");
-            let items = all(db, &rows, params_from_iter(&values), read)?;
-            let sql = format!("SELECT count(*) {from}");
-            Ok(Page {
-                items,
-                total: count(db, &sql, params_from_iter(&values))?,
-            })
+            column::page(db, COLUMNS, &from, &order, &values, read)
         })
         .await
     }
