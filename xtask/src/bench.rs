@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::{
@@ -42,7 +42,8 @@ struct Bench {
     engine: Samples,
     load: Samples,
     server: Samples,
-    floor: Vec<f64>,
+    /// What SQLite alone took, by case.
+    floor: BTreeMap<String, Vec<f64>>,
     probes: Vec<(f64, f64)>,
 }
 
@@ -67,7 +68,7 @@ pub fn graph(args: &Args) -> Result<()> {
         engine: Samples::new(),
         load: Samples::new(),
         server: Samples::new(),
-        floor: vec![],
+        floor: BTreeMap::new(),
         probes: vec![],
     };
     for round in 1..=args.rounds {
@@ -126,19 +127,16 @@ impl Bench {
     fn engine(&mut self, ours: &Path, python: &Path, folder: &Path) -> Result<()> {
         for line in json_lines(program(ours).args(["engine", "--dir"]).arg(folder))? {
             let micros = line["us_per_unit"].as_f64().context("no time")?;
-            match line["case"].as_str().context("no case")? {
-                "floor_commit" => self.floor.push(micros),
-                case => {
-                    push(&mut self.engine, Side::Ours, case, micros);
-                    // As shipped, the peer's saver syncs at each commit; shown beside.
-                    push(
-                        &mut self.engine,
-                        Side::Ours,
-                        &format!("{case}@full"),
-                        micros,
-                    );
-                }
+            let case = line["case"].as_str().context("no case")?;
+            if let Some(alone) = case.strip_prefix("floor_") {
+                let floor = self.floor.entry(alone.to_owned()).or_default();
+                floor.push(micros);
+                continue;
             }
+            push(&mut self.engine, Side::Ours, case, micros);
+            // As shipped, the peer's saver syncs at each commit; shown beside.
+            let full = format!("{case}@full");
+            push(&mut self.engine, Side::Ours, &full, micros);
         }
         let script = "clients/python/peer/engine.py";
         for line in json_lines(program(python).arg(script).arg(folder))? {
@@ -167,6 +165,7 @@ impl Bench {
         }
         let started = Instant::now();
         let running = Fixture::start(server, &data, 0)?;
+        ensure!(answers(running.port()?), "our server is not well");
         let ready = started.elapsed().as_secs_f64() * 1e3;
         push(&mut self.server, Side::Ours, "ready_ms", ready);
         push(&mut self.server, Side::Ours, "idle_mb", memory(running.pid));
@@ -254,17 +253,7 @@ impl Bench {
             "## Graph engine, µs per superstep (or per task in `fan`)\n"
         )?;
         table(&mut out, &self.engine, |_| Better::Less)?;
-        let floor = median(&self.floor);
-        let step = self
-            .engine
-            .get("loop_sqlite_sync")
-            .map_or(f64::NAN, |case| median(&case.0));
-        writeln!(
-            out,
-            "\nOne small commit alone takes {floor:.0} µs here; a superstep with `sync` takes \
-             {:.1} times that.\n",
-            step / floor,
-        )?;
+        self.floors(&mut out)?;
         writeln!(out, "## Agent server (echo graph, stateless runs)\n")?;
         table(&mut out, &self.load, |case| {
             match case.ends_with("per_second") {
@@ -278,6 +267,32 @@ impl Bench {
     }
 }
 
+impl Bench {
+    /// How far the engine with SQLite is from SQLite alone.
+    fn floors(&self, out: &mut String) -> Result<()> {
+        writeln!(
+            out,
+            "\nThe floor: the rows that the run left, inserted again into a fresh file by \
+             prepared statements, one transaction per checkpoint, nothing else.\n"
+        )?;
+        writeln!(
+            out,
+            "| case | AgentFlow | SQLite alone | times |\n|---|---|---|---|"
+        )?;
+        for (case, floor) in &self.floor {
+            let Some((ours, _)) = self.engine.get(case) else {
+                continue;
+            };
+            let times = median(ours) / median(floor);
+            let (ours, floor) = (spread(ours), spread(floor));
+            writeln!(out, "| {case} | {ours} | {floor} | {times:.1} |")?;
+        }
+        writeln!(out)?;
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy)]
 enum Better {
     More,
     Less,
@@ -385,20 +400,29 @@ impl Peer {
             url: format!("http://127.0.0.1:{port}"),
         };
         let deadline = Instant::now() + PEER_START;
-        let probe = format!(
-            "import urllib.request as u; print(u.urlopen('{}/ok', timeout=1).status)",
-            peer.url,
-        );
-        // The probe's own start would count as the peer's: look at the port first.
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        while !answers(port) {
             if Instant::now() > deadline {
                 bail!("the peer's server did not start");
             }
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(2));
         }
-        output(program(python).args(["-c", &probe]))?;
         Ok(peer)
     }
+}
+
+/// Whether a server on this port says that it is well.
+fn answers(port: u16) -> bool {
+    use std::io::{Read, Write};
+    let request = "GET /ok HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    let ask = || -> std::io::Result<String> {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        stream.write_all(request.as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    ask().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
 }
 
 impl Drop for Peer {

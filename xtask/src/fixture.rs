@@ -63,6 +63,14 @@ impl Fixture {
     }
 }
 
+impl Fixture {
+    /// Port of the server.
+    pub fn port(&self) -> Result<u16> {
+        let (_, port) = self.url.rsplit_once(':').context("no port in the url")?;
+        Ok(port.parse()?)
+    }
+}
+
 impl Drop for Fixture {
     fn drop(&mut self) {
         // Ended already is fine.

@@ -8,14 +8,14 @@ use agentflow_types::{Value, graph::Durability, message, value};
 use anyhow::Result;
 use serde_json::json;
 
+use crate::floor;
+
 /// Supersteps of a loop.
 const STEPS: i64 = 1000;
 /// Tasks of a fan-out.
 const FAN: i64 = 100;
 /// Bytes of the large message.
 const MESSAGE_BYTES: usize = 100 * 1024;
-/// Rows of the floor measurement.
-const ROWS: usize = 1000;
 
 /// Options.
 #[derive(clap::Args)]
@@ -151,18 +151,16 @@ fn cases() -> Result<Vec<Case>> {
     ])
 }
 
-/// Times each case once and prints µs per unit.
+/// Times each case once and prints µs per unit; with a database also what SQLite alone takes.
 pub async fn run(args: &Args) -> Result<()> {
     for case in cases()?
         .iter()
         .filter(|case| case.name.contains(&args.only))
     {
         let folder = tempfile::tempdir_in(&args.dir)?;
-        let database = match case.durability {
-            Some(_) => Some(Embedded::open(
-                folder.path().join("bench.db"),
-                Options::default(),
-            )?),
+        let path = folder.path().join("bench.db");
+        let mut database = match case.durability {
+            Some(_) => Some(Embedded::open(&path, Options::default())?),
             None => None,
         };
         let saver = database.as_ref().map(|db| db.backend().checkpoints);
@@ -174,37 +172,17 @@ pub async fn run(args: &Args) -> Result<()> {
         invocation.durability = case.durability.unwrap_or_default();
         let started = Instant::now();
         case.graph.run(&runtime, invocation, None).await?;
-        let micros = started.elapsed().as_secs_f64() * 1e6;
-        println!(
-            "{}",
-            json!({"case": case.name, "us_per_unit": micros / case.units as f64})
-        );
+        print_case(case.name, started.elapsed().as_secs_f64() * 1e6, case.units);
+        drop(runtime);
+        if database.take().is_some() {
+            let micros = floor::insert_again(&path, &folder.path().join("floor.db"))?;
+            print_case(&format!("floor_{}", case.name), micros, case.units);
+        }
     }
-    floor(args).await
+    Ok(())
 }
 
-/// The time of one committed write of a small checkpoint, alone: what a superstep cannot beat.
-async fn floor(args: &Args) -> Result<()> {
-    if !"floor_commit".contains(&args.only) {
-        return Ok(());
-    }
-    use agentflow_storage::checkpoint::CheckpointOp;
-    let folder = tempfile::tempdir_in(&args.dir)?;
-    let database = Embedded::open(folder.path().join("bench.db"), Options::default())?;
-    let saver = database.backend().checkpoints;
-    let started = Instant::now();
-    for row in 0..ROWS {
-        let op = CheckpointOp::Writes {
-            thread_id: "floor".into(),
-            checkpoint_ns: String::new(),
-            checkpoint_id: format!("{row:08}"),
-            task_id: "task".into(),
-            task_path: String::new(),
-            writes: vec![("n".into(), Value::Int(1))],
-        };
-        saver.commit(vec![op], None).await?;
-    }
-    let micros = started.elapsed().as_secs_f64() * 1e6 / ROWS as f64;
-    println!("{}", json!({"case": "floor_commit", "us_per_unit": micros}));
-    Ok(())
+fn print_case(name: &str, micros: f64, units: i64) {
+    let line = json!({"case": name, "us_per_unit": micros / units as f64});
+    println!("{line}");
 }

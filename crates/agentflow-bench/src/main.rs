@@ -2,6 +2,7 @@
 
 mod crash;
 mod engine;
+mod floor;
 mod load;
 
 use anyhow::Result;

@@ -36,7 +36,8 @@ const SERVER_NEVER: [&str; 4] = [
 /// Drivers and the crates that may name them.
 const OWNERS: [(&str, &[&str]); 3] = [
     ("axum", &["agentflow-server", "agentflow-testkit"]),
-    ("rusqlite", &["agentflow-embedded"]),
+    // The bench measures SQLite alone as the floor.
+    ("rusqlite", &["agentflow-embedded", "agentflow-bench"]),
     (
         "reqwest",
         &[
