@@ -30,7 +30,7 @@ use std::{
     time::Duration,
 };
 
-use agentflow_storage::Backend;
+use agentflow_storage::{Backend, signal::Local};
 use agentflow_types::{Error, Result};
 use rusqlite::{Connection, OpenFlags};
 
@@ -87,6 +87,7 @@ struct Inner {
     readers: Readers,
     writer: Writer,
     path: PathBuf,
+    signals: Arc<Local>,
     _lock: File,
 }
 
@@ -111,6 +112,7 @@ impl Embedded {
                 readers,
                 writer,
                 path,
+                signals: Arc::default(),
                 _lock: lock,
             }),
         })
@@ -127,6 +129,7 @@ impl Embedded {
             events: this.clone(),
             store: this.clone(),
             crons: this,
+            signals: self.inner.signals.clone(),
         }
     }
 

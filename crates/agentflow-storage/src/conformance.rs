@@ -15,6 +15,7 @@ pub mod checkpoints;
 pub mod crons;
 pub mod events;
 pub mod sample;
+pub mod signals;
 pub mod store;
 pub mod threads;
 
@@ -102,6 +103,9 @@ macro_rules! __conformance_case {
     (cron_conformance, $case:ident) => {
         $crate::conformance::crons::$case
     };
+    (signal_conformance, $case:ident) => {
+        $crate::conformance::signals::$case
+    };
 }
 #[doc(hidden)]
 pub use __conformance_case as case;
@@ -116,6 +120,7 @@ macro_rules! backend_conformance {
         $crate::event_conformance!($open);
         $crate::store_conformance!($open);
         $crate::cron_conformance!($open);
+        $crate::signal_conformance!($open);
     };
 }
 
@@ -126,7 +131,7 @@ mod tests {
     /// A case that is written but not listed would run nowhere.
     #[test]
     fn every_case_is_listed() {
-        let suites: [(&[&str], &[&str]); 6] = [
+        let suites: [(&[&str], &[&str]); 7] = [
             (
                 checkpoints::CASES,
                 &[
@@ -151,6 +156,7 @@ mod tests {
             (events::CASES, &[include_str!("conformance/events.rs")]),
             (store::CASES, &[include_str!("conformance/store.rs")]),
             (crons::CASES, &[include_str!("conformance/crons.rs")]),
+            (signals::CASES, &[include_str!("conformance/signals.rs")]),
         ];
         for (listed, sources) in suites {
             let mut listed = listed.to_vec();

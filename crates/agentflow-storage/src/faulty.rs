@@ -89,6 +89,7 @@ pub type Faults = Arc<dyn Fn(Write) -> Fault + Send + Sync>;
 /// A backend whose writes fail as `faults` says.
 #[must_use]
 pub fn wrap(inner: Backend, faults: Faults) -> Backend {
+    let signals = inner.signals.clone();
     let this = Arc::new(Faulty {
         inner,
         faults,
@@ -101,6 +102,7 @@ pub fn wrap(inner: Backend, faults: Faults) -> Backend {
         events: this.clone(),
         store: this.clone(),
         crons: this,
+        signals,
     }
 }
 

@@ -16,6 +16,7 @@ pub mod memory;
 pub mod msgpack;
 pub mod page;
 pub mod record;
+pub mod signal;
 pub mod store;
 
 use std::sync::Arc;
@@ -35,4 +36,6 @@ pub struct Backend {
     pub store: Arc<dyn store::Store>,
     /// Schedules.
     pub crons: Arc<dyn cron::Crons>,
+    /// Wake-ups.
+    pub signals: Arc<dyn signal::Signals>,
 }

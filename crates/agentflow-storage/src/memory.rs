@@ -24,6 +24,7 @@ use crate::{
     cron::Cron,
     event::Event,
     record::{Assistant, Run, RunStatus, Thread},
+    signal::Local,
 };
 
 /// A database in memory. Clones share it.
@@ -31,6 +32,7 @@ use crate::{
 pub struct Memory {
     /// Guards all tables; held only for the length of one operation, never across an await.
     tables: Arc<Mutex<Tables>>,
+    signals: Arc<Local>,
 }
 
 #[derive(Clone, Default)]
@@ -89,6 +91,7 @@ impl Memory {
             events: this.clone(),
             store: this.clone(),
             crons: this,
+            signals: self.signals.clone(),
         }
     }
 
@@ -97,6 +100,7 @@ impl Memory {
     pub fn snapshot(&self) -> Self {
         Self {
             tables: Arc::new(Mutex::new(self.lock().clone())),
+            signals: Arc::default(),
         }
     }
 
