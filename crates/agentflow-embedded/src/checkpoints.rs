@@ -311,7 +311,7 @@ impl Checkpoints for Embedded {
             checkpoint_ns: ns,
             checkpoint_id,
         } = key.clone();
-        self.read(move |db| match checkpoint_id {
+        self.read_short(move |db| match checkpoint_id {
             Some(id) => first(db, BY_ID, [thread_id, ns, id], |row| tuple(db, row)),
             None => first(db, NEWEST, [thread_id, ns], |row| tuple(db, row)),
         })
