@@ -82,8 +82,8 @@ impl Graph {
     /// Names of the nodes, the virtual ones not included.
     #[must_use]
     pub fn node_names(&self) -> Vec<String> {
-        let real = self.layout.nodes.iter().filter(|node| node.body.is_some());
-        real.map(|node| node.name.to_string()).collect()
+        let nodes = self.layout.shown_nodes();
+        nodes.map(|node| node.name.to_string()).collect()
     }
 
     /// Names of the keys of the state.

@@ -216,6 +216,7 @@ fn snapshot(graph: &Arc<Graph>, saved: CheckpointTuple, view: View) -> Result<St
     let mut tasks = board.prepare(&Prepare {
         ns: &saved.key.checkpoint_ns,
         step,
+        stop: step + 2,
         pending: &pending,
         resume_map: None,
     });
@@ -235,7 +236,7 @@ fn snapshot(graph: &Arc<Graph>, saved: CheckpointTuple, view: View) -> Result<St
         checkpoint_id: Some(id),
     };
     Ok(StateSnapshot {
-        values: board.read(&layout.state),
+        values: board.view(&layout.state),
         next: open,
         interrupts: tasks
             .iter()

@@ -173,6 +173,7 @@ impl<'a> Change<'a> {
         board.prepare(&Prepare {
             ns: &self.at.checkpoint_ns,
             step: self.step + 1,
+            stop: self.step + 3,
             pending: &self.pending,
             resume_map: None,
         })

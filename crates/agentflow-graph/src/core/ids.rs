@@ -12,6 +12,8 @@ use agentflow_types::{Clock, Error, Result, Rng, Str};
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::task::HANDLER;
+
 /// Path word of tasks that an edge triggered.
 pub(crate) const PULL: &str = "__pregel_pull";
 /// Path word of tasks that a `Send` made.
@@ -132,6 +134,23 @@ impl TaskIds {
         for trigger in triggers {
             self.buffer.extend_from_slice(trigger.as_bytes());
         }
+        TaskId(xxh3_128(&self.buffer))
+    }
+
+    /// Id of the task that a handler runs in; the namespace is that of the failed task.
+    pub(crate) fn handler(&mut self, node: &str, failed: TaskId) -> TaskId {
+        self.start(node, PUSH);
+        self.buffer.extend_from_slice(HANDLER.as_bytes());
+        self.buffer.extend_from_slice(failed.to_string().as_bytes());
+        TaskId(xxh3_128(&self.buffer))
+    }
+
+    /// Id of the `index`-th functional task that a task calls; the namespace is the caller's, and
+    /// `path` its path as text.
+    pub(crate) fn call(&mut self, name: &str, path: &str, index: usize) -> TaskId {
+        self.start(name, PUSH);
+        self.buffer.extend_from_slice(path.as_bytes());
+        self.buffer.extend_from_slice(index.to_string().as_bytes());
         TaskId(xxh3_128(&self.buffer))
     }
 

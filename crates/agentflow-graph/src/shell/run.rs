@@ -88,6 +88,7 @@ pub(crate) async fn run_root(
         resume_map: None,
         parents: Map::new(),
         answer: answer.clone(),
+        drain: invocation.drain.clone(),
         layout,
     };
     let machine = Machine::start(setup, start.saved, input)?;
@@ -106,6 +107,8 @@ pub(crate) async fn run_root(
         ns: String::new(),
         answer,
         parents: Map::new(),
+        above: None,
+        drain: invocation.drain.clone(),
     });
     let (machine, ending) = Driver::new(machine, run, Inherited::default())
         .drive()
@@ -271,6 +274,7 @@ async fn nested(graph: Arc<Graph>, task: Arc<TaskShared>, input: Value) -> Resul
         resume_map: task.inherited.resume_map.clone(),
         parents: parents.clone(),
         answer: answer.clone(),
+        drain: above.drain.clone(),
         layout,
     };
     let machine = Machine::start(setup, saved, Input::Value(input))?;
@@ -289,6 +293,8 @@ async fn nested(graph: Arc<Graph>, task: Arc<TaskShared>, input: Value) -> Resul
         ns,
         answer,
         parents,
+        above: Some(task.clone()),
+        drain: above.drain.clone(),
     });
     let (machine, ending) = Driver::new(machine, run, task.inherited.clone())
         .drive()
@@ -358,6 +364,8 @@ pub(crate) fn outside_context(
         ns: at.checkpoint_ns.clone(),
         answer: Arc::default(),
         parents: Map::new(),
+        above: None,
+        drain: CancellationToken::new(),
     };
     NodeContext(Arc::new(TaskShared::outside(Arc::new(run), step)))
 }
