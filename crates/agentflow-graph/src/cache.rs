@@ -238,7 +238,10 @@ mod tests {
             id.to_be_bytes().to_vec()
         });
         let entry = |input: Value| policy.entry(Vec::new(), &input);
-        assert_eq!(entry(value!({"id": 1, "x": 1})), entry(value!({"id": 1, "x": 2})));
+        assert_eq!(
+            entry(value!({"id": 1, "x": 1})),
+            entry(value!({"id": 1, "x": 2}))
+        );
         assert_ne!(entry(value!({"id": 1})), entry(value!({"id": 2})));
     }
 }

@@ -8,9 +8,7 @@ use agentflow_types::{
 };
 
 use crate::{
-    builder::{
-        BranchTargets, DEFAULT_HANDLER, GraphBuilder, NodeOptions, Role, handler_name,
-    },
+    builder::{BranchTargets, DEFAULT_HANDLER, GraphBuilder, NodeOptions, Role, handler_name},
     channel::{Guard, Kind, Release},
     graph::Graph,
     invocation::InterruptAt,
@@ -51,11 +49,18 @@ fn check(builder: &GraphBuilder) -> Vec<String> {
             mistakes.push(format!("'{name}' is already being used as a state key"));
         }
     }
-    let handled = builder.nodes.keys().filter_map(|name| name.strip_prefix("__error_handler__"));
+    let handled = builder
+        .nodes
+        .keys()
+        .filter_map(|name| name.strip_prefix("__error_handler__"));
     for node in handled.filter(|node| !builder.nodes.contains_key(*node)) {
         mistakes.push(format!("an error handler is for unknown node '{node}'"));
     }
-    for name in builder.managed.keys().filter(|n| builder.channels.contains_key(*n)) {
+    for name in builder
+        .managed
+        .keys()
+        .filter(|n| builder.channels.contains_key(*n))
+    {
         mistakes.push(format!("'{name}' is managed, and a channel"));
     }
     for name in builder.channels.keys() {
@@ -176,8 +181,14 @@ fn check_reach(builder: &GraphBuilder, mistakes: &mut Vec<String>) {
             .values()
             .flat_map(|n| n.options.destinations.iter().map(String::as_str)),
     );
-    let work = builder.nodes.iter().filter(|(_, spec)| spec.role == Role::Work);
-    for name in work.map(|(name, _)| name).filter(|n| !reached.contains(&***n)) {
+    let work = builder
+        .nodes
+        .iter()
+        .filter(|(_, spec)| spec.role == Role::Work);
+    for name in work
+        .map(|(name, _)| name)
+        .filter(|n| !reached.contains(&***n))
+    {
         mistakes.push(format!("Node '{name}' is not reachable"));
     }
 }
@@ -438,7 +449,12 @@ impl<'a> Layouter<'a> {
             persistence: self.builder.persistence,
             retry: self.builder.retry.clone(),
             cache: self.builder.cache.clone(),
-            managed: self.builder.managed.iter().map(|(n, m)| (n.clone(), *m)).collect(),
+            managed: self
+                .builder
+                .managed
+                .iter()
+                .map(|(n, m)| (n.clone(), *m))
+                .collect(),
             function: None,
             edges: self.builder.edges.clone(),
             joins: self.builder.joins.clone(),

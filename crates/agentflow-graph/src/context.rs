@@ -123,6 +123,12 @@ impl NodeContext {
         self.0.heartbeat();
     }
 
+    /// Asks the run to stop before its next superstep, as
+    /// [`Invocation::drain`](crate::Invocation::drain) does.
+    pub fn request_drain(&self) {
+        self.0.run.drain.cancel();
+    }
+
     /// Whether the run is asked to stop before its next superstep.
     #[must_use]
     pub fn is_draining(&self) -> bool {

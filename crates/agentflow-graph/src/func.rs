@@ -337,7 +337,10 @@ impl Entrypoint {
             cache: None,
             managed: Vec::new(),
             function: Some(Function { result, previous }),
-            edges: vec![(START.into(), self.name.clone()), (self.name.clone(), END.into())],
+            edges: vec![
+                (START.into(), self.name.clone()),
+                (self.name.clone(), END.into()),
+            ],
             joins: Vec::new(),
             branch_sources: Vec::new(),
             name: self.name,

@@ -193,6 +193,18 @@ impl Layout {
         self.nodes.iter().filter(work)
     }
 
+    /// What a node reads, with the values that the library computes.
+    pub(crate) fn with_managed(&self, state: Value, step: i64, stop: i64) -> Value {
+        if self.managed.is_empty() {
+            return state;
+        }
+        let mut map = state.as_map().cloned().unwrap_or_default();
+        for (name, value) in &self.managed {
+            map.insert(name.clone(), value.value(step, stop));
+        }
+        Value::map(map)
+    }
+
     /// The cache policy of a node.
     pub(crate) fn cache(&self, node: NodeId) -> Option<&CachePolicy> {
         let own = self.nodes[node].options.cache.as_ref();

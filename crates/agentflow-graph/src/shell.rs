@@ -26,13 +26,13 @@ use agentflow_types::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    context::NodeFailure,
     core::{
         ids::{TaskId, interrupt_id, task_ns},
         machine::{Answer, calls::Caller},
         payload::{MessageSource, Speaker},
         task::Path,
     },
-    context::NodeFailure,
     func::TaskOptions,
     graph::Graph,
     invocation::Runtime,

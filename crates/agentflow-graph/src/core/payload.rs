@@ -105,13 +105,11 @@ fn propagated_metadata(config: &RunConfig) -> Map {
 /// Data of a task that is about to run.
 pub(crate) fn task_start(layout: &Layout, task: &Task, config: &RunConfig) -> Value {
     let node = &layout.nodes[task.node];
-    let triggers: Vec<Value> = match task.path {
-        super::task::Path::Push(_) => vec![Value::str(super::ids::PUSH)],
-        _ => node
-            .trigger_names
-            .iter()
-            .map(|n| Value::Str(n.clone()))
-            .collect(),
+    let triggers: Vec<Value> = if task.path.is_push() {
+        vec![Value::str(super::ids::PUSH)]
+    } else {
+        let names = node.trigger_names.iter();
+        names.map(|n| Value::Str(n.clone())).collect()
     };
     let mut map = Map::with_capacity(5);
     map.insert("id".into(), Value::from(task.id.to_string()));

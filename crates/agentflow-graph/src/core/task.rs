@@ -274,7 +274,10 @@ pub(crate) fn open_interrupts(pending: &[Pending]) -> Vec<Value> {
     let mut found: Vec<Value> = Vec::new();
     for question in tasks_of(pending).into_iter().filter_map(open).flatten() {
         // A task and its caller have the same question.
-        if !found.iter().any(|known| known.get("id") == question.get("id")) {
+        if !found
+            .iter()
+            .any(|known| known.get("id") == question.get("id"))
+        {
             found.push(question);
         }
     }

@@ -119,6 +119,11 @@ impl Writers<'_> {
         let layout = &*self.board.layout;
         let def = &layout.branches[branch];
         let state = with_extra_keys(self.board.read_fresh(node, writes)?, output);
+        let (step, stop) = (
+            self.context.step(),
+            self.context.step() + self.context.remaining_steps(),
+        );
+        let state = layout.with_managed(state, step, stop);
         for goto in (def.path)(&state, self.context)? {
             let goto = resolve(&def.targets, goto)?;
             match goto {

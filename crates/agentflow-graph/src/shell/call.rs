@@ -12,8 +12,9 @@ use crate::{context::NodeContext, func::TaskOptions};
 pub(super) const MAX_REQUESTED: usize = 4096;
 
 /// What a functional task does.
-pub(crate) type Body =
-    Arc<dyn Fn(Value, NodeContext) -> Pin<Box<dyn Future<Output = Result<Value>> + Send>> + Send + Sync>;
+pub(crate) type Body = Arc<
+    dyn Fn(Value, NodeContext) -> Pin<Box<dyn Future<Output = Result<Value>> + Send>> + Send + Sync,
+>;
 
 /// Somebody wants a functional task to run.
 pub(crate) struct Request {

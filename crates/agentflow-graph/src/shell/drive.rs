@@ -222,8 +222,7 @@ impl Driver {
         };
         match job {
             Job::Task(at) => {
-                self.task_ended(at, result, shared, flight, superstep)
-                    .await;
+                self.task_ended(at, result, shared, flight, superstep).await;
             }
             Job::Call(at) => self.call_ended(at, result, &shared, flight, superstep),
         }
@@ -298,12 +297,9 @@ impl Driver {
     /// Starts a functional task, or gives the result that it has.
     async fn accept(&mut self, request: Request, flight: &mut Flight) -> Result<()> {
         let caller = request.parent.caller();
-        let at = self.machine.accept_call(
-            &caller,
-            request.index,
-            &request.name,
-            request.input.clone(),
-        );
+        let at =
+            self.machine
+                .accept_call(&caller, request.index, &request.name, request.input.clone());
         self.effects().await;
         let job = Job::Call(at);
         let is_open = self.machine.calls[at].writes.is_empty();

@@ -12,11 +12,16 @@ from typing import Annotated, TypedDict
 
 from generate import CHECKPOINTS, HERE, HISTORY, STATE, State, dump, run, traces_of
 from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage
+from langgraph.cache.memory import InMemoryCache
 from langgraph.channels.delta import DeltaChannel
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+from langgraph.errors import NodeError
+from langgraph.func import entrypoint, task
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import _messages_delta_reducer
-from langgraph.types import Command, Overwrite, Send, interrupt
+from langgraph.managed import IsLastStep, RemainingSteps
+from langgraph.runtime import Runtime
+from langgraph.types import CachePolicy, Command, Overwrite, Send, interrupt
 
 
 # ------------------------------------------------------------------------------------- delta
@@ -127,7 +132,288 @@ DELTA = {
     "delta_nested_exit": (delta_nested, [last({"log": ["in"]}), CHECKPOINTS, last(resume="yes"), *LOOK]),
 }
 
-SCENARIOS = DELTA
+# --------------------------------------------------------------------------------- functions
+def func():
+    @task
+    async def double(n):
+        return n * 2
+
+    @task
+    async def slow(n):
+        await asyncio.sleep(0.02)
+        return n + 100
+
+    @entrypoint()
+    async def workflow(n, *, previous=None):
+        first = await double(n)
+        one, two = slow(first), double(first)
+        both = await two, await one
+        return entrypoint.final(value=[previous, first, *both], save=first)
+
+    return workflow
+
+
+def func_ask():
+    @task
+    async def note(text):
+        return f"noted {text}"
+
+    @task
+    async def question(text):
+        return f"{text} {interrupt(text)}"
+
+    @entrypoint()
+    async def workflow(n):
+        a = await note("a")
+        b = await question("b?")
+        c = interrupt("c?")
+        d = await question("d?")
+        return [a, b, c, d]
+
+    return workflow
+
+
+def func_nested():
+    @task
+    async def inner(n):
+        return n + 1
+
+    @task
+    async def outer(n):
+        return [await inner(n), await inner(n * 10)]
+
+    @entrypoint()
+    async def workflow(n):
+        return [await outer(n), await outer(n + 1), await inner(n)]
+
+    return workflow
+
+
+def func_fail():
+    tries = []
+
+    @task
+    async def steady(n):
+        tries.append(n)
+        return len(tries)
+
+    @task
+    async def flaky(n):
+        tries.append(n)
+        if len(tries) == 2:
+            raise ValueError("boom")
+        return len(tries)
+
+    @entrypoint()
+    async def workflow(n):
+        return [await steady(n), await flaky(n)]
+
+    return workflow
+
+
+def func_catch():
+    @task
+    async def bad(n):
+        raise ValueError(f"bad {n}")
+
+    @entrypoint()
+    async def workflow(n):
+        try:
+            await bad(n)
+        except ValueError as error:
+            return str(error)
+
+    return workflow
+
+
+def func_node():
+    @task
+    async def work(n):
+        return n * 10
+
+    async def node(state):
+        return {"items": [await work(1), await work(2)]}
+
+    async def sent(arg):
+        return {"items": [await work(arg["x"])]}
+
+    g = StateGraph(State)
+    g.add_node("node", node)
+    g.add_node("sent", sent)
+    g.add_edge(START, "node")
+    g.add_conditional_edges("node", lambda s: [Send("sent", {"x": i}) for i in (7, 8)], ["sent"])
+    return g
+
+
+FUNCTIONS = {
+    "func": (func, [run(3), STATE, CHECKPOINTS, run(5), *LOOK]),
+    "func_exit": (func, [last(3), *LOOK, last(5), *LOOK]),
+    "func_ask": (func_ask, [run(1), *LOOK, run(resume="B"), *LOOK, run(resume="C"), STATE, run(resume="D"), *LOOK]),
+    "func_ask_exit": (func_ask, [last(1), *LOOK, last(resume="B"), *LOOK, last(resume="C"), last(resume="D"), *LOOK]),
+    "func_ask_map": (func_ask, [run(1), run(resume_map=["B"]), STATE, CHECKPOINTS]),
+    "func_nested": (func_nested, [run(1), *LOOK]),
+    "func_fail": (func_fail, [run(1), *LOOK, run(None), *LOOK]),
+    "func_catch": (func_catch, [run(1), *LOOK]),
+    "func_node": (func_node, [run({"n": 1}), *LOOK]),
+}
+
+
+# ----------------------------------------------------------------------------- error handlers
+def boom(state):
+    raise ValueError("boom")
+
+
+def handled():
+    def rescue(state, error: NodeError):
+        return Command(update={"items": [f"{error.node}: {error.error}", state["value"]]}, goto="after")
+
+    async def fine(state):
+        await asyncio.sleep(0.03)
+        return {"items": ["fine"]}
+
+    g = StateGraph(State)
+    g.add_node("bad", boom, error_handler=rescue)
+    g.add_node("fine", fine)
+    g.add_node("never", lambda s: {"value": "never"})
+    g.add_node("after", lambda s: {"value": "after"})
+    g.add_edge(START, "bad")
+    g.add_edge(START, "fine")
+    g.add_edge("bad", "never")
+    return g
+
+
+def handled_by_default():
+    def work(arg):
+        if arg["x"] == 1:
+            raise ValueError("one")
+        return {"items": [arg["x"]]}
+
+    def rescue(state, error: NodeError):
+        return {"items": [f"{error.node} {state['x']} {error.error}"]}
+
+    g = StateGraph(State)
+    g.set_node_defaults(error_handler=rescue)
+    g.add_node("work", work)
+    g.add_conditional_edges(START, lambda s: [Send("work", {"x": i}) for i in range(3)], ["work"])
+    return g
+
+
+def handler_fails():
+    tries = []
+
+    def rescue(state, error: NodeError):
+        tries.append(1)
+        if len(tries) == 1:
+            raise ValueError("handler")
+        return {"items": [len(tries)]}
+
+    runs = []
+
+    def bad(state):
+        runs.append(1)
+        raise ValueError(f"boom {len(runs)}")
+
+    g = StateGraph(State)
+    g.add_node("bad", bad, error_handler=rescue)
+    g.add_edge(START, "bad")
+    return g
+
+
+def handler_asks():
+    def rescue(state, error: NodeError):
+        return {"items": [interrupt(f"what about {error.node}?")]}
+
+    g = StateGraph(State)
+    g.add_node("bad", boom, error_handler=rescue)
+    g.add_edge(START, "bad")
+    return g
+
+
+HANDLERS = {
+    "handled": (handled, [run({"value": "in"}), *LOOK]),
+    "handled_by_default": (handled_by_default, [run({"value": "in"}), *LOOK]),
+    "handler_fails": (handler_fails, [run({"value": "in"}), *LOOK, run(None), *LOOK]),
+    "handler_asks": (handler_asks, [run({"value": "in"}), *LOOK, run(resume="fine"), *LOOK]),
+}
+
+
+# ------------------------------------------------------------------ caches, managed values, drain
+def cached():
+    runs = []
+
+    def work(state):
+        runs.append(1)
+        return {"items": [len(runs)], "n": 1}
+
+    g = StateGraph(State)
+    g.add_node("work", work, cache_policy=CachePolicy(key_func=lambda s: s["value"]))
+    g.add_edge(START, "work")
+    return g.compile(cache=InMemoryCache())
+
+
+def cached_task():
+    runs = []
+
+    @task(cache_policy=CachePolicy())
+    async def work(n):
+        runs.append(1)
+        return [n, len(runs)]
+
+    @entrypoint(cache=InMemoryCache())
+    async def workflow(n):
+        return [await work(1), await work(n)]
+
+    return workflow
+
+
+class Watched(TypedDict, total=False):
+    items: Annotated[list, operator.add]
+    left: RemainingSteps
+    is_last: IsLastStep
+
+
+def managed():
+    g = StateGraph(Watched)
+    g.add_node("a", lambda s: {"items": [[s["left"], s["is_last"]]]})
+    g.add_node("b", lambda s: {"items": [[s["left"], s["is_last"]]]})
+    g.add_edge(START, "a")
+    g.add_conditional_edges("a", lambda s: "b" if s["left"] > 1 else END, ["b", END])
+    g.add_conditional_edges("b", lambda s: END if s["is_last"] else "a", ["a", END])
+    return g
+
+
+def drain():
+    drained = []
+
+    def b(state, runtime: Runtime):
+        if not drained:
+            drained.append(1)
+            runtime.control.request_drain()
+        return {"items": ["b"]}
+
+    inner = StateGraph(State)
+    inner.add_node("b", b)
+    inner.add_node("c", lambda s: {"items": ["c"]})
+    inner.add_edge(START, "b")
+    inner.add_edge("b", "c")
+    g = StateGraph(State)
+    g.add_node("a", lambda s: {"items": ["a"]})
+    g.add_node("sub", inner.compile())
+    g.add_node("d", lambda s: {"items": ["d"]})
+    g.add_edge(START, "a")
+    g.add_edge("a", "sub")
+    g.add_edge("sub", "d")
+    return g
+
+
+OTHERS = {
+    "cached": (cached, [run({"value": "x"}), run({"value": "x"}), run({"value": "y"}), *LOOK]),
+    "cached_task": (cached_task, [run(1), run(2), *LOOK]),
+    "managed": (managed, [run({"items": []}, recursion_limit=3), *LOOK]),
+    "drain": (drain, [run({"items": ["in"]}, subgraphs=True), *LOOK, run(None, subgraphs=True), *LOOK]),
+}
+
+SCENARIOS = DELTA | FUNCTIONS | HANDLERS | OTHERS
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ use crate::{
         task::{Failed, Path, Pending, Task, read_send},
         writes::stored_answers,
     },
-    layout::{ChanId, Layout, NodeId},
+    layout::{ChanId, NodeId},
 };
 
 /// What a superstep is prepared with.
@@ -28,18 +28,6 @@ pub(crate) struct Prepare<'a> {
     pub(crate) stop: i64,
     /// Answers by interrupt id.
     pub(crate) resume_map: Option<&'a Map>,
-}
-
-/// Adds the values that the library computes to what a node reads.
-fn managed(layout: &Layout, with: &Prepare<'_>, state: Value) -> Value {
-    if layout.managed.is_empty() {
-        return state;
-    }
-    let mut map = state.as_map().cloned().unwrap_or_default();
-    for (name, value) in &layout.managed {
-        map.insert(name.clone(), value.value(with.step, with.stop));
-    }
-    Value::map(map)
 }
 
 impl Board {
@@ -96,10 +84,12 @@ impl Board {
             let input = if def.reads_input {
                 self.get(layout.start).unwrap_or_default()
             } else if def.reads.is_some() {
-                managed(layout, with, self.read_for(node))
+                layout.with_managed(self.read_for(node), with.step, with.stop)
             } else {
                 shared
-                    .get_or_insert_with(|| managed(layout, with, self.read(&layout.state)))
+                    .get_or_insert_with(|| {
+                        layout.with_managed(self.read(&layout.state), with.step, with.stop)
+                    })
                     .clone()
             };
             let id = ids.pull(&def.name, &def.trigger_names);

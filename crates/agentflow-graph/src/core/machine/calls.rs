@@ -181,7 +181,9 @@ impl Machine {
             return None;
         }
         let layout = &self.setup.layout;
-        let named = writes.iter().map(|w| (w.target.name(layout), w.value.clone()));
+        let named = writes
+            .iter()
+            .map(|w| (w.target.name(layout), w.value.clone()));
         Some(named.collect())
     }
 

@@ -92,7 +92,12 @@ impl Machine {
     fn handle_again(&mut self) {
         let source = |target: &Target| matches!(target, Target::Other(n) if &**n == ERROR_SOURCE);
         for id in tasks_of(&self.pending) {
-            let of_task = || self.pending.iter().filter(|p| p.task == id).map(|p| &p.write);
+            let of_task = || {
+                self.pending
+                    .iter()
+                    .filter(|p| p.task == id)
+                    .map(|p| &p.write)
+            };
             let error = of_task().find(|write| write.target == Target::Error);
             let at = self.tasks.iter().position(|task| task.id == id);
             let (Some(error), Some(at)) = (error.cloned(), at) else {
@@ -114,6 +119,11 @@ impl Machine {
     /// Gives a task what a cache remembers of it.
     pub(crate) fn cached(&mut self, at: usize, writes: Vec<(Str, Value)>) {
         let writes = self.parse_writes(writes);
+        let (id, path) = (
+            self.tasks[at].id,
+            self.tasks[at].path_text(&self.setup.layout),
+        );
+        self.record(id, path, &writes);
         self.output_writes(at, &writes, Cached::Yes);
         self.tasks[at].writes = writes;
     }
@@ -228,7 +238,10 @@ impl Machine {
 
     /// Keeps, stores and shows the writes of a task that ended.
     fn put_writes(&mut self, at: usize, writes: Vec<Write>) {
-        let (id, path) = (self.tasks[at].id, self.tasks[at].path_text(&self.setup.layout));
+        let (id, path) = (
+            self.tasks[at].id,
+            self.tasks[at].path_text(&self.setup.layout),
+        );
         self.record(id, path, &writes);
         self.output_writes(at, &writes, Cached::No);
         self.tasks[at].writes = writes;
@@ -237,7 +250,10 @@ impl Machine {
     /// Like [`put_writes`](Self::put_writes) for a task that waits: it keeps no writes, so that
     /// it runs again.
     fn put_interrupt(&mut self, at: usize, writes: Vec<Write>) {
-        let (id, path) = (self.tasks[at].id, self.tasks[at].path_text(&self.setup.layout));
+        let (id, path) = (
+            self.tasks[at].id,
+            self.tasks[at].path_text(&self.setup.layout),
+        );
         let kept = self.keep_question(id, path, writes);
         self.output_writes(at, &kept, Cached::No);
     }
@@ -290,13 +306,7 @@ impl Machine {
     }
 
     /// Shows the writes of a task or of a functional task.
-    pub(super) fn show(
-        &mut self,
-        layout: &Layout,
-        who: Who<'_>,
-        writes: &[Write],
-        cached: Cached,
-    ) {
+    pub(super) fn show(&mut self, layout: &Layout, who: Who<'_>, writes: &[Write], cached: Cached) {
         let modes = self.setup.modes;
         match writes.first().map(|w| &w.target) {
             Some(Target::Interrupt) => self.output_interrupts(writes),
