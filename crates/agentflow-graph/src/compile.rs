@@ -417,22 +417,8 @@ impl<'a> Layouter<'a> {
         Layout {
             name: self.builder.name.clone(),
             state: pick(|c| c.is_state),
-            transient: pick(|c| {
-                matches!(
-                    c.kind,
-                    Kind::AnyValue | Kind::Ephemeral(_) | Kind::Topic { accumulate: false }
-                )
-            }),
-            finishing: pick(|c| {
-                matches!(
-                    c.kind,
-                    Kind::LastValueAfterFinish
-                        | Kind::Barrier {
-                            release: Release::AfterFinish,
-                            ..
-                        }
-                )
-            }),
+            transient: pick(|c| c.kind.is_transient()),
+            finishing: pick(|c| c.kind.waits_for_end()),
             deltas: pick(|c| c.kind.is_delta()),
             has_untracked: self.channels.iter().any(|c| !c.kind.is_tracked()),
             outputs,

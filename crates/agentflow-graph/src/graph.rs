@@ -247,13 +247,13 @@ impl Graph {
         self.layout.schemas.clone()
     }
 
-    /// Graphs that are nodes of this one, at any depth, by namespace (node names joined with
+    /// Graphs with a state that are nodes of this one, at any depth, by namespace (node names joined with
     /// `|`).
     #[must_use]
     pub fn subgraphs(&self) -> Vec<(String, Arc<Graph>)> {
         let mut all = Vec::new();
         for (id, node) in self.layout.nodes.iter().enumerate() {
-            let Some(graph) = self.layout.subgraph(id) else {
+            let Some(graph) = self.layout.stored_subgraph(id) else {
                 continue;
             };
             all.push((node.name.to_string(), graph.clone()));

@@ -229,6 +229,12 @@ impl Layout {
         }
     }
 
+    /// The graph that runs inside a node, if its state is stored.
+    pub(crate) fn stored_subgraph(&self, node: NodeId) -> Option<&Arc<crate::graph::Graph>> {
+        let stored = |graph: &&Arc<crate::graph::Graph>| graph.layout().persistence != Persistence::None;
+        self.subgraph(node).filter(stored)
+    }
+
     /// The retry policies of a node, in order.
     pub(crate) fn retries(&self, node: NodeId) -> Vec<RetryPolicy> {
         let options = &self.nodes[node].options;

@@ -286,7 +286,13 @@ fn settle(value: &mut Json) {
             }
             map.values_mut().for_each(settle);
         }
-        Json::Array(items) => items.iter_mut().for_each(settle),
+        Json::Array(items) => {
+            // LangGraph repeats a functional task's question as its caller's in graphs inside tasks.
+            if items.iter().all(|item| item.get("response_schema").is_some()) {
+                items.dedup();
+            }
+            items.iter_mut().for_each(settle);
+        }
         _ => {}
     }
 }

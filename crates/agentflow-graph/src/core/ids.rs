@@ -192,6 +192,13 @@ pub(crate) fn is_interrupt_id(text: &str) -> bool {
             .all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase())
 }
 
+/// Namespace of a graph that remembers over runs: without task ids, but with the numbers of
+/// repeated calls. `a:1|b:2|1` becomes `a|b|1`.
+pub(crate) fn lasting_ns(ns: &str) -> String {
+    let parts = ns.split('|').map(|part| part.split(':').next().unwrap_or(part));
+    parts.collect::<Vec<_>>().join("|")
+}
+
 /// Removes the task ids from a namespace: `a:1|b:2` becomes `a|b`, numbers of repeated calls
 /// disappear.
 pub(crate) fn without_task_ids(ns: &str) -> String {
@@ -240,5 +247,6 @@ mod tests {
     #[test]
     fn namespaces_lose_their_task_ids() {
         assert_eq!(without_task_ids("a:1-2|b:3|1"), "a|b");
+        assert_eq!(lasting_ns("a:1-2|b:3|1"), "a|b|1");
     }
 }

@@ -357,7 +357,7 @@ impl CheckpointView<'_> {
     }
 
     fn state(&self, task: &Task) -> Value {
-        if self.layout.subgraph(task.node).is_none() {
+        if self.layout.stored_subgraph(task.node).is_none() {
             return Value::Null;
         }
         let ns = task_ns(self.at.ns, &self.layout.nodes[task.node].name, task.id);

@@ -19,7 +19,7 @@ use crate::{
     context::NodeContext,
     core::{
         World,
-        ids::{checkpoint_text, without_task_ids},
+        ids::{checkpoint_text, lasting_ns},
         machine::{Answer, Ending, Level, Machine, Setup},
     },
     graph::Graph,
@@ -226,9 +226,17 @@ fn nested_ns(task: &TaskShared, persistence: Persistence) -> String {
         ns.push_str(&call.to_string());
     }
     match persistence {
-        Persistence::Persistent => without_task_ids(&ns),
+        Persistence::Persistent => lasting_ns(&ns),
         _ => ns,
     }
+}
+
+/// Checkpoints of the graphs around a graph inside a task, by namespace.
+fn parents_of(task: &TaskShared) -> Map {
+    let mut parents = task.run.parents.clone();
+    let id = Value::from(checkpoint_text(task.checkpoint));
+    parents.insert(task.run.ns.as_str().into(), id);
+    parents
 }
 
 async fn nested(graph: Arc<Graph>, task: Arc<TaskShared>, input: Value) -> Result<Value> {
@@ -245,11 +253,7 @@ async fn nested(graph: Arc<Graph>, task: Arc<TaskShared>, input: Value) -> Resul
     };
     let emitter = above.emitter.nested(&ns, above.subgraphs);
     let answer = Arc::new(Answer::below(Some(above.answer.clone())));
-    let mut parents = above.parents.clone();
-    parents.insert(
-        above.ns.as_str().into(),
-        Value::from(checkpoint_text(task.checkpoint)),
-    );
+    let parents = parents_of(&task);
     let is_replay = task.inherited.replay.is_some() && pipeline.is_some();
     let setup = Setup {
         world: World::of(&above.runtime),

@@ -114,6 +114,11 @@ def last(input=None, **more):
     return run(input, durability="exit", **more) | {"modes": ["values", "updates", "tasks"]}
 
 
+def quiet(input=None, **more):
+    """A run without `checkpoints`: LangGraph finds graphs in a node's closure and shows them there."""
+    return run(input, subgraphs=True, **more) | {"modes": ["values", "updates", "tasks"]}
+
+
 LOOK = [STATE, HISTORY, CHECKPOINTS]
 DELTA = {
     "delta": (delta, [run({"log": ["in"]}), *LOOK, run({"value": "x"}), CHECKPOINTS, run({"log": ["2"]}), *LOOK]),
@@ -413,7 +418,132 @@ OTHERS = {
     "drain": (drain, [run({"items": ["in"]}, subgraphs=True), *LOOK, run(None, subgraphs=True), *LOOK]),
 }
 
-SCENARIOS = DELTA | FUNCTIONS | HANDLERS | OTHERS
+# --------------------------------------------------------------------------------- subgraphs
+def counting(checkpointer):
+    """A graph that counts its visits and asks; how long it remembers is up to its saver."""
+    g = StateGraph(State)
+    g.add_node("count", lambda s: {"n": 1})
+    g.add_node("ask", lambda s: {"items": [f"{s['n']} {interrupt('inner')}"]})
+    g.add_edge(START, "count")
+    g.add_edge("count", "ask")
+    return g.compile(checkpointer=checkpointer)
+
+
+class Shared(TypedDict, total=False):
+    items: Annotated[list, operator.add]
+
+
+def around(sub):
+    g = StateGraph(Shared)
+    g.add_node("before", lambda s: {"items": ["before"]})
+    g.add_node("sub", sub)
+    g.add_edge(START, "before")
+    g.add_edge("before", "sub")
+    return g
+
+
+def sub_inherit():
+    return around(counting(None))
+
+
+def sub_own():
+    return around(counting(True))
+
+
+def silent():
+    g = StateGraph(State)
+    g.add_node("count", lambda s: {"n": 1})
+    g.add_node("tell", lambda s: {"items": [f"{s['n']}"]})
+    g.add_edge(START, "count")
+    g.add_edge("count", "tell")
+    return g
+
+
+def sub_none():
+    return around(silent().compile(checkpointer=False))
+
+
+def sub_own_silent():
+    return around(silent().compile(checkpointer=True))
+
+
+def sub_deep():
+    leaf = StateGraph(State)
+    leaf.add_node("leave", lambda s: Command(graph=Command.PARENT, update={"items": ["leaf"]}, goto="beside"))
+    leaf.add_edge(START, "leave")
+    middle = StateGraph(State)
+    middle.add_node("leaf", leaf.compile(), destinations=("beside",))
+    middle.add_node("beside", lambda s: Command(graph=Command.PARENT, update={"items": [*s["items"], "beside"]}, goto=[Send("target", {"x": 1}), "other"]))
+    middle.add_edge(START, "leaf")
+    g = StateGraph(State)
+    g.add_node("middle", middle.compile(), destinations=("target", "other"))
+    g.add_node("target", lambda arg: {"items": [arg["x"]]})
+    g.add_node("other", lambda s: {"value": "other"})
+    g.add_edge(START, "middle")
+    return g
+
+
+def sub_func():
+    @task
+    async def work(n):
+        return n + interrupt("how many?")
+
+    @entrypoint()
+    async def inner(n):
+        return await work(n)
+
+    async def call(state):
+        return {"items": [await inner.ainvoke(1), await inner.ainvoke(2)]}
+
+    g = StateGraph(State)
+    g.add_node("call", call)
+    g.add_edge(START, "call")
+    return g
+
+
+def sub_twice():
+    sub = counting(True)
+
+    async def call(state):
+        one = await sub.ainvoke({"items": ["1"]})
+        two = await sub.ainvoke({"items": ["2"]})
+        return {"items": [one["items"], two["items"]]}
+
+    g = StateGraph(Shared)
+    g.add_node("call", call)
+    g.add_edge(START, "call")
+    return g
+
+
+def sub_defer():
+    def last(state):
+        return {"value": interrupt(len(state["items"]))}
+
+    g = StateGraph(State)
+    g.add_node("a", lambda s: {"items": ["a"]})
+    g.add_node("sub", silent().compile())
+    g.add_node("last", last, defer=True)
+    g.add_edge(START, "a")
+    g.add_edge(START, "sub")
+    g.add_edge("a", "last")
+    g.add_edge(["a", "sub"], "last")
+    return g
+
+
+INSIDE = [{"op": "state", "subgraphs": True}, HISTORY, CHECKPOINTS]
+SUBGRAPHS = {
+    "sub_inherit": (sub_inherit, [run({"items": ["1"]}, subgraphs=True), *INSIDE, run(resume="A", subgraphs=True), *INSIDE, run({"items": ["2"]}), *INSIDE, run(resume="B"), *INSIDE]),
+    "sub_own": (sub_own, [run({"items": ["1"]}, subgraphs=True), *INSIDE, run(resume="A", subgraphs=True), *INSIDE, run({"items": ["2"]}), *INSIDE, run(resume="B"), *INSIDE]),
+    "sub_own_exit": (sub_own, [last({"items": ["1"]}), *INSIDE, last(resume="A"), *INSIDE]),
+    "sub_own_silent": (sub_own_silent, [run({"items": ["1"]}), run({"items": ["2"]}, subgraphs=True), *INSIDE]),
+    "sub_none": (sub_none, [run({"items": ["1"]}, subgraphs=True), *INSIDE, run({"items": ["2"]}), *INSIDE]),
+    "sub_deep": (sub_deep, [run({"items": ["in"]}, subgraphs=True), *INSIDE]),
+    "sub_func": (sub_func, [quiet({"value": "x"}), CHECKPOINTS, quiet(resume=10), CHECKPOINTS, quiet(resume=20), CHECKPOINTS]),
+    "sub_twice": (sub_twice, [op for op in (quiet({"items": ["in"]}), quiet(resume="A"), quiet(resume="B"), quiet({"items": ["in"]}), quiet(resume="C"), quiet(resume="D")) for op in (op, CHECKPOINTS)]),
+    "sub_defer": (sub_defer, [run({"value": "x"}), *INSIDE, run(resume="y"), *INSIDE]),
+}
+
+SCENARIOS = SUBGRAPHS | DELTA | FUNCTIONS | HANDLERS | OTHERS
 
 
 @asynccontextmanager

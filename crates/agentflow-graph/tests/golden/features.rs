@@ -10,9 +10,13 @@ use std::{
 
 use agentflow_graph::{
     CachePolicy, Channel, END, Final, Graph, GraphBuilder, Managed, NodeContext, NodeFailure,
-    NodeOptions, START, Task, TaskOptions, channel::overwrite, entrypoint, goto, send,
+    NodeOptions, NodeOutput, Persistence, START, Task, TaskOptions, channel::overwrite, entrypoint, goto, send,
 };
-use agentflow_types::{Error, Value, graph::Command, message, value};
+use agentflow_types::{
+    Error, Value,
+    graph::{Command, Goto},
+    message, value,
+};
 
 use super::graphs::{after, fixed, state as plain_state, text};
 
@@ -387,6 +391,138 @@ fn drain() -> GraphBuilder {
     g
 }
 
+fn count(state: &Value) -> i64 {
+    state.get("n").and_then(Value::as_i64).unwrap_or(0)
+}
+
+fn counting(persistence: Persistence) -> Arc<Graph> {
+    let mut g = plain_state("counting");
+    g.node("count", fixed(value!({"n": 1})));
+    g.node("ask", |s: Value, ctx: NodeContext| async move {
+        let answer = ctx.interrupt("inner")?;
+        let line = format!("{} {}", count(&s), answer.as_str().unwrap());
+        Ok(value!({"items": [line]}).into())
+    });
+    g.edge(START, "count").edge("count", "ask");
+    g.persistence(persistence);
+    g.compile().unwrap()
+}
+
+fn silent(persistence: Persistence) -> Arc<Graph> {
+    let mut g = plain_state("silent");
+    g.node("count", fixed(value!({"n": 1})));
+    g.node("tell", |s: Value, _| async move {
+        Ok(value!({"items": [count(&s).to_string()]}).into())
+    });
+    g.edge(START, "count").edge("count", "tell");
+    g.persistence(persistence);
+    g.compile().unwrap()
+}
+
+fn around(sub: Arc<Graph>) -> GraphBuilder {
+    let mut g = GraphBuilder::new("around");
+    g.channel("items", Channel::append());
+    g.node("before", fixed(value!({"items": ["before"]})));
+    g.subgraph("sub", sub);
+    g.edge(START, "before").edge("before", "sub");
+    g
+}
+
+fn leaving(update: Value, goto: Vec<Goto>) -> NodeOutput {
+    Command {
+        graph: Some("__parent__".into()),
+        update: Some(update),
+        goto,
+        ..Command::default()
+    }
+    .into()
+}
+
+fn sub_deep() -> GraphBuilder {
+    let to = |names: &[&str]| NodeOptions {
+        destinations: names.iter().map(|n| (*n).to_owned()).collect(),
+        ..NodeOptions::default()
+    };
+    let mut leaf = plain_state("leaf");
+    leaf.node("leave", |_, _| async {
+        Ok(leaving(value!({"items": ["leaf"]}), vec![goto("beside")]))
+    });
+    leaf.edge(START, "leave");
+    let mut middle = plain_state("middle");
+    middle.subgraph_with("leaf", to(&["beside"]), leaf.compile().unwrap());
+    middle.node("beside", |s: Value, _| async move {
+        let all = [items(&s, "items"), &[Value::str("beside")]].concat();
+        let update = Value::object([("items", Value::list(all))]);
+        let next = vec![send("target", value!({"x": 1})), goto("other")];
+        Ok(leaving(update, next))
+    });
+    middle.edge(START, "leaf");
+    let mut g = plain_state("sub_deep");
+    g.subgraph_with("middle", to(&["target", "other"]), middle.compile().unwrap());
+    g.node("target", |arg: Value, _| async move {
+        Ok(value!({"items": [arg.get("x").cloned().unwrap()]}).into())
+    });
+    g.node("other", fixed(value!({"value": "other"})));
+    g.edge(START, "middle");
+    g
+}
+
+fn sub_func() -> GraphBuilder {
+    let work = Task::new("work", async |n: i64, ctx: NodeContext| {
+        Ok(n + ctx.interrupt("how many?")?.as_i64().unwrap())
+    });
+    let run = move |n: i64, ctx: NodeContext| {
+        let work = work.clone();
+        async move { work.call(&ctx, n).await }
+    };
+    let inner = entrypoint("inner", run).compile();
+    let mut g = plain_state("sub_func");
+    g.node("call", move |_, ctx: NodeContext| {
+        let inner = inner.clone();
+        async move {
+            let one = ctx.invoke(&inner, value!(1)).await?;
+            let two = ctx.invoke(&inner, value!(2)).await?;
+            Ok(Value::object([("items", Value::list(vec![one, two]))]).into())
+        }
+    });
+    g.edge(START, "call");
+    g
+}
+
+fn sub_twice() -> GraphBuilder {
+    let sub = counting(Persistence::Persistent);
+    let mut g = GraphBuilder::new("sub_twice");
+    g.channel("items", Channel::append());
+    g.node("call", move |_, ctx: NodeContext| {
+        let sub = sub.clone();
+        async move {
+            let one = ctx.invoke(&sub, value!({"items": ["1"]})).await?;
+            let two = ctx.invoke(&sub, value!({"items": ["2"]})).await?;
+            let both = [one, two].map(|state| state.get("items").cloned().unwrap());
+            Ok(Value::object([("items", Value::list(both.to_vec()))]).into())
+        }
+    });
+    g.edge(START, "call");
+    g
+}
+
+fn sub_defer() -> GraphBuilder {
+    let mut g = plain_state("sub_defer");
+    g.node("a", fixed(value!({"items": ["a"]})));
+    g.subgraph("sub", silent(Persistence::Inherit));
+    let options = NodeOptions {
+        defer: true,
+        ..NodeOptions::default()
+    };
+    g.node_with("last", options, |s: Value, ctx: NodeContext| async move {
+        let n = i64::try_from(items(&s, "items").len()).unwrap();
+        Ok(Value::object([("value", ctx.interrupt(n)?)]).into())
+    });
+    g.edge(START, "a").edge(START, "sub").edge("a", "last");
+    g.join(["a", "sub"], "last");
+    g
+}
+
 /// The graph of this name.
 pub fn build(name: &str) -> Arc<Graph> {
     let builder = match name {
@@ -409,6 +545,14 @@ pub fn build(name: &str) -> Arc<Graph> {
         "cached_task" => return cached_task(),
         "managed" => managed(),
         "drain" => drain(),
+        "sub_inherit" => around(counting(Persistence::Inherit)),
+        "sub_own" => around(counting(Persistence::Persistent)),
+        "sub_none" => around(silent(Persistence::None)),
+        "sub_own_silent" => around(silent(Persistence::Persistent)),
+        "sub_deep" => sub_deep(),
+        "sub_func" => sub_func(),
+        "sub_twice" => sub_twice(),
+        "sub_defer" => sub_defer(),
         other => panic!("unknown graph {other}"),
     };
     builder.compile().unwrap()
