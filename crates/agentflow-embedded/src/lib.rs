@@ -35,7 +35,7 @@ use std::{
 
 pub use backup::{Copied, SchemaVersion, backup, restore, schema_version};
 
-use agentflow_storage::{Backend, signal::Local};
+use agentflow_storage::{Backend, msgpack::typed::Codec, signal::Local};
 use agentflow_types::{Error, Result};
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
@@ -60,7 +60,7 @@ pub enum Synchronous {
 }
 
 /// How the database is opened.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// When a commit counts as stored.
     pub synchronous: Synchronous,
@@ -70,6 +70,9 @@ pub struct Options {
     pub queue: usize,
     /// How long to wait for another process that holds SQLite's own lock.
     pub busy_timeout: Duration,
+    /// How checkpoints are encoded; with a cipher they are encrypted as LangGraph encrypts them
+    /// with `LANGGRAPH_AES_KEY`. Plain ones stay readable.
+    pub codec: Codec,
 }
 
 impl Default for Options {
@@ -79,6 +82,7 @@ impl Default for Options {
             readers: 4,
             queue: 1024,
             busy_timeout: Duration::from_secs(5),
+            codec: Codec::plain(),
         }
     }
 }
@@ -96,6 +100,7 @@ struct Inner {
     writer: Writer,
     path: PathBuf,
     signals: Arc<Local>,
+    codec: Codec,
     _lock: File,
 }
 
@@ -132,6 +137,7 @@ impl Embedded {
                 writer,
                 path,
                 signals: Arc::default(),
+                codec: options.codec,
                 _lock: lock,
             }),
         })
@@ -182,6 +188,10 @@ impl Embedded {
         F: FnOnce(&Connection) -> Result<T> + Send + 'static,
     {
         self.inner.readers.run_short(job).await
+    }
+
+    fn codec(&self) -> Codec {
+        self.inner.codec.clone()
     }
 
     /// Runs `job` on a reading thread, in one transaction.

@@ -9,15 +9,18 @@ use agentflow_types::{
 };
 
 use crate::{
+    builder::Persistence,
     core::{
         board::{Board, Prepare, Versions, WriteSet},
-        ids::{TaskId, task_ns, without_task_ids},
+        delta,
+        ids::{TaskId, lasting_ns, task_ns, without_task_ids},
         migrate::migrate,
         payload::{Wanted, result},
         task::{Path, Pending, Status, Target, Task, Write, read_interrupt, tasks_of},
     },
     graph::{Graph, HistoryQuery},
     invocation::Runtime,
+    layout::Layout,
 };
 
 /// Whether a snapshot shows how things stand, or is a record of a superstep.
@@ -58,13 +61,55 @@ pub(crate) fn graph_at(graph: &Arc<Graph>, ns: &str) -> Result<Arc<Graph>> {
         .ok_or_else(|| Error::not_found(format!("Subgraph {wanted} not found")).class("ValueError"))
 }
 
-/// The key of a reference.
-pub(crate) fn key_of(at: &CheckpointRef) -> CheckpointKey {
+/// The namespace under which a graph keeps what a reference names.
+pub(crate) fn own_ns(graph: &Graph, ns: &str) -> String {
+    match graph.layout().persistence {
+        Persistence::Persistent => lasting_ns(ns),
+        _ => ns.to_owned(),
+    }
+}
+
+/// The key of a reference to a state of `graph`.
+pub(crate) fn key_of(graph: &Graph, at: &CheckpointRef) -> CheckpointKey {
     CheckpointKey {
         thread_id: at.thread_id.clone(),
-        checkpoint_ns: at.checkpoint_ns.clone(),
+        checkpoint_ns: own_ns(graph, &at.checkpoint_ns),
         checkpoint_id: at.checkpoint_id.clone().filter(|id| !id.is_empty()),
     }
+}
+
+/// Fills in the values that a loaded checkpoint leaves to its ancestors.
+///
+/// # Errors
+/// What the saver or a reducer fails with.
+pub(crate) async fn rebuild_deltas(
+    saver: &dyn Checkpoints,
+    layout: &Layout,
+    saved: &mut CheckpointTuple,
+) -> Result<()> {
+    let ids = delta::to_rebuild(layout, &saved.checkpoint);
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let names = delta::names(layout, &ids);
+    let histories = saver.delta_history(&saved.key, &names).await?;
+    delta::rebuild(layout, &mut saved.checkpoint, &ids, histories)
+}
+
+/// The checkpoint at a key, complete.
+///
+/// # Errors
+/// As [`rebuild_deltas`].
+pub(crate) async fn load(
+    saver: &dyn Checkpoints,
+    layout: &Layout,
+    key: &CheckpointKey,
+) -> Result<Option<CheckpointTuple>> {
+    let mut saved = saver.get(key).await?;
+    if let Some(saved) = &mut saved {
+        rebuild_deltas(saver, layout, saved).await?;
+    }
+    Ok(saved)
 }
 
 /// The state at a checkpoint.
@@ -76,13 +121,13 @@ pub(crate) async fn state(
 ) -> Result<StateSnapshot> {
     let saver = saver(runtime)?;
     let graph = graph_at(graph, &at.checkpoint_ns)?;
-    let key = key_of(at);
+    let key = key_of(&graph, at);
     let view = if key.checkpoint_id.is_none() {
         View::Live
     } else {
         View::Record
     };
-    let Some(saved) = saver.get(&key).await? else {
+    let Some(saved) = load(&**saver, graph.layout(), &key).await? else {
         return Ok(StateSnapshot {
             values: Value::map(agentflow_types::Map::new()),
             checkpoint: at.clone(),
@@ -105,10 +150,10 @@ async fn fill_subgraphs(
     for task in &mut snapshot.tasks {
         let Some(at) = &task.checkpoint else { continue };
         let node = graph.layout().node(&task.name);
-        let Some(inner) = node.and_then(|node| graph.layout().subgraph(node)) else {
+        let Some(inner) = node.and_then(|node| graph.layout().stored_subgraph(node)) else {
             continue;
         };
-        let saved = saver(runtime)?.get(&key_of(at)).await?;
+        let saved = load(&**saver(runtime)?, inner.layout(), &key_of(inner, at)).await?;
         let mut state = match saved {
             Some(saved) => self::snapshot(inner, saved, View::Live)?,
             None => StateSnapshot {
@@ -133,17 +178,18 @@ pub(crate) async fn history(
     let graph = graph_at(graph, &query.checkpoint.checkpoint_ns)?;
     let query = CheckpointQuery {
         thread_id: Some(query.checkpoint.thread_id.clone()),
-        checkpoint_ns: Some(query.checkpoint.checkpoint_ns.clone()),
+        checkpoint_ns: Some(own_ns(&graph, &query.checkpoint.checkpoint_ns)),
         checkpoint_id: query.checkpoint.checkpoint_id.clone(),
         metadata: query.metadata.clone(),
         before: query.before.clone(),
         limit: query.limit,
     };
-    let saved = saver.list(&query).await?;
-    saved
-        .into_iter()
-        .map(|saved| snapshot(&graph, saved, View::Record))
-        .collect()
+    let mut all = Vec::new();
+    for mut saved in saver.list(&query).await? {
+        rebuild_deltas(&**saver, graph.layout(), &mut saved).await?;
+        all.push(snapshot(&graph, saved, View::Record)?);
+    }
+    Ok(all)
 }
 
 /// The pending writes of a stored checkpoint.
@@ -179,6 +225,7 @@ fn snapshot(graph: &Arc<Graph>, saved: CheckpointTuple, view: View) -> Result<St
     let mut tasks = board.prepare(&Prepare {
         ns: &saved.key.checkpoint_ns,
         step,
+        stop: step + 2,
         pending: &pending,
         resume_map: None,
     });
@@ -198,7 +245,7 @@ fn snapshot(graph: &Arc<Graph>, saved: CheckpointTuple, view: View) -> Result<St
         checkpoint_id: Some(id),
     };
     Ok(StateSnapshot {
-        values: board.read(&layout.state),
+        values: board.view(&layout.state),
         next: open,
         interrupts: tasks
             .iter()
@@ -274,7 +321,7 @@ impl TaskView<'_> {
         } else {
             status.interrupts.iter().map(read_interrupt).collect()
         };
-        let checkpoint = layout.subgraph(task.node).map(|_| CheckpointRef {
+        let checkpoint = layout.stored_subgraph(task.node).map(|_| CheckpointRef {
             thread_id: self.thread.to_owned(),
             checkpoint_ns: task_ns(self.ns, name, task.id),
             checkpoint_id: None,

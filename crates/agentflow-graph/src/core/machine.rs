@@ -1,5 +1,7 @@
 //! The life of one run of one graph: input, supersteps, end. Events in, effects out.
 
+pub(crate) mod calls;
+mod deltas;
 mod end;
 mod first;
 mod save;
@@ -14,6 +16,8 @@ use agentflow_types::{
     Map, Result, Str, Value,
     graph::{Durability, Interrupt, RunConfig, StreamMode},
 };
+
+use tokio_util::sync::CancellationToken;
 
 use super::{
     World,
@@ -107,6 +111,8 @@ pub(crate) struct Setup {
     /// Checkpoints of the graphs above, by namespace.
     pub(crate) parents: Map,
     pub(crate) answer: Arc<Answer>,
+    /// Fires when the run is to stop before its next superstep.
+    pub(crate) drain: CancellationToken,
 }
 
 /// Something for the shell to do, in order.
@@ -127,6 +133,8 @@ pub(crate) enum Tick {
     Done,
     /// A static interrupt stops the graph.
     Interrupted,
+    /// The run is asked to stop here.
+    Drained,
     /// The recursion limit is reached.
     OutOfSteps,
 }
@@ -151,6 +159,8 @@ pub(crate) struct Machine {
     /// Last superstep that may run.
     pub(crate) stop: i64,
     pub(crate) tasks: Vec<Task>,
+    /// Functional tasks of this superstep.
+    pub(crate) calls: Vec<calls::Call>,
     pub(crate) effects: Vec<Effect>,
     pending: Vec<Pending>,
     metadata: Metadata,
@@ -173,6 +183,7 @@ pub(crate) struct Machine {
     written: Vec<TaskId>,
     /// Whether the pending answer of no task came with this run.
     answer_is_new: bool,
+    deltas: deltas::Deltas,
 }
 
 /// Metadata of the current checkpoint.
@@ -221,6 +232,7 @@ impl Machine {
                 Self::with(setup, board, Metadata::Loaded(Map::new()), -2)
             }
         };
+        machine.load_deltas();
         machine.step += 1;
         machine.stop = machine
             .step
@@ -234,6 +246,7 @@ impl Machine {
             step,
             stop: 0,
             tasks: Vec::new(),
+            calls: Vec::new(),
             effects: Vec::new(),
             pending: Vec::new(),
             metadata,
@@ -247,6 +260,7 @@ impl Machine {
             stored_versions: board.versions.clone(),
             written: Vec::new(),
             answer_is_new: false,
+            deltas: deltas::Deltas::default(),
             board,
             setup,
         }
@@ -281,7 +295,7 @@ impl Machine {
 
     /// The outputs, for whoever started the run.
     pub(crate) fn output(&self) -> Value {
-        self.board.read(&self.setup.layout.outputs)
+        self.board.view(&self.setup.layout.outputs)
     }
 
     /// Names of the tasks that are not done.

@@ -19,11 +19,13 @@ use crate::{
     context::NodeContext,
     core::{
         World,
-        ids::{checkpoint_text, without_task_ids},
+        ids::{checkpoint_text, lasting_ns},
         machine::{Answer, Ending, Level, Machine, Setup},
     },
     graph::Graph,
+    inspect::{load, rebuild_deltas},
     invocation::{EventSink, Input, InterruptAt, Invocation, Runtime},
+    layout::Layout,
     signal,
 };
 
@@ -54,8 +56,8 @@ pub(crate) async fn run_root(
     let emitter = Emitter::root(sink, &invocation.modes, invocation.cancel.clone());
     let input = std::mem::take(&mut invocation.input);
     let thread_id = thread_of(&invocation);
-    let start = Start::load(runtime, &invocation, thread_id.as_deref()).await?;
     let layout = graph.layout().clone();
+    let start = Start::load(&layout, runtime, &invocation, thread_id.as_deref()).await?;
     let config = Arc::new(std::mem::take(&mut invocation.config));
     let answer = Arc::new(Answer::default());
     let subgraphs = if invocation.subgraphs {
@@ -86,6 +88,7 @@ pub(crate) async fn run_root(
         resume_map: None,
         parents: Map::new(),
         answer: answer.clone(),
+        drain: invocation.drain.clone(),
         layout,
     };
     let machine = Machine::start(setup, start.saved, input)?;
@@ -104,6 +107,8 @@ pub(crate) async fn run_root(
         ns: String::new(),
         answer,
         parents: Map::new(),
+        above: None,
+        drain: invocation.drain.clone(),
     });
     let (machine, ending) = Driver::new(machine, run, Inherited::default())
         .drive()
@@ -149,6 +154,7 @@ struct Start {
 
 impl Start {
     async fn load(
+        layout: &Layout,
         runtime: &Runtime,
         invocation: &Invocation,
         thread_id: Option<&str>,
@@ -180,11 +186,11 @@ impl Start {
         };
         let Some(id) = wanted else {
             return Ok(Self {
-                saved: saver.get(&key(None)).await?,
+                saved: load(&**saver, layout, &key(None)).await?,
                 ..nothing
             });
         };
-        let saved = saver.get(&key(Some(id.clone()))).await?;
+        let saved = load(&**saver, layout, &key(Some(id.clone()))).await?;
         if saved.is_none() {
             return Err(Error::not_found("checkpoint not found").with("checkpoint_id", id));
         }
@@ -220,9 +226,17 @@ fn nested_ns(task: &TaskShared, persistence: Persistence) -> String {
         ns.push_str(&call.to_string());
     }
     match persistence {
-        Persistence::Persistent => without_task_ids(&ns),
+        Persistence::Persistent => lasting_ns(&ns),
         _ => ns,
     }
+}
+
+/// Checkpoints of the graphs around a graph inside a task, by namespace.
+fn parents_of(task: &TaskShared) -> Map {
+    let mut parents = task.run.parents.clone();
+    let id = Value::from(checkpoint_text(task.checkpoint));
+    parents.insert(task.run.ns.as_str().into(), id);
+    parents
 }
 
 async fn nested(graph: Arc<Graph>, task: Arc<TaskShared>, input: Value) -> Result<Value> {
@@ -234,16 +248,12 @@ async fn nested(graph: Arc<Graph>, task: Arc<TaskShared>, input: Value) -> Resul
         _ => above.pipeline.clone(),
     };
     let saved = match &pipeline {
-        Some(pipeline) => load_nested(pipeline, &task, &ns).await?,
+        Some(pipeline) => load_nested(pipeline, &layout, &task, &ns).await?,
         None => None,
     };
     let emitter = above.emitter.nested(&ns, above.subgraphs);
     let answer = Arc::new(Answer::below(Some(above.answer.clone())));
-    let mut parents = above.parents.clone();
-    parents.insert(
-        above.ns.as_str().into(),
-        Value::from(checkpoint_text(task.checkpoint)),
-    );
+    let parents = parents_of(&task);
     let is_replay = task.inherited.replay.is_some() && pipeline.is_some();
     let setup = Setup {
         world: World::of(&above.runtime),
@@ -268,6 +278,7 @@ async fn nested(graph: Arc<Graph>, task: Arc<TaskShared>, input: Value) -> Resul
         resume_map: task.inherited.resume_map.clone(),
         parents: parents.clone(),
         answer: answer.clone(),
+        drain: above.drain.clone(),
         layout,
     };
     let machine = Machine::start(setup, saved, Input::Value(input))?;
@@ -286,6 +297,8 @@ async fn nested(graph: Arc<Graph>, task: Arc<TaskShared>, input: Value) -> Resul
         ns,
         answer,
         parents,
+        above: Some(task.clone()),
+        drain: above.drain.clone(),
     });
     let (machine, ending) = Driver::new(machine, run, task.inherited.clone())
         .drive()
@@ -299,6 +312,7 @@ async fn nested(graph: Arc<Graph>, task: Arc<TaskShared>, input: Value) -> Resul
 /// The checkpoint that a graph inside a task goes on from.
 async fn load_nested(
     pipeline: &Pipeline,
+    layout: &Layout,
     task: &TaskShared,
     ns: &str,
 ) -> Result<Option<CheckpointTuple>> {
@@ -317,14 +331,18 @@ async fn load_nested(
             limit: Some(1),
             ..CheckpointQuery::default()
         };
-        return Ok(pipeline.saver().list(&query).await?.into_iter().next());
+        let mut found = pipeline.saver().list(&query).await?.into_iter().next();
+        if let Some(found) = &mut found {
+            rebuild_deltas(&**pipeline.saver(), layout, found).await?;
+        }
+        return Ok(found);
     }
     let key = CheckpointKey {
         thread_id,
         checkpoint_ns: ns.to_owned(),
         checkpoint_id: None,
     };
-    pipeline.saver().get(&key).await
+    load(&**pipeline.saver(), layout, &key).await
 }
 
 /// The context that branches see when somebody outside changes the state.
@@ -350,6 +368,8 @@ pub(crate) fn outside_context(
         ns: at.checkpoint_ns.clone(),
         answer: Arc::default(),
         parents: Map::new(),
+        above: None,
+        drain: CancellationToken::new(),
     };
     NodeContext(Arc::new(TaskShared::outside(Arc::new(run), step)))
 }

@@ -19,7 +19,7 @@ impl Machine {
             && self.setup.durability == Durability::Exit
             && (self.setup.level == Level::Root || !matches!(ending, Ending::Done) || lasting)
         {
-            self.store_end();
+            self.store_end()?;
         }
         let Ending::Interrupted(interrupts) = ending else {
             return Ok(());
@@ -37,7 +37,8 @@ impl Machine {
 
     /// Shows the state with the writes of the tasks that did end, although the superstep did not.
     fn show_partial_values(&mut self) -> Result<()> {
-        let any_done = self.tasks.iter().any(super::Task::is_done);
+        let any_done = self.tasks.iter().any(super::Task::is_done)
+            || self.calls.iter().any(|call| !call.writes.is_empty());
         if !any_done || self.pending.is_empty() {
             return Ok(());
         }
