@@ -1,0 +1,303 @@
+//! Sending statements: alone, or as one transaction, each time in as few round trips as can be.
+//!
+//! Statements are typed and unnamed, and settings last for one transaction, so nothing stays on
+//! a connection that a pooler between us and the server would mix up.
+//!
+//! What was only read, or not yet committed, is tried once more over another connection if the
+//! first one broke. What may have been committed is not: it is `Uncertain`.
+
+use std::{future::poll_fn, pin::Pin, task::Poll};
+
+use agentflow_storage::page::{Page, PageQuery};
+use agentflow_types::{Error, Result};
+use futures_util::{
+    TryStreamExt as _,
+    future::{FutureExt as _, MaybeDone, maybe_done},
+    pin_mut,
+};
+use tokio::time;
+use tokio_postgres::{Client, Row};
+
+use crate::{
+    Limits, Postgres, column, error,
+    pool::{Lease, Pool},
+    statement::{Done, Statement},
+};
+
+/// What begins a transaction: each statement sees what was committed before it (the locks of a
+/// decision rely on that), and the server ends what we forgot.
+pub(crate) fn begin(limits: &Limits) -> String {
+    format!(
+        "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = {}; \
+        SET LOCAL idle_in_transaction_session_timeout = {}",
+        limits.statement_timeout.as_millis(),
+        limits.transaction_timeout.as_millis()
+    )
+}
+
+type Sent<T> = std::result::Result<T, tokio_postgres::Error>;
+
+/// What becomes of the work if its answer does not come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Loss {
+    /// Nothing: it changes nothing yet.
+    Harmless,
+    /// It may be done.
+    Uncertain,
+}
+
+/// One statement.
+async fn one(client: &Client, statement: &Statement) -> Sent<Done> {
+    let rows = client
+        .query_typed_raw(statement.sql(), statement.values())
+        .await?;
+    pin_mut!(rows);
+    let mut done = Vec::new();
+    while let Some(row) = rows.as_mut().try_next().await? {
+        done.push(row);
+    }
+    Ok(Done {
+        rows: done,
+        count: rows.rows_affected().unwrap_or_default(),
+    })
+}
+
+/// What is sent in one go.
+enum Part<'a> {
+    Statement(&'a Statement),
+    /// SQL without values, of which only success matters.
+    Text(&'a str),
+    /// The end of a transaction.
+    Commit,
+}
+
+async fn part(client: &Client, part: &Part<'_>) -> Sent<Done> {
+    let sql = match part {
+        Part::Statement(statement) => return one(client, statement).await,
+        Part::Text(sql) => sql,
+        Part::Commit => "COMMIT",
+    };
+    client.batch_execute(sql).await.map(|()| Done {
+        rows: Vec::new(),
+        count: 0,
+    })
+}
+
+/// Sends all parts in their order without waiting in between, and waits for all answers.
+async fn pipeline(client: &Client, parts: &[Part<'_>]) -> Vec<Sent<Done>> {
+    let mut answers = Vec::with_capacity(parts.len());
+    for next in parts {
+        // A part whose values cannot be encoded never reaches the server, which would commit the
+        // others.
+        let kept_back =
+            |answer: &Pin<Box<MaybeDone<_>>>| matches!(**answer, MaybeDone::Done(Err(_)));
+        let next = match next {
+            Part::Commit if answers.iter().any(kept_back) => &Part::Text("ROLLBACK"),
+            next => next,
+        };
+        let mut answer = Box::pin(maybe_done(part(client, next)));
+        // It is sent when it is first polled.
+        poll_fn(|cx| {
+            let _ = answer.as_mut().poll(cx);
+            Poll::Ready(())
+        })
+        .await;
+        answers.push(answer);
+    }
+    for answer in &mut answers {
+        answer.await;
+    }
+    answers
+        .iter_mut()
+        .map(|answer| {
+            let answer = answer.as_mut().take_output();
+            answer.expect("every answer is there and taken once")
+        })
+        .collect()
+}
+
+impl Pool {
+    /// Runs a statement that may be run twice: one that changes nothing.
+    pub(crate) async fn read(&self, statement: &Statement) -> Result<Vec<Row>> {
+        let parts = [Part::Statement(statement)];
+        let mut done = self.repeatable(&parts).await?;
+        Ok(done.remove(0).rows)
+    }
+
+    /// Runs parts that may be run twice, in one round trip.
+    async fn repeatable(&self, parts: &[Part<'_>]) -> Result<Vec<Done>> {
+        let (lease, answers) = self.harmless(parts).await?;
+        finish(lease, &answers);
+        answers.map_err(error::from)
+    }
+
+    /// Sends what may be lost; if the connection broke, once more over another one.
+    async fn harmless(&self, parts: &[Part<'_>]) -> Result<(Lease, Sent<Vec<Done>>)> {
+        let mut again = true;
+        loop {
+            let lease = self.get().await?;
+            let answers = self.send(&lease, parts, Loss::Harmless).await?;
+            let answers: Sent<Vec<Done>> = answers.into_iter().collect();
+            match answers {
+                Err(err) if again && error::lost(&err) => again = false,
+                answers => return Ok((lease, answers)),
+            }
+        }
+    }
+
+    /// Sends parts and waits for their answers as long as a statement may take. After that the
+    /// server is asked to stop, and has a moment to say so.
+    async fn send(&self, lease: &Lease, parts: &[Part<'_>], loss: Loss) -> Result<Vec<Sent<Done>>> {
+        let work = pipeline(lease.client(), parts);
+        pin_mut!(work);
+        let limit = self.limits.statement_timeout;
+        if let Ok(answers) = time::timeout(limit, work.as_mut()).await {
+            return Ok(answers);
+        }
+        lease.cancel().await;
+        if let Ok(answers) = time::timeout(self.limits.cancel_grace, work).await {
+            return Ok(answers);
+        }
+        let err = match loss {
+            Loss::Harmless => Error::busy("the database did not answer in time"),
+            Loss::Uncertain => Error::uncertain("the database did not answer a commit in time"),
+        };
+        Err(err.with("timeout_ms", limit.as_millis()))
+    }
+}
+
+impl Postgres {
+    /// Runs a statement that changes nothing.
+    ///
+    /// # Errors
+    /// `Busy` if the database cannot be reached or is too slow.
+    pub(crate) async fn read(&self, statement: &Statement) -> Result<Vec<Row>> {
+        self.pool.read(statement).await
+    }
+
+    /// Runs a statement as a transaction of its own.
+    ///
+    /// # Errors
+    /// `Uncertain` if it was sent and its answer was lost.
+    pub(crate) async fn write(&self, statement: &Statement) -> Result<Done> {
+        let lease = self.pool.get().await?;
+        let parts = [Part::Statement(statement)];
+        let mut answers = self.pool.send(&lease, &parts, Loss::Uncertain).await?;
+        let answer = answers.remove(0);
+        finish(lease, &answer);
+        answer.map_err(error::sent)
+    }
+
+    /// Runs statements as one transaction, in one round trip.
+    ///
+    /// # Errors
+    /// What the first statement that failed says; then nothing is stored. `Uncertain` if the
+    /// answer was lost.
+    pub(crate) async fn atomic(&self, statements: Vec<Statement>) -> Result<Vec<Done>> {
+        let mut parts = vec![Part::Text(&self.begin)];
+        parts.extend(statements.iter().map(Part::Statement));
+        parts.push(Part::Commit);
+        let lease = self.pool.get().await?;
+        let answers = self.pool.send(&lease, &parts, Loss::Uncertain).await?;
+        let mut done = committed(lease, answers)?;
+        done.pop();
+        done.remove(0);
+        Ok(done)
+    }
+
+    /// Begins a transaction with statements, in one round trip.
+    ///
+    /// # Errors
+    /// What the first statement that failed says.
+    pub(crate) async fn begin(&self, statements: &[Statement]) -> Result<Transaction<'_>> {
+        let mut parts = vec![Part::Text(&self.begin)];
+        parts.extend(statements.iter().map(Part::Statement));
+        let (lease, answers) = self.pool.harmless(&parts).await?;
+        let transaction = |first| Transaction {
+            pool: &self.pool,
+            lease,
+            first,
+        };
+        match answers {
+            Ok(mut done) => {
+                done.remove(0);
+                Ok(transaction(done))
+            }
+            Err(err) => {
+                transaction(Vec::new()).rollback();
+                Err(error::from(err))
+            }
+        }
+    }
+
+    /// One page of what `from` (`FROM … WHERE …`) selects, and how many there are in all.
+    pub(crate) async fn page<T>(
+        &self,
+        from: &Statement,
+        columns: &str,
+        order: &str,
+        page: &PageQuery,
+        read: fn(&Row) -> Result<T>,
+    ) -> Result<Page<T>> {
+        let rows = from.within(&format!("SELECT {columns} "), order);
+        let count = from.within("SELECT count(*) ", "");
+        let parts = [Part::Statement(&rows), Part::Statement(&count)];
+        let done = self.pool.repeatable(&parts).await?;
+        let items: Vec<T> = done[0].rows.iter().map(read).collect::<Result<_>>()?;
+        let counted = done[1].rows.first();
+        let total = counted.map_or(Ok(0), |row| column::unsigned(row, 0))?;
+        // Rows may have come between the two statements.
+        let seen = match items.len() as u64 {
+            0 => 0,
+            some => page.offset + some,
+        };
+        Ok(Page {
+            total: total.max(seen),
+            items,
+        })
+    }
+}
+
+/// The answers of a transaction that ends with its commit.
+fn committed(lease: Lease, answers: Vec<Sent<Done>>) -> Result<Vec<Done>> {
+    let answers: Sent<Vec<Done>> = answers.into_iter().collect();
+    finish(lease, &answers);
+    answers.map_err(error::sent)
+}
+
+/// Gives a connection back. One to a server that takes no writes any more is closed, so that the
+/// next one may go to another server of the address.
+fn finish<T>(lease: Lease, answer: &Sent<T>) {
+    if !answer.as_ref().is_err_and(error::read_only) {
+        lease.done();
+    }
+}
+
+/// A transaction that has begun. Dropped without an end, it closes its connection, and the server
+/// undoes it.
+pub(crate) struct Transaction<'a> {
+    pool: &'a Pool,
+    lease: Lease,
+    /// What the statements that it began with returned.
+    pub(crate) first: Vec<Done>,
+}
+
+impl Transaction<'_> {
+    /// Runs statements and commits, in one round trip.
+    ///
+    /// # Errors
+    /// As [`Postgres::atomic`].
+    pub(crate) async fn commit(self, statements: &[Statement]) -> Result<()> {
+        let mut parts: Vec<Part<'_>> = statements.iter().map(Part::Statement).collect();
+        parts.push(Part::Commit);
+        let answers = self.pool.send(&self.lease, &parts, Loss::Uncertain).await?;
+        committed(self.lease, answers).map(drop)
+    }
+
+    /// Undoes it. The server hears of it before whatever is sent next over the connection, so it
+    /// is not waited for.
+    pub(crate) fn rollback(self) {
+        let _ = self.lease.client().batch_execute("ROLLBACK").now_or_never();
+        self.lease.done();
+    }
+}
