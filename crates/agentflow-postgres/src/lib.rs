@@ -33,11 +33,12 @@ mod turns;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use agentflow_storage::Backend;
+use agentflow_storage::{Backend, msgpack::typed::Codec};
 use agentflow_types::Result;
 
 pub use connect::Source;
 pub use dsn::Dsn;
+pub use migrations::Pending;
 pub use pool::Stats;
 
 pub(crate) use connect::Direct;
@@ -105,7 +106,7 @@ pub enum Migrate {
 }
 
 /// How a database is opened.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// The database.
     pub source: Source,
@@ -118,6 +119,8 @@ pub struct Options {
     pub migrate: Migrate,
     /// Limits of the pool.
     pub limits: Limits,
+    /// Whether values of checkpoints are encrypted.
+    pub codec: Codec,
 }
 
 impl Options {
@@ -129,6 +132,7 @@ impl Options {
             listen: Listen::default(),
             migrate: Migrate::default(),
             limits: Limits::default(),
+            codec: Codec::plain(),
         }
     }
 
@@ -151,6 +155,7 @@ pub struct Postgres {
     turns: Arc<Turns>,
     /// What begins a transaction.
     begin: Arc<str>,
+    codec: Codec,
 }
 
 impl Postgres {
@@ -165,7 +170,7 @@ impl Postgres {
         let pool = Pool::new(opener.clone(), options.limits.clone())?;
         pool.get().await?.done();
         match options.migrate {
-            Migrate::Apply => migrations::apply(&opener).await?,
+            Migrate::Apply => migrations::apply(&opener).await.map(drop)?,
             Migrate::Check => migrations::check(&opener).await?,
         }
         let direct = match &options.listen {
@@ -176,6 +181,7 @@ impl Postgres {
         let wakeups = Arc::new(Wakeups::start(pool.clone(), direct));
         Ok(Self {
             begin: session::begin(&options.limits).into(),
+            codec: options.codec,
             pool,
             wakeups,
             turns: Arc::default(),
@@ -187,14 +193,19 @@ impl Postgres {
     pub fn backend(&self) -> Backend {
         let this = Arc::new(self.clone());
         Backend {
-            checkpoints: agentflow_storage::memory::Memory::open().checkpoints,
+            checkpoints: this.clone(),
             assistants: this.clone(),
             threads: this.clone(),
             events: this.clone(),
-            store: agentflow_storage::memory::Memory::open().store,
+            store: this.clone(),
             crons: this,
             signals: self.wakeups.clone(),
         }
+    }
+
+    /// How values of checkpoints are stored.
+    fn codec(&self) -> &Codec {
+        &self.codec
     }
 
     /// How busy the pool is.

@@ -6,10 +6,7 @@ use agentflow_storage::{
     record::{Heartbeat, Lease, Run, RunQuery, RunStatus},
 };
 use agentflow_types::{Result, RunId, Scope, ThreadId, Timestamp};
-use tokio_postgres::{
-    Row,
-    error::{DbError, SqlState},
-};
+use tokio_postgres::Row;
 
 use crate::{
     column::{Moment, count, get, id, map, some_word, time, to_word, unsigned, value, word},
@@ -147,20 +144,6 @@ pub(crate) fn search(scope: &Scope, query: &RunQuery) -> Statement {
         "",
     )
     .and(" OFFSET ", count(query.offset), "")
-}
-
-/// Makes the transaction fail unless the lease is held, and keeps it held until the transaction
-/// ends. The failure is [`lost`]; that it is one lets the writes and the commit follow in the same
-/// round trip.
-pub(crate) fn hold(fence: Fence) -> Statement {
-    const SQL: &str = "SELECT 1 / count(*) FROM (SELECT FROM agentflow.runs
-        WHERE run_id = $1 AND status = 'running' AND lease_token = $2 FOR SHARE) AS held";
-    Statement::new(SQL).bind(fence.run_id.0).bind(fence.token)
-}
-
-/// Whether the server refused [`hold`].
-pub(crate) fn lost(refused: &DbError) -> bool {
-    *refused.code() == SqlState::DIVISION_BY_ZERO
 }
 
 /// Extends a lease; returns one row if it is held.
