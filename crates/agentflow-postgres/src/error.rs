@@ -38,6 +38,13 @@ pub(crate) fn lost(err: &tokio_postgres::Error) -> bool {
     }
 }
 
+/// Whether the server itself ended the connection, as it does when it stops. A pooler that lost its
+/// server has another code.
+pub(crate) fn ended(err: &tokio_postgres::Error) -> bool {
+    let refused = err.as_db_error();
+    refused.is_some_and(|db| is_fatal(db) && db.code().code().starts_with("57"))
+}
+
 /// Whether a server that is in no state to write said no: another one of the list may.
 pub(crate) fn read_only(err: &tokio_postgres::Error) -> bool {
     err.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)

@@ -5,7 +5,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Shortest and longest pause before another try to connect.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 /// How often idle and old connections are looked for.
 const REAP_EVERY: Duration = Duration::from_secs(10);
 /// A connection that was idle for longer is asked whether it lives before it is used.
@@ -67,6 +67,17 @@ impl Drop for Connection {
 pub(crate) struct Manager {
     opener: Arc<Opener>,
     limits: Limits,
+    /// When a connection broke last; held only to read or set it. Others that were not used since
+    /// then are likely to be broken too.
+    broke: Mutex<Option<Instant>>,
+}
+
+impl Manager {
+    /// Whether a connection that was used last so long ago need not be asked whether it lives.
+    fn trusts(&self, idle: Duration) -> bool {
+        let broke = self.broke.lock().unwrap_or_else(PoisonError::into_inner);
+        idle < ASK_AFTER && broke.is_none_or(|broke| idle < broke.elapsed())
+    }
 }
 
 impl managed::Manager for Manager {
@@ -103,7 +114,7 @@ impl managed::Manager for Manager {
         if connection.is_over() {
             return Err(RecycleError::message("it has ended"));
         }
-        if used.last_used() < ASK_AFTER {
+        if self.trusts(used.last_used()) {
             return Ok(());
         }
         match time::timeout(ASK_TIMEOUT, connection.client.batch_execute("")).await {
@@ -159,6 +170,7 @@ impl Pool {
         let manager = Manager {
             opener,
             limits: limits.clone(),
+            broke: Mutex::new(None),
         };
         let connections = managed::Pool::builder(manager)
             .max_size(limits.max_connections.max(1))
@@ -190,6 +202,12 @@ impl Pool {
             object: Some(object),
             counters: self.counters.clone(),
         })
+    }
+
+    /// Notes that a connection broke.
+    pub(crate) fn broke(&self) {
+        let broke = &self.connections.manager().broke;
+        *broke.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
     async fn take(&self, wait: Duration) -> Result<Object<Manager>, PoolError<Error>> {

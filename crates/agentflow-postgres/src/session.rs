@@ -37,6 +37,16 @@ pub(crate) fn begin(limits: &Limits) -> String {
 
 type Sent<T> = std::result::Result<T, tokio_postgres::Error>;
 
+/// What became of one part.
+type Answer = std::result::Result<Done, Failed>;
+
+/// Why a part failed.
+struct Failed {
+    err: tokio_postgres::Error,
+    /// Whether it came in place of the first thing that the server says about the part.
+    at_once: bool,
+}
+
 /// What becomes of the work if its answer does not come.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Loss {
@@ -47,13 +57,16 @@ enum Loss {
 }
 
 /// One statement.
-async fn one(client: &Client, statement: &Statement) -> Sent<Done> {
-    let rows = client
-        .query_typed_raw(statement.sql(), statement.values())
-        .await?;
+async fn one(client: &Client, statement: &Statement) -> Answer {
+    let begun = client.query_typed_raw(statement.sql(), statement.values());
+    let rows = begun.await.map_err(|err| Failed { err, at_once: true })?;
     pin_mut!(rows);
+    let later = |err| Failed {
+        err,
+        at_once: false,
+    };
     let mut done = Vec::new();
-    while let Some(row) = rows.as_mut().try_next().await? {
+    while let Some(row) = rows.as_mut().try_next().await.map_err(later)? {
         done.push(row);
     }
     Ok(Done {
@@ -71,20 +84,27 @@ enum Part<'a> {
     Commit,
 }
 
-async fn part(client: &Client, part: &Part<'_>) -> Sent<Done> {
+async fn part(client: &Client, part: &Part<'_>) -> Answer {
     let sql = match part {
         Part::Statement(statement) => return one(client, statement).await,
         Part::Text(sql) => sql,
         Part::Commit => "COMMIT",
     };
-    client.batch_execute(sql).await.map(|()| Done {
-        rows: Vec::new(),
-        count: 0,
-    })
+    match client.batch_execute(sql).await {
+        Ok(()) => Ok(Done {
+            rows: Vec::new(),
+            count: 0,
+        }),
+        Err(err) => {
+            // A commit says nothing before it is done.
+            let at_once = !matches!(part, Part::Commit);
+            Err(Failed { err, at_once })
+        }
+    }
 }
 
 /// Sends all parts in their order without waiting in between, and waits for all answers.
-async fn pipeline(client: &Client, parts: &[Part<'_>]) -> Vec<Sent<Done>> {
+async fn pipeline(client: &Client, parts: &[Part<'_>]) -> Vec<Answer> {
     let mut answers = Vec::with_capacity(parts.len());
     for next in parts {
         // A part whose values cannot be encoded never reaches the server, which would commit the
@@ -137,25 +157,50 @@ impl Pool {
         loop {
             let lease = self.get().await?;
             let answers = self.send(&lease, parts, Loss::Harmless).await?;
-            let answers: Sent<Vec<Done>> = answers.into_iter().collect();
-            match answers {
+            match all(answers) {
                 Err(err) if again && error::lost(&err) => again = false,
                 answers => return Ok((lease, answers)),
             }
         }
     }
 
+    /// Sends parts that are committed. Only if the server had ended the connection before it saw
+    /// the first of them they are sent once more, over another one.
+    async fn final_parts(&self, parts: &[Part<'_>]) -> Result<Vec<Done>> {
+        let lease = self.get().await?;
+        let answers = self.send(&lease, parts, Loss::Uncertain).await?;
+        if !unseen(&answers) {
+            return committed(lease, answers);
+        }
+        drop(lease);
+        let lease = self.get().await?;
+        let answers = self.send(&lease, parts, Loss::Uncertain).await?;
+        committed(lease, answers)
+    }
+
     /// Sends parts and waits for their answers as long as a statement may take. After that the
     /// server is asked to stop, and has a moment to say so.
-    async fn send(&self, lease: &Lease, parts: &[Part<'_>], loss: Loss) -> Result<Vec<Sent<Done>>> {
+    async fn send(&self, lease: &Lease, parts: &[Part<'_>], loss: Loss) -> Result<Vec<Answer>> {
         let work = pipeline(lease.client(), parts);
         pin_mut!(work);
         let limit = self.limits.statement_timeout;
-        if let Ok(answers) = time::timeout(limit, work.as_mut()).await {
-            return Ok(answers);
+        let mut answered = time::timeout(limit, work.as_mut()).await;
+        if answered.is_err() {
+            lease.cancel().await;
+            answered = time::timeout(self.limits.cancel_grace, work).await;
         }
-        lease.cancel().await;
-        if let Ok(answers) = time::timeout(self.limits.cancel_grace, work).await {
+        let broke = |answer: &Answer| {
+            answer
+                .as_ref()
+                .is_err_and(|failed| error::lost(&failed.err))
+        };
+        if answered
+            .as_ref()
+            .map_or(true, |answers| answers.iter().any(broke))
+        {
+            self.broke();
+        }
+        if let Ok(answers) = answered {
             return Ok(answers);
         }
         let err = match loss {
@@ -180,12 +225,9 @@ impl Postgres {
     /// # Errors
     /// `Uncertain` if it was sent and its answer was lost.
     pub(crate) async fn write(&self, statement: &Statement) -> Result<Done> {
-        let lease = self.pool.get().await?;
         let parts = [Part::Statement(statement)];
-        let mut answers = self.pool.send(&lease, &parts, Loss::Uncertain).await?;
-        let answer = answers.remove(0);
-        finish(lease, &answer);
-        answer.map_err(error::sent)
+        let mut done = self.pool.final_parts(&parts).await?;
+        Ok(done.remove(0))
     }
 
     /// Runs statements as one transaction, in one round trip.
@@ -197,9 +239,7 @@ impl Postgres {
         let mut parts = vec![Part::Text(&self.begin)];
         parts.extend(statements.iter().map(Part::Statement));
         parts.push(Part::Commit);
-        let lease = self.pool.get().await?;
-        let answers = self.pool.send(&lease, &parts, Loss::Uncertain).await?;
-        let mut done = committed(lease, answers)?;
+        let mut done = self.pool.final_parts(&parts).await?;
         done.pop();
         done.remove(0);
         Ok(done)
@@ -259,10 +299,30 @@ impl Postgres {
 }
 
 /// The answers of a transaction that ends with its commit.
-fn committed(lease: Lease, answers: Vec<Sent<Done>>) -> Result<Vec<Done>> {
-    let answers: Sent<Vec<Done>> = answers.into_iter().collect();
+fn committed(lease: Lease, answers: Vec<Answer>) -> Result<Vec<Done>> {
+    let named = if unseen(&answers) {
+        error::from
+    } else {
+        error::sent
+    };
+    let answers = all(answers);
     finish(lease, &answers);
-    answers.map_err(error::sent)
+    answers.map_err(named)
+}
+
+/// All answers, or the first failure.
+fn all(answers: Vec<Answer>) -> Sent<Vec<Done>> {
+    let answers = answers.into_iter();
+    answers
+        .map(|answer| answer.map_err(|failed| failed.err))
+        .collect()
+}
+
+/// Whether the server had ended the connection before it saw the first part. It answers in order,
+/// so if it says so in place of the first answer it has done nothing of what follows.
+fn unseen(answers: &[Answer]) -> bool {
+    let first = answers.first().and_then(|answer| answer.as_ref().err());
+    first.is_some_and(|failed| failed.at_once && error::ended(&failed.err))
 }
 
 /// Gives a connection back. One to a server that takes no writes any more is closed, so that the
