@@ -27,8 +27,11 @@ impl ToSql for Moment {
         _: &Type,
         out: &mut BytesMut,
     ) -> std::result::Result<IsNull, Box<dyn StdError + Sync + Send>> {
-        // What lies before PostgreSQL's calendar is refused by the server.
-        out.put_i64(self.0.0.saturating_sub(EPOCH_MICROS));
+        // The smallest number would be minus infinity; what else lies before PostgreSQL's calendar
+        // is refused by the server.
+        let micros = self.0.0.checked_sub(EPOCH_MICROS);
+        let micros = micros.filter(|micros| *micros > i64::MIN);
+        out.put_i64(micros.ok_or("the time is too long ago")?);
         Ok(IsNull::No)
     }
 
