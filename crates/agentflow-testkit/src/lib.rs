@@ -1,6 +1,8 @@
 //! Tools for tests: a scriptable model server, processes to start and kill, waiting without
 //! sleeping.
 //!
+//! [`servers`] starts real databases on private ports.
+//!
 //! [`ModelServer`] speaks OpenAI's, Anthropic's and Ollama's APIs from one [`Script`], with
 //! faults. The binary `agentflow-testkit-model-server` is the same for tests in other languages.
 
@@ -11,6 +13,7 @@ pub mod ports;
 pub mod process;
 pub mod script;
 pub mod server;
+pub mod servers;
 pub mod waiting;
 mod wire;
 
