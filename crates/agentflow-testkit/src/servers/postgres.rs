@@ -265,7 +265,8 @@ pub(crate) fn url(port: u16, database: &str, parameters: &[(&str, &str)]) -> Str
 }
 
 fn psql(port: u16, database: &str) -> Result<Command> {
-    let mut command = Command::new(find::program("psql", "postgresql-client")?);
+    // Not the one in PATH: Debian's wrapper takes longer than the query.
+    let mut command = Command::new(find::debian_postgres()?.join("psql"));
     command
         .args(["--no-psqlrc", "--quiet", "--no-align", "--tuples-only"])
         .args(["--set", "ON_ERROR_STOP=1", "--host", "127.0.0.1"])
