@@ -19,8 +19,8 @@ const SILENCE: Duration = Duration::from_millis(300);
 
 /// A server that answers each byte with `mark`; returns its port.
 async fn marker(mark: u8) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = listener.local_addr().expect("it is bound").port();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             tokio::spawn(async move {

@@ -52,6 +52,19 @@ fn shared_postgres_gives_databases_with_and_without_tls() {
     }
 }
 
+#[tokio::test]
+async fn a_database_is_prepared_once() {
+    let server = postgres::shared(Version::Debian).unwrap();
+    // Other runs of this test may have left theirs.
+    let key = format!("test_{}", std::process::id());
+    let like = || server.database_like(&key, async |db| db.sql("CREATE TABLE t (n int)").map(drop));
+    let (one, two) = tokio::join!(like(), like());
+    let (one, two) = (one.unwrap(), two.unwrap());
+    one.sql("INSERT INTO t VALUES (1)").unwrap();
+    assert_eq!(one.sql("SELECT count(*) FROM t").unwrap(), "1");
+    assert_eq!(two.sql("SELECT count(*) FROM t").unwrap(), "0");
+}
+
 /// A folder that goes with the test.
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary folder")

@@ -19,7 +19,7 @@ use super::{
     pgbouncer::{self, Bouncer},
     shared, user,
 };
-use crate::ports;
+use crate::{ports, waiting};
 
 /// The superuser.
 pub const ADMIN: &str = "admin";
@@ -33,7 +33,9 @@ pub const APP: &str = "app";
 /// Password of [`APP`].
 pub const APP_PASSWORD: &str = "app-password";
 
-/// Settings of every server: small, and without the parts that tests do not look at.
+/// Settings of every server: small, and without the parts that tests do not look at. What was
+/// written survives a killed server, because the system keeps it; only a machine that stops would
+/// lose it, and flushing a thousand files of a new database takes seconds.
 const SETTINGS: &str = "listen_addresses = '127.0.0.1'
 unix_socket_directories = ''
 shared_buffers = 64MB
@@ -41,11 +43,11 @@ timezone = 'UTC'
 log_timezone = 'UTC'
 jit = off
 autovacuum_naptime = 10s
+fsync = off
 ";
 
-/// A shared server's data may be lost: it does not outlive the machine.
-const NOT_DURABLE: &str = "fsync = off
-synchronous_commit = off
+/// A shared server is never killed, so that its data may be lost when it is.
+const NOT_DURABLE: &str = "synchronous_commit = off
 full_page_writes = off
 wal_level = minimal
 max_wal_senders = 0
@@ -139,7 +141,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// A server that loses nothing when killed, with passwords, without TLS.
+    /// A server that loses nothing when killed (unlike a shared one), with passwords, without TLS.
     #[must_use]
     pub fn new(version: Version) -> Self {
         Self {
@@ -238,12 +240,18 @@ impl Address {
     /// # Errors
     /// `Failed` with the server's message.
     pub fn create_database(&self) -> Result<Database> {
+        self.copy_database("template1")
+    }
+
+    /// A fresh copy of a database that nobody is connected to; see [`Address::create_database`].
+    fn copy_database(&self, template: &str) -> Result<Database> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("t_{}_{number}", std::process::id());
         // Process ids come round again; what a killed test left is in nobody's way.
         let sql = format!(
-            "DROP DATABASE IF EXISTS {name} WITH (FORCE);\nCREATE DATABASE {name} OWNER {APP};\n"
+            "DROP DATABASE IF EXISTS {name} WITH (FORCE);
+             CREATE DATABASE {name} OWNER {APP} TEMPLATE {template};"
         );
         self.sql("postgres", &sql)?;
         Ok(Database {
@@ -381,6 +389,46 @@ impl Handle {
     /// `Failed` with the server's message.
     pub fn create_database(&self) -> Result<Database> {
         self.address.create_database()
+    }
+
+    /// A fresh database with what `prepare` puts into one, for example tables.
+    ///
+    /// `prepare` runs once per server and `key`; all further databases are copies. It must leave
+    /// no connection behind. `key` consists of letters, digits and `_`.
+    ///
+    /// # Errors
+    /// Those of `prepare`; `Failed` with the server's message.
+    pub async fn database_like(
+        &self,
+        key: &str,
+        prepare: impl AsyncFnOnce(&Database) -> Result<()>,
+    ) -> Result<Database> {
+        let template = format!("template_{key}");
+        let lock = daemon::run_dir()?.join(format!("{}-{template}.starting", self.name));
+        let lock = fs::File::create(lock).map_err(find::io)?;
+        // Waiting for it inside the system would stop other tasks of this thread, the one that
+        // holds it perhaps among them.
+        while let Err(error) = lock.try_lock() {
+            match error {
+                fs::TryLockError::WouldBlock => tokio::time::sleep(waiting::INTERVAL).await,
+                fs::TryLockError::Error(error) => return Err(find::io(error)),
+            }
+        }
+        let known = format!("SELECT 1 FROM pg_database WHERE datname = '{template}'");
+        if self.address.sql("postgres", &known)?.is_empty() {
+            let first = self.create_database()?;
+            prepare(&first).await?;
+            // Connections end a moment after their clients.
+            let name = first.name();
+            let rename = format!(
+                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+                     WHERE datname = '{name}';
+                 ALTER DATABASE {name} RENAME TO {template};"
+            );
+            self.address.sql("postgres", &rename)?;
+        }
+        drop(lock);
+        self.address.copy_database(&template)
     }
 
     /// URL of a database with `verify-full` and the client certificate of [`APP`].
