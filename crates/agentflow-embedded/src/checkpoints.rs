@@ -1,12 +1,16 @@
 //! Checkpoints in LangGraph's own tables.
 
+use std::collections::HashSet;
+
 use agentflow_storage::{
     checkpoint::{
         CheckpointKey, CheckpointOp, CheckpointQuery, CheckpointTuple, Checkpoints, Fence,
-        PendingWrite, Prune, fenced, pending_sends_of, special,
+        PendingWrite, Prune,
+        delta::{self, DeltaHistory, Walk},
+        fenced, pending_sends_of, special,
     },
     json,
-    msgpack::{checkpoint as codec, typed},
+    msgpack::typed::{self, Codec},
 };
 use agentflow_types::{Result, RunId, Str, ThreadId};
 use async_trait::async_trait;
@@ -19,7 +23,7 @@ use crate::{
 
 const PUT: &str = "INSERT OR REPLACE INTO checkpoints
     (thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, type, checkpoint, metadata)
-    VALUES (?1, ?2, ?3, ?4, 'msgpack', ?5, ?6)";
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 const REPLACE_WRITE: &str = "INSERT OR REPLACE INTO writes
     (thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, value)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
@@ -31,6 +35,16 @@ const WRITES: &str = "SELECT task_id, channel, type, value FROM writes
     ORDER BY task_path, task_id, idx";
 const TUPLE: &str = "SELECT thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, type,
     checkpoint, metadata FROM checkpoints";
+const BY_ID: &str = "SELECT thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, type,
+    checkpoint, metadata FROM checkpoints
+    WHERE thread_id = ?1 AND checkpoint_ns = ?2 AND checkpoint_id = ?3";
+const NEWEST: &str = "SELECT thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, type,
+    checkpoint, metadata FROM checkpoints
+    WHERE thread_id = ?1 AND checkpoint_ns = ?2 ORDER BY checkpoint_id DESC LIMIT 1";
+const NEWEST_ID: &str = "SELECT max(checkpoint_id) FROM checkpoints
+    WHERE thread_id = ?1 AND checkpoint_ns = ?2";
+const PARENT: &str = "SELECT parent_checkpoint_id FROM checkpoints
+    WHERE thread_id = ?1 AND checkpoint_ns = ?2 AND checkpoint_id = ?3";
 
 /// A [`CheckpointOp`] with its values encoded.
 enum Encoded {
@@ -39,6 +53,7 @@ enum Encoded {
         checkpoint_ns: String,
         checkpoint_id: String,
         parent_id: Option<String>,
+        word: &'static str,
         checkpoint: Vec<u8>,
         metadata: Vec<u8>,
     },
@@ -60,7 +75,7 @@ struct EncodedWrite {
     bytes: Vec<u8>,
 }
 
-fn encode(op: CheckpointOp) -> Result<Encoded> {
+fn encode(codec: &Codec, op: CheckpointOp) -> Result<Encoded> {
     Ok(match op {
         CheckpointOp::Put {
             thread_id,
@@ -69,14 +84,18 @@ fn encode(op: CheckpointOp) -> Result<Encoded> {
             checkpoint,
             metadata,
             new_versions: _,
-        } => Encoded::Put {
-            thread_id,
-            checkpoint_ns,
-            checkpoint: codec::encode(&checkpoint)?,
-            checkpoint_id: checkpoint.id,
-            parent_id,
-            metadata: json::python_text(&metadata)?.into_bytes(),
-        },
+        } => {
+            let (word, bytes) = codec.dump_checkpoint(&checkpoint)?;
+            Encoded::Put {
+                thread_id,
+                checkpoint_ns,
+                word,
+                checkpoint: bytes,
+                checkpoint_id: checkpoint.id,
+                parent_id,
+                metadata: json::python_text(&metadata)?.into_bytes(),
+            }
+        }
         CheckpointOp::Writes {
             thread_id,
             checkpoint_ns,
@@ -89,7 +108,7 @@ fn encode(op: CheckpointOp) -> Result<Encoded> {
                 .iter()
                 .all(|(channel, _)| special::slot(channel).is_some());
             let row = |(position, (channel, value)): (usize, &(Str, _))| -> Result<EncodedWrite> {
-                let (word, bytes) = typed::dump(value)?;
+                let (word, bytes) = codec.dump(value)?;
                 Ok(EncodedWrite {
                     slot: special::slot(channel).unwrap_or(position as i64),
                     channel: channel.clone(),
@@ -119,6 +138,7 @@ fn apply(db: &Connection, op: &Encoded) -> Result<()> {
             checkpoint_ns,
             checkpoint_id,
             parent_id,
+            word,
             checkpoint,
             metadata,
         } => {
@@ -127,6 +147,7 @@ fn apply(db: &Connection, op: &Encoded) -> Result<()> {
                 checkpoint_ns,
                 checkpoint_id,
                 parent_id,
+                word,
                 checkpoint,
                 metadata
             ];
@@ -211,23 +232,105 @@ fn remove(db: &Connection, thread_id: &str, ns: &str, id: &str) -> Result<()> {
     Ok(())
 }
 
-fn keep_latest(db: &Connection, thread_id: &str) -> Result<()> {
-    let sql = "SELECT checkpoint_ns, checkpoint_id FROM checkpoints AS old
-        WHERE thread_id = ?1 AND checkpoint_id < (SELECT max(checkpoint_id) FROM checkpoints
-            WHERE thread_id = ?1 AND checkpoint_ns = old.checkpoint_ns)";
-    let gone: Vec<(String, String)> =
-        all(db, sql, [thread_id], |row| Ok((get(row, 0)?, get(row, 1)?)))?;
-    gone.iter()
+fn keep_latest(codec: &Codec, db: &Connection, thread_id: &str) -> Result<()> {
+    const ROWS: &str = "SELECT checkpoint_ns, checkpoint_id FROM checkpoints
+        WHERE thread_id = ?1 ORDER BY checkpoint_ns, checkpoint_id DESC";
+    let rows: Vec<(String, String)> = all(db, ROWS, [thread_id], |row| {
+        Ok((get(row, 0)?, get(row, 1)?))
+    })?;
+    let mut before: Option<&str> = None;
+    let mut kept = HashSet::new();
+    for (ns, id) in &rows {
+        if before.replace(ns) != Some(ns) {
+            let needed = ancestors_of_deltas(codec, db, (thread_id, ns, id))?;
+            kept.insert((ns.as_str(), id.clone()));
+            kept.extend(needed.into_iter().map(|id| (ns.as_str(), id)));
+        }
+    }
+    rows.iter()
+        .filter(|(ns, id)| !kept.contains(&(ns.as_str(), id.clone())))
         .try_for_each(|(ns, id)| remove(db, thread_id, ns, id))
 }
 
-fn pending(db: &Connection, thread_id: &str, ns: &str, id: &str) -> Result<Vec<PendingWrite>> {
+/// Thread, namespace, id.
+type At<'a> = (&'a str, &'a str, &'a str);
+
+/// The ancestors from which the delta channels of a checkpoint are rebuilt.
+fn ancestors_of_deltas(codec: &Codec, db: &Connection, at: At<'_>) -> Result<Vec<String>> {
+    let found = first(db, BY_ID, [at.0, at.1, at.2], |row| {
+        let metadata = json::parse_map(bytes(row, 6)?)?;
+        if !metadata.contains_key(delta::COUNTERS) {
+            return Ok(Vec::new());
+        }
+        let checkpoint = codec.load_checkpoint(word(row, 4)?, bytes(row, 5)?)?;
+        Ok(delta::unresolved(&checkpoint, &metadata))
+    })?;
+    ancestors(codec, db, at, &mut Walk::new(&found.unwrap_or_default()))
+}
+
+/// Visits the ancestors of a checkpoint while the walk wants more; returns their ids.
+fn ancestors(
+    codec: &Codec,
+    db: &Connection,
+    (thread_id, ns, id): At<'_>,
+    walk: &mut Walk,
+) -> Result<Vec<String>> {
+    let mut visited = Vec::new();
+    let mut parent = first(db, PARENT, [thread_id, ns, id], |row| parent_of(row, 0))?.flatten();
+    while let Some(id) = parent {
+        if !walk.wants(&id)? {
+            break;
+        }
+        let found = first(db, BY_ID, [thread_id, ns, &id], |row| {
+            let checkpoint = codec.load_checkpoint(word(row, 4)?, bytes(row, 5)?)?;
+            Ok((checkpoint, parent_of(row, 3)?))
+        })?;
+        let Some((checkpoint, above)) = found else {
+            break;
+        };
+        let writes = collected(codec, db, (thread_id, ns, &id), walk)?;
+        walk.visit(writes, &checkpoint.channel_values);
+        visited.push(id);
+        parent = above;
+    }
+    Ok(visited)
+}
+
+fn parent_of(row: &Row<'_>, index: usize) -> Result<Option<String>> {
+    Ok(get::<Option<String>>(row, index)?.filter(|id| !id.is_empty()))
+}
+
+/// The pending writes of a checkpoint that a walk collects; others are not decoded.
+fn collected(
+    codec: &Codec,
+    db: &Connection,
+    (thread_id, ns, id): At<'_>,
+    walk: &Walk,
+) -> Result<Vec<PendingWrite>> {
+    let rows = all(db, WRITES, [thread_id, ns, id], |row| {
+        let wanted = walk.collects(text(row, 1)?);
+        wanted.then(|| pending_write(codec, row)).transpose()
+    })?;
+    Ok(rows.into_iter().flatten().collect())
+}
+
+fn pending_write(codec: &Codec, row: &Row<'_>) -> Result<PendingWrite> {
+    Ok(PendingWrite {
+        task_id: get(row, 0)?,
+        channel: text(row, 1)?.into(),
+        value: codec.load(word(row, 2)?, bytes(row, 3)?)?,
+    })
+}
+
+fn pending(
+    codec: &Codec,
+    db: &Connection,
+    thread_id: &str,
+    ns: &str,
+    id: &str,
+) -> Result<Vec<PendingWrite>> {
     all(db, WRITES, [thread_id, ns, id], |row| {
-        Ok(PendingWrite {
-            task_id: get(row, 0)?,
-            channel: text(row, 1)?.into(),
-            value: typed::load(word(row, 2)?, bytes(row, 3)?)?,
-        })
+        pending_write(codec, row)
     })
 }
 
@@ -241,19 +344,19 @@ fn word<'a>(row: &'a Row<'_>, index: usize) -> Result<&'a str> {
     })
 }
 
-fn tuple(db: &Connection, row: &Row<'_>) -> Result<CheckpointTuple> {
+fn tuple(codec: &Codec, db: &Connection, row: &Row<'_>) -> Result<CheckpointTuple> {
     let (thread_id, ns, id): (String, String, String) = (get(row, 0)?, get(row, 1)?, get(row, 2)?);
-    let parent_id: Option<String> = get::<Option<String>>(row, 3)?.filter(|id| !id.is_empty());
-    let mut checkpoint = codec::decode(word(row, 4)?, bytes(row, 5)?)?;
+    let parent_id = parent_of(row, 3)?;
+    let mut checkpoint = codec.load_checkpoint(word(row, 4)?, bytes(row, 5)?)?;
     if let (true, Some(parent)) = (checkpoint.wants_pending_sends(), &parent_id) {
-        let sends = pending_sends_of(pending(db, &thread_id, &ns, parent)?);
+        let sends = pending_sends_of(pending(codec, db, &thread_id, &ns, parent)?);
         checkpoint.take_pending_sends(sends);
     }
     Ok(CheckpointTuple {
         checkpoint,
         metadata: json::parse_map(bytes(row, 6)?)?,
         parent_id,
-        pending_writes: pending(db, &thread_id, &ns, &id)?,
+        pending_writes: pending(codec, db, &thread_id, &ns, &id)?,
         key: CheckpointKey {
             thread_id,
             checkpoint_ns: ns,
@@ -300,12 +403,6 @@ fn select(query: &CheckpointQuery) -> Result<(String, Vec<Sql>)> {
 #[async_trait]
 impl Checkpoints for Embedded {
     async fn get(&self, key: &CheckpointKey) -> Result<Option<CheckpointTuple>> {
-        const BY_ID: &str = "SELECT thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id,
-            type, checkpoint, metadata FROM checkpoints
-            WHERE thread_id = ?1 AND checkpoint_ns = ?2 AND checkpoint_id = ?3";
-        const NEWEST: &str = "SELECT thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id,
-            type, checkpoint, metadata FROM checkpoints
-            WHERE thread_id = ?1 AND checkpoint_ns = ?2 ORDER BY checkpoint_id DESC LIMIT 1";
         let CheckpointKey {
             thread_id,
             checkpoint_ns: ns,
@@ -320,16 +417,19 @@ impl Checkpoints for Embedded {
 
     async fn list(&self, query: &CheckpointQuery) -> Result<Vec<CheckpointTuple>> {
         let (sql, values) = select(query)?;
+        let codec = self.codec();
         self.read(move |db| {
             all(db, &sql, rusqlite::params_from_iter(values), |row| {
-                tuple(db, row)
+                tuple(&codec, db, row)
             })
         })
         .await
     }
 
     async fn commit(&self, ops: Vec<CheckpointOp>, fence: Option<Fence>) -> Result<()> {
-        let ops = ops.into_iter().map(encode).collect::<Result<Vec<_>>>()?;
+        let codec = self.codec();
+        let ops = ops.into_iter().map(|op| encode(&codec, op));
+        let ops = ops.collect::<Result<Vec<_>>>()?;
         self.write(move |db| {
             check_fence(db, fence)?;
             ops.iter().try_for_each(|op| apply(db, op))
@@ -378,11 +478,11 @@ impl Checkpoints for Embedded {
     }
 
     async fn prune(&self, thread_ids: &[String], strategy: Prune) -> Result<()> {
-        let thread_ids = thread_ids.to_vec();
+        let (thread_ids, codec) = (thread_ids.to_vec(), self.codec());
         self.write(move |db| {
             thread_ids.iter().try_for_each(|thread_id| match strategy {
                 Prune::Delete => remove_thread(db, thread_id),
-                Prune::KeepLatest => keep_latest(db, thread_id),
+                Prune::KeepLatest => keep_latest(&codec, db, thread_id),
             })
         })
         .await

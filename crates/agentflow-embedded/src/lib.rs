@@ -32,7 +32,7 @@ use std::{
     time::Duration,
 };
 
-use agentflow_storage::{Backend, signal::Local};
+use agentflow_storage::{Backend, msgpack::typed::Codec, signal::Local};
 use agentflow_types::{Error, Result};
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
@@ -57,7 +57,7 @@ pub enum Synchronous {
 }
 
 /// How the database is opened.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// When a commit counts as stored.
     pub synchronous: Synchronous,
@@ -67,6 +67,9 @@ pub struct Options {
     pub queue: usize,
     /// How long to wait for another process that holds SQLite's own lock.
     pub busy_timeout: Duration,
+    /// How checkpoints are encoded; with a cipher they are encrypted as LangGraph encrypts them
+    /// with `LANGGRAPH_AES_KEY`. Plain ones stay readable.
+    pub codec: Codec,
 }
 
 impl Default for Options {
@@ -76,6 +79,7 @@ impl Default for Options {
             readers: 4,
             queue: 1024,
             busy_timeout: Duration::from_secs(5),
+            codec: Codec::plain(),
         }
     }
 }
@@ -93,6 +97,7 @@ struct Inner {
     writer: Writer,
     path: PathBuf,
     signals: Arc<Local>,
+    codec: Codec,
     _lock: File,
 }
 
@@ -129,6 +134,7 @@ impl Embedded {
                 writer,
                 path,
                 signals: Arc::default(),
+                codec: options.codec,
                 _lock: lock,
             }),
         })

@@ -13,9 +13,13 @@ use std::{
 
 use agentflow_embedded::{Embedded, Options};
 use agentflow_storage::{
-    checkpoint::{CheckpointOp, CheckpointQuery, special},
+    checkpoint::{CheckpointKey, CheckpointOp, CheckpointQuery, special},
+    cipher::Cipher,
     json,
-    msgpack::{checkpoint as codec, typed},
+    msgpack::{
+        checkpoint as codec,
+        typed::{self, Codec},
+    },
     store::{ItemQuery, PutItem},
 };
 use agentflow_types::{Scope, Str, Timestamp, Value, message};
@@ -233,6 +237,7 @@ fn python(script: &str, arguments: &[&Path]) {
     let output = Command::new(interpreter)
         .arg(script)
         .args(arguments)
+        .env("LANGGRAPH_AES_KEY", KEY)
         .output()
         .unwrap();
     let (out, err) = (&output.stdout, &output.stderr);
@@ -306,6 +311,49 @@ async fn a_file_of_an_older_saver_gets_its_column() {
         assert_eq!(found[0].checkpoint.channel_values["n"], Value::Int(1));
         assert_eq!(found[0].metadata["step"], Value::Null);
     }
+}
+
+const KEY: &str = "0123456789abcdef0123456789abcdef";
+
+/// What Python finds for a delta channel at each checkpoint, we find; and the other way round in
+/// an encrypted copy.
+#[tokio::test]
+async fn delta_channels_and_encryption_are_pythons() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let (original, expected, copy) = (at("plain.db"), at("expected.json"), at("secret.db"));
+    python("delta_aes.py", &[Path::new("write"), &original, &expected]);
+    let expected = std::fs::read(&expected).unwrap();
+    let expected: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(&expected).unwrap();
+    let (checkpoints, writes) = raw(&original);
+    let plain = Embedded::open(copy_of(&original, folder.path()), Options::default()).unwrap();
+    for (id, want) in &expected {
+        let key = CheckpointKey {
+            thread_id: "t".into(),
+            checkpoint_id: Some(id.clone()),
+            ..CheckpointKey::default()
+        };
+        let ports = plain.backend().checkpoints;
+        let found = ports.delta_history(&key, &["log".into()]).await.unwrap();
+        let seed = found[0].seed.as_ref().map(|seed| seed.untyped().to_json());
+        assert_eq!(seed.unwrap_or_default(), want["seed"], "{id}");
+        let writes = found[0].writes.iter();
+        let writes: Vec<_> = writes
+            .map(|w| serde_json::json!([w.task_id, w.value.to_json()]))
+            .collect();
+        assert_eq!(serde_json::json!(writes), want["writes"], "{id}");
+    }
+    assert!(expected.len() > 15);
+    let options = Options {
+        codec: Codec::encrypted(Cipher::new(KEY).unwrap()),
+        ..Options::default()
+    };
+    let secret = Embedded::open(&copy, options).unwrap().backend();
+    let ops = operations(&checkpoints, &writes);
+    secret.checkpoints.commit(ops, None).await.unwrap();
+    drop(secret);
+    python("delta_aes.py", &[Path::new("read"), &original, &copy]);
 }
 
 #[test]

@@ -397,6 +397,7 @@ impl<'a> Layouter<'a> {
                         }
                 )
             }),
+            deltas: pick(|c| c.kind.is_delta()),
             has_untracked: self.channels.iter().any(|c| !c.kind.is_tracked()),
             outputs,
             channels: self.channels,

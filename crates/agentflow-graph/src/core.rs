@@ -2,6 +2,7 @@
 //! ids and randomness come in through [`World`].
 
 pub(crate) mod board;
+pub(crate) mod delta;
 pub(crate) mod ids;
 pub(crate) mod machine;
 pub(crate) mod migrate;

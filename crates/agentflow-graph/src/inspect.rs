@@ -11,6 +11,7 @@ use agentflow_types::{
 use crate::{
     core::{
         board::{Board, Prepare, Versions, WriteSet},
+        delta,
         ids::{TaskId, task_ns, without_task_ids},
         migrate::migrate,
         payload::{Wanted, result},
@@ -18,6 +19,7 @@ use crate::{
     },
     graph::{Graph, HistoryQuery},
     invocation::Runtime,
+    layout::Layout,
 };
 
 /// Whether a snapshot shows how things stand, or is a record of a superstep.
@@ -67,6 +69,40 @@ pub(crate) fn key_of(at: &CheckpointRef) -> CheckpointKey {
     }
 }
 
+/// Fills in the values that a loaded checkpoint leaves to its ancestors.
+///
+/// # Errors
+/// What the saver or a reducer fails with.
+pub(crate) async fn rebuild_deltas(
+    saver: &dyn Checkpoints,
+    layout: &Layout,
+    saved: &mut CheckpointTuple,
+) -> Result<()> {
+    let ids = delta::to_rebuild(layout, &saved.checkpoint);
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let names = delta::names(layout, &ids);
+    let histories = saver.delta_history(&saved.key, &names).await?;
+    delta::rebuild(layout, &mut saved.checkpoint, &ids, histories)
+}
+
+/// The checkpoint at a key, complete.
+///
+/// # Errors
+/// As [`rebuild_deltas`].
+pub(crate) async fn load(
+    saver: &dyn Checkpoints,
+    layout: &Layout,
+    key: &CheckpointKey,
+) -> Result<Option<CheckpointTuple>> {
+    let mut saved = saver.get(key).await?;
+    if let Some(saved) = &mut saved {
+        rebuild_deltas(saver, layout, saved).await?;
+    }
+    Ok(saved)
+}
+
 /// The state at a checkpoint.
 pub(crate) async fn state(
     graph: &Arc<Graph>,
@@ -82,7 +118,7 @@ pub(crate) async fn state(
     } else {
         View::Record
     };
-    let Some(saved) = saver.get(&key).await? else {
+    let Some(saved) = load(&**saver, graph.layout(), &key).await? else {
         return Ok(StateSnapshot {
             values: Value::map(agentflow_types::Map::new()),
             checkpoint: at.clone(),
@@ -108,7 +144,7 @@ async fn fill_subgraphs(
         let Some(inner) = node.and_then(|node| graph.layout().subgraph(node)) else {
             continue;
         };
-        let saved = saver(runtime)?.get(&key_of(at)).await?;
+        let saved = load(&**saver(runtime)?, inner.layout(), &key_of(at)).await?;
         let mut state = match saved {
             Some(saved) => self::snapshot(inner, saved, View::Live)?,
             None => StateSnapshot {
@@ -139,11 +175,12 @@ pub(crate) async fn history(
         before: query.before.clone(),
         limit: query.limit,
     };
-    let saved = saver.list(&query).await?;
-    saved
-        .into_iter()
-        .map(|saved| snapshot(&graph, saved, View::Record))
-        .collect()
+    let mut all = Vec::new();
+    for mut saved in saver.list(&query).await? {
+        rebuild_deltas(&**saver, graph.layout(), &mut saved).await?;
+        all.push(snapshot(&graph, saved, View::Record)?);
+    }
+    Ok(all)
 }
 
 /// The pending writes of a stored checkpoint.

@@ -6,11 +6,11 @@ use std::{
     sync::Arc,
 };
 
-use agentflow_types::{Str, Value, graph::GraphSchemas};
+use agentflow_types::{Result, Rng, Str, Value, graph::GraphSchemas};
 
 use crate::{
     builder::{Body, BranchFn, BranchTargets, NodeOptions, Persistence},
-    channel::Kind,
+    channel::{Items, Kind, ensure_ids, stamp_ids},
     invocation::InterruptAt,
     policy::RetryPolicy,
 };
@@ -134,6 +134,8 @@ pub(crate) struct Layout {
     pub(crate) transient: Vec<ChanId>,
     /// Channels that react to the end of the graph.
     pub(crate) finishing: Vec<ChanId>,
+    /// Delta channels.
+    pub(crate) deltas: Vec<ChanId>,
     /// Whether a channel is never stored.
     pub(crate) has_untracked: bool,
     pub(crate) schemas: GraphSchemas,
@@ -146,6 +148,21 @@ pub(crate) struct Layout {
     pub(crate) joins: Vec<(Vec<Str>, Str)>,
     /// Source node of each branch.
     pub(crate) branch_sources: Vec<Str>,
+}
+
+impl ChannelDef {
+    /// The form in which a write to this channel is stored: messages have ids.
+    ///
+    /// # Errors
+    /// `Invalid` if it is a channel of messages and something is not a message.
+    pub(crate) fn settled(&self, value: &Value, rng: &dyn Rng) -> Result<Value> {
+        match &self.kind {
+            Kind::Messages => ensure_ids(value, rng),
+            Kind::Delta(delta) if delta.items == Items::Messages => ensure_ids(value, rng),
+            Kind::Delta(_) => Ok(stamp_ids(value, rng)),
+            _ => Ok(value.clone()),
+        }
+    }
 }
 
 impl Layout {

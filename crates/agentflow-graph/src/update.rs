@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use agentflow_storage::checkpoint::{CheckpointOp, CheckpointTuple};
+use agentflow_storage::checkpoint::{CheckpointOp, CheckpointTuple, delta::COUNTERS};
 use agentflow_types::{
     Map, Result, Value,
     graph::{CheckpointRef, END, RunConfig},
@@ -13,6 +13,7 @@ use crate::{
     core::{
         World,
         board::{Board, Prepare, Versions, WriteSet},
+        delta::{self, Counters},
         ids::{TaskId, checkpoint_text},
         machine::with_config_metadata,
         migrate::migrate,
@@ -22,9 +23,9 @@ use crate::{
         writes::{Writers, invalid_update},
     },
     graph::{Graph, StateUpdate},
-    inspect::{graph_at, key_of, null_writes, pending_of, saver},
+    inspect::{graph_at, key_of, null_writes, pending_of, rebuild_deltas, saver},
     invocation::Runtime,
-    layout::NodeId,
+    layout::{ChanId, NodeId},
     output::NodeOutput,
 };
 
@@ -59,6 +60,9 @@ pub(crate) async fn bulk(
         }
         let mut change = Change::load(&graph, runtime, &at, config).await?;
         change.is_first = index == 0;
+        if change.is_first {
+            change.forced = delta::touched(graph.layout(), &change.pending);
+        }
         at = change.perform(updates).await?;
     }
     Ok(at)
@@ -79,6 +83,10 @@ struct Change<'a> {
     before: Vec<Ver>,
     ops: Vec<CheckpointOp>,
     is_first: bool,
+    /// Channels that were written.
+    updated: Vec<ChanId>,
+    /// Delta channels that the new checkpoint has whole.
+    forced: Vec<ChanId>,
 }
 
 impl<'a> Change<'a> {
@@ -93,7 +101,9 @@ impl<'a> Change<'a> {
         let saved = saver(runtime)?.get(&key_of(at)).await?;
         let (board, pending, step) = match &saved {
             Some(saved) => {
-                let stored = migrate(&layout, saved.checkpoint.clone());
+                let mut complete = saved.clone();
+                rebuild_deltas(&**saver(runtime)?, &layout, &mut complete).await?;
+                let stored = migrate(&layout, complete.checkpoint);
                 let step = saved
                     .metadata
                     .get("step")
@@ -124,6 +134,8 @@ impl<'a> Change<'a> {
             step,
             ops: Vec::new(),
             is_first: true,
+            updated: Vec::new(),
+            forced: Vec::new(),
         })
     }
 
@@ -200,6 +212,7 @@ impl<'a> Change<'a> {
             updated.extend(self.apply(sets)?);
         }
         self.board.updated = None;
+        self.updated = updated;
         let step = self.step;
         self.store("update", step + 1, step).await
     }
@@ -217,7 +230,7 @@ impl<'a> Change<'a> {
                 std::slice::from_ref(&write),
             );
         }
-        self.apply(vec![WriteSet {
+        self.updated = self.apply(vec![WriteSet {
             path: Path::Input,
             node: None,
             writes: vec![write],
@@ -243,7 +256,11 @@ impl<'a> Change<'a> {
         checkpoint.updated_channels = None;
         let id = checkpoint.id.clone();
         let parents = saved.metadata.get("parents").cloned();
-        let metadata = self.metadata("fork", self.step + 1, parents);
+        let mut metadata = self.metadata("fork", self.step + 1, parents);
+        if let Some(counters) = saved.metadata.get(COUNTERS) {
+            // The copy has the same values and the same parent.
+            metadata.insert(COUNTERS.into(), counters.clone());
+        }
         self.ops.push(CheckpointOp::Put {
             thread_id: self.at.thread_id.clone(),
             checkpoint_ns: self.at.checkpoint_ns.clone(),
@@ -317,6 +334,13 @@ impl<'a> Change<'a> {
                 NodeOutput::Many(output)
             };
             let writes = writers.of(node, &output)?;
+            let layout = self.graph.layout().clone();
+            self.forced.extend(delta::overwritten(&layout, &writes));
+            let deltas = writes.iter().filter_map(|w| delta::delta_of(&layout, w));
+            self.updated.extend(deltas.clone());
+            if !stores {
+                self.forced.extend(deltas);
+            }
             let path = Path::Update(index);
             if stores && !writes.is_empty() {
                 self.put_writes(id, path.text(""), &writes);
@@ -431,14 +455,35 @@ impl<'a> Change<'a> {
             .as_ref()
             .and_then(|s| s.metadata.get("parents").cloned());
         self.board.id = self.world.checkpoint_id(seq);
-        let checkpoint = self.board.store(self.world.clock.now().to_string());
+        let layout = self.graph.layout().clone();
+        let mut metadata = self.metadata(source, step, parents);
+        let snapshots = match &self.saved {
+            // A new thread stores whole what it has.
+            None => {
+                let deltas = layout.deltas.iter().copied();
+                deltas
+                    .filter(|id| self.board.versions[*id].is_some())
+                    .collect()
+            }
+            Some(saved) => {
+                let mut counters = Counters::read(&layout, &saved.metadata);
+                counters.step(&layout, &self.updated);
+                let due = counters.due(&self.board, &self.forced);
+                counters.reset(&layout, &due);
+                counters.store(&layout, &mut metadata);
+                due
+            }
+        };
+        let ts = self.world.clock.now().to_string();
+        let rng = &*self.world.rng;
+        let checkpoint = self.board.store(ts, &snapshots, &self.before, rng)?;
         let id = checkpoint.id.clone();
         let put = CheckpointOp::Put {
             thread_id: self.at.thread_id.clone(),
             checkpoint_ns: self.at.checkpoint_ns.clone(),
             parent_id: self.saved.as_ref().map(|saved| saved.checkpoint.id.clone()),
             checkpoint,
-            metadata: self.metadata(source, step, parents),
+            metadata,
             new_versions: self.board.changed_since(&self.before),
         };
         self.ops.push(put);

@@ -1,7 +1,10 @@
 //! Checkpoints and pending writes, in LangGraph's model.
 
+pub mod delta;
+
 use agentflow_types::{Error, Map, Result, RunId, Str, Value};
 use async_trait::async_trait;
+use delta::DeltaHistory;
 use indexmap::IndexMap;
 
 /// Pseudo channels of pending writes, with the fixed slots that LangGraph's savers give them.
@@ -253,6 +256,23 @@ pub trait Checkpoints: Send + Sync {
     /// is written then.
     async fn commit(&self, ops: Vec<CheckpointOp>, fence: Option<Fence>) -> Result<()>;
 
+    /// What rebuilds delta channels at a checkpoint, in the order of `channels`: for each the
+    /// value that the nearest ancestor stores, and the pending writes of the ancestors from that
+    /// one on. The checkpoint's own value and pending writes do not count. Follows parents, so
+    /// that other branches of the thread do not count either.
+    ///
+    /// Backends that can follow parents with fewer round trips replace this walk.
+    ///
+    /// # Errors
+    /// `Corrupt` if there are more than [`delta::MAX_WALK`] ancestors.
+    async fn delta_history(
+        &self,
+        key: &CheckpointKey,
+        channels: &[Str],
+    ) -> Result<Vec<DeltaHistory>> {
+        delta::walk(self, key, channels).await
+    }
+
     /// Removes all checkpoints and writes of a thread. A thread that has none is fine.
     async fn delete_thread(&self, thread_id: &str) -> Result<()>;
 
@@ -263,14 +283,15 @@ pub trait Checkpoints: Send + Sync {
     async fn delete_for_runs(&self, run_ids: &[String]) -> Result<()>;
 
     /// Removes all checkpoints of the threads (`Delete`), or all but the newest of each
-    /// namespace (`KeepLatest`).
+    /// namespace (`KeepLatest`) and the ancestors that its delta channels are rebuilt from
+    /// ([`delta::unresolved`]).
     async fn prune(&self, thread_ids: &[String], strategy: Prune) -> Result<()>;
 }
 
 /// What pruning keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Prune {
-    /// The newest checkpoint of each namespace.
+    /// The newest checkpoint of each namespace, and what its delta channels are rebuilt from.
     KeepLatest,
     /// Nothing.
     Delete,

@@ -135,6 +135,7 @@ mod tests {
             (
                 checkpoints::CASES,
                 &[
+                    include_str!("conformance/checkpoints/deltas.rs"),
                     include_str!("conformance/checkpoints/threads.rs"),
                     include_str!("conformance/checkpoints/values.rs"),
                     include_str!("conformance/checkpoints/writes.rs"),

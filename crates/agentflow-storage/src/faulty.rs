@@ -20,13 +20,16 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use agentflow_types::{AssistantId, CronId, Error, Map, Result, RunId, Scope, ThreadId, Timestamp};
+use agentflow_types::{
+    AssistantId, CronId, Error, Map, Result, RunId, Scope, Str, ThreadId, Timestamp,
+};
 use async_trait::async_trait;
 
 use crate::{
     Backend,
     checkpoint::{
         CheckpointKey, CheckpointOp, CheckpointQuery, CheckpointTuple, Checkpoints, Fence, Prune,
+        delta::DeltaHistory,
     },
     cron::{Cron, CronQuery, Crons},
     event::{Event, Events},
@@ -164,6 +167,14 @@ impl Checkpoints for Faulty {
     async fn list(&self, query: &CheckpointQuery) -> Result<Vec<CheckpointTuple>> {
         self.alive()?;
         self.inner.checkpoints.list(query).await
+    }
+    async fn delta_history(
+        &self,
+        key: &CheckpointKey,
+        channels: &[Str],
+    ) -> Result<Vec<DeltaHistory>> {
+        self.alive()?;
+        self.inner.checkpoints.delta_history(key, channels).await
     }
     async fn commit(&self, ops: Vec<CheckpointOp>, fence: Option<Fence>) -> Result<()> {
         self.write(Write::Commit, self.inner.checkpoints.commit(ops, fence))

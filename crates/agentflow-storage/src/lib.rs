@@ -5,6 +5,7 @@
 //! case of the suites of the module `conformance` (a feature, for tests).
 
 pub mod checkpoint;
+pub mod cipher;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod cron;

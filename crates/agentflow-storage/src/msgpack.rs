@@ -3,7 +3,8 @@
 //! LangGraph stores values as a pair of type word and bytes ([`typed`]). The usual word is
 //! `msgpack`: MessagePack as `ormsgpack` writes it (smallest headers, 64-bit floats, tuples as
 //! arrays), with Python objects in extensions 0 to 5 whose payload is again MessagePack,
-//! `[module, name, content]` or `[module, name, content, method]`. Such an extension becomes a
+//! `[module, name, content]` or `[module, name, content, method]`, and snapshots of delta channels
+//! in extension 7, whose payload is the value. Such an extension becomes a
 //! [`Value::Typed`]; every other one, and one whose payload would not be written back with the
 //! same bytes, stays a [`Value::Ext`]. What `ormsgpack` wrote is therefore re-encoded byte for
 //! byte.
@@ -16,6 +17,8 @@ pub mod typed;
 
 use agentflow_types::{Result, Value};
 
+/// Extension code of a delta channel's snapshot, whose payload is the value itself.
+pub(crate) const DELTA_CODE: i8 = 7;
 /// Most containers and extensions within each other, on reading and on writing; `ormsgpack`
 /// itself stops at 1024.
 pub const MAX_DEPTH: usize = 512;

@@ -153,6 +153,26 @@ pub(crate) fn ensure_ids(write: &Value, rng: &dyn Rng) -> Result<Value> {
     ))
 }
 
+/// Gives an id to each message without one in a write to a delta channel that may hold anything:
+/// its writes are combined again on every read, each time with the same result.
+pub(crate) fn stamp_ids(write: &Value, rng: &dyn Rng) -> Value {
+    let stamp = |item: &Value| match message::id(item) {
+        None if message::is_message(item) => message::with_id(item, &message::fresh_id(rng)),
+        _ => item.clone(),
+    };
+    match write {
+        Value::List(items) if items.iter().any(message::is_message) => {
+            Value::list(items.iter().map(stamp).collect())
+        }
+        one => stamp(one),
+    }
+}
+
+/// Whether a write replaces the value of its channel.
+pub(crate) fn is_overwrite(write: &Value) -> bool {
+    overwritten(write).is_some()
+}
+
 /// Combines a list of messages with new ones.
 ///
 /// The same id replaces in place; a `remove` message deletes (`__remove_all__` deletes everything
@@ -197,14 +217,56 @@ pub fn add_messages(left: Value, right: &Value) -> Result<Value> {
             }
         }
     }
-    if !removed.is_empty() {
-        let mut at = 0;
-        target.retain(|_| {
-            at += 1;
-            !removed.contains(&(at - 1))
-        });
-    }
+    drop_at(target, &removed);
     Ok(Value::List(merged))
+}
+
+/// Combines a list of messages with the writes of one or more supersteps, as
+/// [`add_messages`] but for delta channels: a `remove` of an unknown id does nothing, and two
+/// calls give what one call with all writes gives.
+///
+/// # Errors
+/// `Invalid` if something is not a message.
+pub(super) fn add_message_batch(left: Value, writes: Vec<Value>) -> Result<Value> {
+    let mut merged = match left {
+        Value::List(items) => items,
+        Value::Null => Arc::new(Vec::new()),
+        one => Arc::new(coerce_all(&one)?),
+    };
+    let mut new = Vec::new();
+    for write in &writes {
+        new.extend(coerce_all(write)?);
+    }
+    let target = Arc::make_mut(&mut merged);
+    let mut index = Index::new(target, new.len());
+    let mut removed: Vec<usize> = Vec::new();
+    for message in new {
+        let id = message::id(&message);
+        let known = id.and_then(|id| index.find(target, id));
+        let known = known.filter(|at| !removed.contains(at));
+        match (known, message::kind(&message) == Some("remove")) {
+            (Some(at), true) => removed.push(at),
+            (Some(at), false) => target[at] = message,
+            (None, true) if id.is_some() => {}
+            (None, _) => {
+                index.add(&message, target.len());
+                target.push(message);
+            }
+        }
+    }
+    drop_at(target, &removed);
+    Ok(Value::List(merged))
+}
+
+fn drop_at(target: &mut Vec<Value>, removed: &[usize]) {
+    if removed.is_empty() {
+        return;
+    }
+    let mut at = 0;
+    target.retain(|_| {
+        at += 1;
+        !removed.contains(&(at - 1))
+    });
 }
 
 /// Finds messages by id: a scan from the end for few new messages, else a map.

@@ -1,8 +1,9 @@
 //! What a channel holds while a graph runs.
 
+use agentflow_storage::checkpoint::delta::{self, DeltaHistory};
 use agentflow_types::{Error, Result, Str, Typed, Value};
 
-use super::{Guard, Kind, Release, reduce};
+use super::{Delta, Guard, Kind, Release, reduce};
 
 /// The content of one channel.
 #[derive(Clone, Debug)]
@@ -19,6 +20,23 @@ pub(crate) enum Slot {
     Barrier(Vec<Str>, bool),
 }
 
+fn two_overwrites() -> Error {
+    invalid_update(
+        "Can receive only one Overwrite value per super-step.\nFor troubleshooting, visit: https://docs.langchain.com/oss/python/langgraph/errors/INVALID_CONCURRENT_GRAPH_UPDATE".to_owned(),
+    )
+}
+
+impl Delta {
+    /// The value after an overwrite: the new one, or the first one again.
+    fn replaced(&self, new: &Value) -> Value {
+        if new.is_null() {
+            self.default.clone()
+        } else {
+            new.clone()
+        }
+    }
+}
+
 fn invalid_update(message: String) -> Error {
     Error::invalid(message).class("InvalidUpdateError")
 }
@@ -32,6 +50,7 @@ impl Slot {
                 ..
             } => Self::Value(default.clone()),
             Kind::Messages => Self::Value(Value::list(Vec::new())),
+            Kind::Delta(delta) => Self::Value(delta.default.clone()),
             Kind::Topic { .. } => Self::Topic(Vec::new()),
             Kind::Barrier { .. } => Self::Barrier(Vec::new(), false),
             _ => Self::Empty,
@@ -67,13 +86,46 @@ impl Slot {
                     finished,
                 )
             }
-            _ => Self::Value(stored.clone()),
+            _ => Self::Value(delta::read_snapshot(stored).unwrap_or(stored).clone()),
         }
+    }
+
+    /// A channel of `kind` from what its checkpoint's ancestors stored.
+    ///
+    /// # Errors
+    /// What the reducer fails with.
+    pub(crate) fn rebuild(kind: &Kind, history: DeltaHistory) -> Result<Self> {
+        let mut slot = Self::restore(kind, history.seed.as_ref());
+        let writes = history.writes.into_iter().map(|write| write.value);
+        match (kind, &mut slot) {
+            (Kind::Delta(delta), Self::Value(value)) => {
+                let mut rest: Vec<Value> = Vec::new();
+                for write in writes {
+                    match reduce::overwritten(&write) {
+                        Some(new) => {
+                            rest.clear();
+                            *value = delta.replaced(new);
+                        }
+                        None => rest.push(write),
+                    }
+                }
+                if !rest.is_empty() {
+                    *value = (delta.reducer)(std::mem::take(value), rest)?;
+                }
+            }
+            // One by one, because they span supersteps: two overwrites are no conflict.
+            _ => {
+                for write in writes {
+                    slot.update(kind, "", &mut vec![write])?;
+                }
+            }
+        }
+        Ok(slot)
     }
 
     /// What a checkpoint stores; `None` when there is nothing to store.
     pub(crate) fn checkpoint(&self, kind: &Kind) -> Option<Value> {
-        if !kind.is_tracked() {
+        if !kind.is_tracked() || kind.is_delta() {
             return None;
         }
         match self {
@@ -142,6 +194,7 @@ impl Slot {
             Kind::Topic { accumulate } => Ok(self.update_topic(*accumulate, writes)),
             Kind::Reduce { reducer, .. } => self.reduce(writes, |a, b| reducer(a, b)),
             Kind::Messages => self.reduce(writes, |a, b| reduce::add_messages(a, &b)),
+            Kind::Delta(delta) => self.update_delta(delta, writes),
             Kind::Barrier { names, .. } => self.update_barrier(name, names, writes),
         }
     }
@@ -249,9 +302,7 @@ impl Slot {
         for write in writes.drain(..) {
             if let Some(value) = reduce::overwritten(&write) {
                 if overwritten {
-                    return Err(invalid_update(
-                        "Can receive only one Overwrite value per super-step.\nFor troubleshooting, visit: https://docs.langchain.com/oss/python/langgraph/errors/INVALID_CONCURRENT_GRAPH_UPDATE".to_owned(),
-                    ));
+                    return Err(two_overwrites());
                 }
                 overwritten = true;
                 current = Some(value.clone());
@@ -263,6 +314,26 @@ impl Slot {
             }
         }
         *self = current.map_or(Self::Empty, Self::Value);
+        Ok(true)
+    }
+
+    fn update_delta(&mut self, delta: &Delta, writes: &mut Vec<Value>) -> Result<bool> {
+        if writes.is_empty() {
+            return Ok(false);
+        }
+        let mut overwrites = writes.iter().filter_map(reduce::overwritten);
+        if let Some(new) = overwrites.next() {
+            if overwrites.next().is_some() {
+                return Err(two_overwrites());
+            }
+            *self = Self::Value(delta.replaced(new));
+            return Ok(true);
+        }
+        let value = match std::mem::replace(self, Self::Empty) {
+            Self::Value(value) => value,
+            _ => delta.default.clone(),
+        };
+        *self = Self::Value((delta.reducer)(value, std::mem::take(writes))?);
         Ok(true)
     }
 

@@ -1,12 +1,13 @@
 //! The state of a graph between supersteps: channels, versions, who saw what.
 
+mod bump;
 mod prepare;
 
 pub(crate) use prepare::Prepare;
 
 use std::sync::Arc;
 
-use agentflow_storage::checkpoint::{Checkpoint, Version};
+use agentflow_storage::checkpoint::{Checkpoint, Version, delta};
 use agentflow_types::{Map, Result, Rng, Str, Value};
 use indexmap::IndexMap;
 
@@ -22,7 +23,7 @@ use crate::{
 };
 
 /// Format version of the checkpoints that are written.
-const CHECKPOINT_FORMAT: i64 = 4;
+pub(crate) const CHECKPOINT_FORMAT: i64 = 4;
 /// Key of the entry that remembers the versions at the last interrupt.
 const INTERRUPT_SEEN: &str = "__interrupt__";
 
@@ -121,9 +122,7 @@ impl Board {
                 }
             }
         }
-        for (name, versions) in &stored.versions_seen {
-            board.restore_seen(name, versions)?;
-        }
+        board.restore_all_seen(&stored.versions_seen)?;
         board.updated = stored
             .updated_channels
             .as_ref()
@@ -137,6 +136,24 @@ impl Board {
         Ok(board)
     }
 
+    /// Keeps what a node, or the input, has seen of channels that do not trigger it.
+    fn keep_other_seen(
+        &mut self,
+        name: &Str,
+        versions: &IndexMap<Str, Version>,
+        triggers: &[ChanId],
+    ) {
+        let is_trigger = |channel: &Str| {
+            let mut triggers = triggers.iter();
+            triggers.any(|id| self.layout.channels[*id].name == *channel)
+        };
+        let others = versions.iter().filter(|(channel, _)| !is_trigger(channel));
+        let others: IndexMap<Str, Version> = others.map(|(c, v)| (c.clone(), v.clone())).collect();
+        if !others.is_empty() {
+            self.other_seen.insert(name.clone(), others);
+        }
+    }
+
     fn restore_seen(&mut self, name: &Str, versions: &IndexMap<Str, Version>) -> Result<()> {
         let layout = self.layout.clone();
         let find = |id: ChanId| -> Result<Ver> {
@@ -147,6 +164,7 @@ impl Board {
         };
         if &**name == INPUT {
             self.input_seen = true;
+            self.keep_other_seen(name, versions, &[]);
         } else if &**name == INTERRUPT_SEEN {
             let all: Result<Vec<Ver>> = (0..layout.channels.len()).map(find).collect();
             self.interrupt_seen = Some(all?);
@@ -154,14 +172,43 @@ impl Board {
             let triggers = &layout.nodes[node].triggers;
             let all: Result<Vec<Ver>> = triggers.iter().map(|id| find(*id)).collect();
             self.seen[node] = Some(all?);
+            self.keep_other_seen(name, versions, triggers);
         } else {
             self.other_seen.insert(name.clone(), versions.clone());
         }
         Ok(())
     }
 
-    /// The stored form of this state.
-    pub(crate) fn store(&self, ts: String) -> Checkpoint {
+    /// The stored form of this state, with the values of these delta channels. `stored`: the
+    /// versions of the checkpoint before; a channel that is stored whole although it did not
+    /// change since gets a new version, because savers store values by version.
+    ///
+    /// # Errors
+    /// None in practice: versions that were just written are read back.
+    pub(crate) fn store(
+        &mut self,
+        ts: String,
+        snapshots: &[ChanId],
+        stored: &[Ver],
+        rng: &dyn Rng,
+    ) -> Result<Checkpoint> {
+        let bumps = self.bump_unmoved(snapshots, stored, rng);
+        let mut checkpoint = self.stored(ts);
+        for id in snapshots {
+            let def = &self.layout.channels[*id];
+            if let Some(value) = self.slots[*id].get(&def.kind) {
+                let values = &mut checkpoint.channel_values;
+                values.insert(def.name.clone(), delta::snapshot(value));
+            }
+        }
+        if !bumps.is_empty() {
+            bump::mark(&mut checkpoint.versions_seen, &bumps);
+            self.restore_all_seen(&checkpoint.versions_seen)?;
+        }
+        Ok(checkpoint)
+    }
+
+    fn stored(&self, ts: String) -> Checkpoint {
         let layout = &self.layout;
         let mut channel_values = Map::new();
         let mut channel_versions = self.other_versions.clone();
@@ -207,12 +254,13 @@ impl Board {
                 .collect()
         };
         if self.input_seen {
-            seen.insert(INPUT.into(), IndexMap::new());
+            seen.entry(INPUT.into()).or_default();
         }
         for (node, versions) in self.layout.nodes.iter().zip(&self.seen) {
             if let Some(versions) = versions {
                 let mut ids = node.triggers.iter().copied().zip(versions.iter().copied());
-                seen.insert(node.name.clone(), entry(&mut ids));
+                let own = entry(&mut ids);
+                seen.entry(node.name.clone()).or_default().extend(own);
             }
         }
         if let Some(versions) = &self.interrupt_seen {

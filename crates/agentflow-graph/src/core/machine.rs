@@ -1,5 +1,6 @@
 //! The life of one run of one graph: input, supersteps, end. Events in, effects out.
 
+mod deltas;
 mod end;
 mod first;
 mod save;
@@ -173,6 +174,7 @@ pub(crate) struct Machine {
     written: Vec<TaskId>,
     /// Whether the pending answer of no task came with this run.
     answer_is_new: bool,
+    deltas: deltas::Deltas,
 }
 
 /// Metadata of the current checkpoint.
@@ -221,6 +223,7 @@ impl Machine {
                 Self::with(setup, board, Metadata::Loaded(Map::new()), -2)
             }
         };
+        machine.load_deltas();
         machine.step += 1;
         machine.stop = machine
             .step
@@ -247,6 +250,7 @@ impl Machine {
             stored_versions: board.versions.clone(),
             written: Vec::new(),
             answer_is_new: false,
+            deltas: deltas::Deltas::default(),
             board,
             setup,
         }

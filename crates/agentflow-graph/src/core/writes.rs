@@ -12,7 +12,6 @@ use super::{
 };
 use crate::{
     builder::BranchTargets,
-    channel::{Kind, ensure_ids},
     compile::entry_name,
     context::NodeContext,
     layout::{Layout, NodeId, Writer},
@@ -100,11 +99,7 @@ impl Writers<'_> {
         if !def.is_state || (from_start && !def.is_input) {
             return Ok(());
         }
-        let value = match def.kind {
-            Kind::Messages => ensure_ids(value, self.rng)?,
-            _ => value.clone(),
-        };
-        writes.push(Write::to(id, value));
+        writes.push(Write::to(id, def.settled(value, self.rng)?));
         Ok(())
     }
 
@@ -273,9 +268,7 @@ pub(crate) fn map_command(
     for (name, value) in update_pairs(command)? {
         let target = Target::parse(layout, &name);
         let value = match &target {
-            Target::Channel(id) if matches!(layout.channels[*id].kind, Kind::Messages) => {
-                ensure_ids(&value, rng)?
-            }
+            Target::Channel(id) => layout.channels[*id].settled(&value, rng)?,
             _ => value,
         };
         writes.push(Write::new(target, value));

@@ -23,7 +23,9 @@ use crate::{
         machine::{Answer, Ending, Level, Machine, Setup},
     },
     graph::Graph,
+    inspect::{load, rebuild_deltas},
     invocation::{EventSink, Input, InterruptAt, Invocation, Runtime},
+    layout::Layout,
     signal,
 };
 
@@ -54,8 +56,8 @@ pub(crate) async fn run_root(
     let emitter = Emitter::root(sink, &invocation.modes, invocation.cancel.clone());
     let input = std::mem::take(&mut invocation.input);
     let thread_id = thread_of(&invocation);
-    let start = Start::load(runtime, &invocation, thread_id.as_deref()).await?;
     let layout = graph.layout().clone();
+    let start = Start::load(&layout, runtime, &invocation, thread_id.as_deref()).await?;
     let config = Arc::new(std::mem::take(&mut invocation.config));
     let answer = Arc::new(Answer::default());
     let subgraphs = if invocation.subgraphs {
@@ -149,6 +151,7 @@ struct Start {
 
 impl Start {
     async fn load(
+        layout: &Layout,
         runtime: &Runtime,
         invocation: &Invocation,
         thread_id: Option<&str>,
@@ -180,11 +183,11 @@ impl Start {
         };
         let Some(id) = wanted else {
             return Ok(Self {
-                saved: saver.get(&key(None)).await?,
+                saved: load(&**saver, layout, &key(None)).await?,
                 ..nothing
             });
         };
-        let saved = saver.get(&key(Some(id.clone()))).await?;
+        let saved = load(&**saver, layout, &key(Some(id.clone()))).await?;
         if saved.is_none() {
             return Err(Error::not_found("checkpoint not found").with("checkpoint_id", id));
         }
@@ -234,7 +237,7 @@ async fn nested(graph: Arc<Graph>, task: Arc<TaskShared>, input: Value) -> Resul
         _ => above.pipeline.clone(),
     };
     let saved = match &pipeline {
-        Some(pipeline) => load_nested(pipeline, &task, &ns).await?,
+        Some(pipeline) => load_nested(pipeline, &layout, &task, &ns).await?,
         None => None,
     };
     let emitter = above.emitter.nested(&ns, above.subgraphs);
@@ -299,6 +302,7 @@ async fn nested(graph: Arc<Graph>, task: Arc<TaskShared>, input: Value) -> Resul
 /// The checkpoint that a graph inside a task goes on from.
 async fn load_nested(
     pipeline: &Pipeline,
+    layout: &Layout,
     task: &TaskShared,
     ns: &str,
 ) -> Result<Option<CheckpointTuple>> {
@@ -317,14 +321,18 @@ async fn load_nested(
             limit: Some(1),
             ..CheckpointQuery::default()
         };
-        return Ok(pipeline.saver().list(&query).await?.into_iter().next());
+        let mut found = pipeline.saver().list(&query).await?.into_iter().next();
+        if let Some(found) = &mut found {
+            rebuild_deltas(&**pipeline.saver(), layout, found).await?;
+        }
+        return Ok(found);
     }
     let key = CheckpointKey {
         thread_id,
         checkpoint_ns: ns.to_owned(),
         checkpoint_id: None,
     };
-    pipeline.saver().get(&key).await
+    load(&**pipeline.saver(), layout, &key).await
 }
 
 /// The context that branches see when somebody outside changes the state.

@@ -13,11 +13,13 @@ import asyncio
 import json
 import operator
 import re
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, RemoveMessage
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from langgraph.config import get_stream_writer
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
@@ -442,6 +444,8 @@ def plain(value: Any) -> Any:
         return {"value": plain(value.value), "id": value.id, "response_schema": None}
     if isinstance(value, Send):
         return {"node": value.node, "arg": plain(value.arg)}
+    if isinstance(value, _DeltaSnapshot):
+        return plain(value.value)
     if isinstance(value, Overwrite):
         return {"__overwrite__": plain(value.value)}
     if isinstance(value, BaseException):
@@ -627,37 +631,60 @@ async def interrupted_thread():
     }
 
 
-async def main():
+def dump(value):
+    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+@asynccontextmanager
+async def in_memory():
+    yield InMemorySaver()
+
+
+async def traces_of(scenarios, savers=in_memory):
+    """Performs scenarios; returns traces and vectors."""
     traces = {}
     vectors = []
-    for name, (make, ops) in SCENARIOS.items():
-        saver = InMemorySaver()
-        graph = make().compile(checkpointer=saver)
-        names = Names()
-        steps = []
-        for op in ops:
-            raw = await perform(graph, saver, op)
-            steps.append({"op": op, "want": names.walk(raw)})
-        traces[name] = {"graph": make.__name__, "steps": steps}
-        async for s in graph.aget_state_history({"configurable": {"thread_id": "t"}}):
-            for t in s.tasks:
-                vectors.append(
-                    {
-                        "checkpoint": s.config["configurable"]["checkpoint_id"],
-                        "step": s.metadata["step"] + 1,
-                        "node": t.name,
-                        "path": plain(t.path),
-                        "graph": make.__name__,
-                        "task": t.id,
-                        "interrupts": [i.id for i in t.interrupts],
-                    }
-                )
+    for name, (make, ops) in scenarios.items():
+        async with savers() as saver:
+            traces[name] = await trace(saver, make, ops, vectors)
+    return traces, vectors
+
+
+async def trace(saver, make, ops, vectors):
+    graph = make()
+    if hasattr(graph, "compile"):
+        graph = graph.compile(checkpointer=saver)
+    else:
+        graph.checkpointer = saver
+    names = Names()
+    steps = []
+    for op in ops:
+        raw = await perform(graph, saver, op)
+        steps.append({"op": op, "want": names.walk(raw)})
+    async for s in graph.aget_state_history({"configurable": {"thread_id": "t"}}):
+        for t in s.tasks:
+            vectors.append(
+                {
+                    "checkpoint": s.config["configurable"]["checkpoint_id"],
+                    "step": s.metadata["step"] + 1,
+                    "node": t.name,
+                    "path": plain(t.path),
+                    "graph": make.__name__,
+                    "task": t.id,
+                    "interrupts": [i.id for i in t.interrupts],
+                }
+            )
+    return {"graph": make.__name__, "steps": steps}
+
+
+async def main():
+    traces, vectors = await traces_of(SCENARIOS)
     python_thread = await interrupted_thread()
-    dump = lambda value: json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     (HERE / "traces.json").write_text(dump(traces))
     (HERE / "python_thread.json").write_text(dump(python_thread))
     (HERE / "vectors.json").write_text(dump(vectors[:60]))
     print(len(traces), "scenarios", len(vectors), "vectors")
 
 
-asyncio.run(main())
+if __name__ == "__main__":
+    asyncio.run(main())

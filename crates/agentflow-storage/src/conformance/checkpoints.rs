@@ -1,5 +1,6 @@
 //! Cases of [`crate::checkpoint::Checkpoints`].
 
+mod deltas;
 mod threads;
 mod values;
 mod writes;
@@ -12,6 +13,7 @@ use crate::{
     checkpoint::{CheckpointQuery, CheckpointTuple},
 };
 
+pub use deltas::*;
 pub use threads::*;
 pub use values::*;
 pub use writes::*;
@@ -45,6 +47,9 @@ suite! {
     runs_take_their_checkpoints_along,
     pruning_keeps_the_newest_of_each_namespace,
     pruning_can_remove_all,
+    deltas_are_found_along_the_parents,
+    deltas_of_other_branches_do_not_count,
+    pruning_keeps_what_deltas_need,
     large_values_are_kept,
     sends_of_old_checkpoints_come_from_the_parent,
 }

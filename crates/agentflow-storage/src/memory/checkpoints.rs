@@ -1,6 +1,9 @@
 //! Checkpoints in memory.
 
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashSet},
+};
 
 use agentflow_types::{Map, Result, Str, Value};
 use async_trait::async_trait;
@@ -9,7 +12,9 @@ use super::{Memory, Tables};
 use crate::{
     checkpoint::{
         Checkpoint, CheckpointKey, CheckpointOp, CheckpointQuery, CheckpointTuple, Checkpoints,
-        Fence, PendingWrite, Prune, pending_sends_of, special,
+        Fence, PendingWrite, Prune,
+        delta::{self, DeltaHistory, Walk},
+        pending_sends_of, special,
     },
     filter, msgpack,
 };
@@ -127,17 +132,39 @@ impl Line {
         }
     }
 
-    fn keep_latest(&mut self) {
+    fn keep_latest(&mut self) -> Result<()> {
         let mut gone = Vec::new();
-        let mut rows = self.rows.keys().peekable();
-        while let Some(at) = rows.next() {
-            if rows.peek().is_some_and(|next| next.0 == at.0) {
+        let mut kept = HashSet::new();
+        let mut rows = self.rows.iter().peekable();
+        while let Some((at, row)) = rows.next() {
+            if rows.peek().is_some_and(|(next, _)| next.0 == at.0) {
                 gone.push(at.clone());
+                continue;
             }
+            let mut walk = Walk::new(&delta::unresolved(&row.checkpoint, &row.metadata));
+            kept.extend(self.walk(&mut walk, at)?);
         }
-        for at in &gone {
+        for at in gone.iter().filter(|at| !kept.contains(*at)) {
             self.remove(at);
         }
+        Ok(())
+    }
+
+    /// Visits ancestors while the walk wants more; returns where they are.
+    fn walk(&self, walk: &mut Walk, from: &At) -> Result<Vec<At>> {
+        let mut visited = Vec::new();
+        let mut row = self.rows.get(from);
+        while let Some(parent) = row.and_then(|row| row.parent_id.as_deref()) {
+            let at = (from.0.clone(), parent.to_owned());
+            row = self.rows.get(&at);
+            let Some(found) = row else { break };
+            if !walk.wants(parent)? {
+                break;
+            }
+            walk.visit(self.pending(&at), &found.checkpoint.channel_values);
+            visited.push(at);
+        }
+        Ok(visited)
     }
 }
 
@@ -241,6 +268,25 @@ impl Checkpoints for Memory {
         Ok(found.iter().filter_map(tuple).collect())
     }
 
+    async fn delta_history(
+        &self,
+        key: &CheckpointKey,
+        channels: &[Str],
+    ) -> Result<Vec<DeltaHistory>> {
+        let mut walk = Walk::new(channels);
+        let tables = self.lock();
+        if let Some(line) = tables.checkpoints.get(&key.thread_id) {
+            let at = match &key.checkpoint_id {
+                Some(id) => Some((key.checkpoint_ns.clone(), id.clone())),
+                None => line.newest(&key.checkpoint_ns).cloned(),
+            };
+            if let Some(at) = at {
+                line.walk(&mut walk, &at)?;
+            }
+        }
+        Ok(walk.finish())
+    }
+
     async fn commit(&self, ops: Vec<CheckpointOp>, fence: Option<Fence>) -> Result<()> {
         let mut tables = self.lock();
         tables.check_fence(fence)?;
@@ -286,7 +332,7 @@ impl Checkpoints for Memory {
                 }
                 Prune::KeepLatest => {
                     if let Some(line) = tables.checkpoints.get_mut(thread_id) {
-                        line.keep_latest();
+                        line.keep_latest()?;
                     }
                 }
             }

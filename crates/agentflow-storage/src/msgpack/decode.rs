@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use agentflow_types::{Error, Map, Result, Str, Typed, Value};
 
-use super::{MAX_BYTES, MAX_DEPTH};
+use super::{DELTA_CODE, MAX_BYTES, MAX_DEPTH};
+use crate::checkpoint::delta;
 
 /// Most entries for which room is made before they are seen.
 const MAX_PREALLOCATED: usize = 1024;
@@ -216,7 +217,25 @@ impl<'a> Decoder<'a> {
         {
             return Ok(Value::Typed(Arc::new(typed)));
         }
+        if code == DELTA_CODE
+            && let Some(snapshot) = self.snapshot(payload)
+        {
+            return Ok(snapshot);
+        }
         Ok(Value::Ext(code, payload.into()))
+    }
+
+    /// The snapshot in an extension; `None` if the payload is not one value that would be written
+    /// back with the same bytes.
+    fn snapshot(&self, payload: &[u8]) -> Option<Value> {
+        let mut inner = Decoder {
+            rest: payload,
+            depth: self.depth,
+            canonical: true,
+        };
+        inner.enter().ok()?;
+        let value = inner.value().ok()?;
+        (inner.rest.is_empty() && inner.canonical).then(|| delta::snapshot(value))
     }
 
     /// The Python object in an extension; `None` if the payload has another shape or would not

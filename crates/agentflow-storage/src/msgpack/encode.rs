@@ -2,7 +2,7 @@
 
 use agentflow_types::{Error, Map, Result, Typed, Value};
 
-use super::{MAX_BYTES, MAX_DEPTH};
+use super::{DELTA_CODE, MAX_BYTES, MAX_DEPTH};
 
 /// Collects bytes and remembers whether a limit was exceeded.
 #[derive(Default)]
@@ -134,6 +134,11 @@ impl Encoder {
 
     fn typed(&mut self, typed: &Typed) {
         let outer = std::mem::take(&mut self.out);
+        if typed.code == DELTA_CODE {
+            self.nested(|this| this.value(&typed.value));
+            let payload = std::mem::replace(&mut self.out, outer);
+            return self.ext(typed.code, &payload);
+        }
         self.array_len(3 + usize::from(typed.method.is_some()));
         self.nested(|this| {
             this.str(&typed.module);

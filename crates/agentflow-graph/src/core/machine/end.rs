@@ -19,7 +19,7 @@ impl Machine {
             && self.setup.durability == Durability::Exit
             && (self.setup.level == Level::Root || !matches!(ending, Ending::Done) || lasting)
         {
-            self.store_end();
+            self.store_end()?;
         }
         let Ending::Interrupted(interrupts) = ending else {
             return Ok(());

@@ -42,13 +42,16 @@ impl Machine {
             self.pending.retain(|p| p.write.target != Target::Resume);
             self.setup.answer.set(None);
         }
+        let hands_back = now.resumes && !self.is_replaying;
+        self.start_deltas(hands_back);
         let mut carried = Vec::new();
         if let Input::Command(command) = &input {
             self.command(command, &now, &mut carried)?;
         }
+        self.carry_deltas(&carried);
         self.apply_null_writes(carried)?;
         if now.resumes {
-            self.resume(&now);
+            self.resume(&now)?;
         } else if !self.input(input)? && self.setup.resuming.is_none() {
             return Err(Error::invalid("Received no input for __start__").class("EmptyInputError"));
         }
@@ -127,6 +130,7 @@ impl Machine {
                 self.setup.answer.set(Some(answer));
             }
         } else {
+            self.command_deltas(&mapped.writes);
             self.put_null_writes(mapped.writes, mapped.answer);
         }
         Ok(())
@@ -186,7 +190,7 @@ impl Machine {
         Ok(())
     }
 
-    fn resume(&mut self, now: &Situation) {
+    fn resume(&mut self, now: &Situation) -> Result<()> {
         self.board.see_interrupt();
         let mut bound = None;
         let settled = matches!(self.metadata.source(), Some("update" | "fork"));
@@ -197,7 +201,7 @@ impl Machine {
             self.pending.retain(|p| p.write.target != Target::Interrupt);
             // A fork did not change anything, so it names no changed channels.
             let updated = self.board.updated.take();
-            self.put_checkpoint("fork");
+            self.put_checkpoint("fork")?;
             self.board.updated = updated;
         }
         if now.travels && self.setup.level == Level::Root {
@@ -207,6 +211,7 @@ impl Machine {
             let values = self.output();
             self.emit(StreamMode::Values, values);
         }
+        Ok(())
     }
 
     /// Applies input, together with whatever unfinished tasks there are; tells whether there was
@@ -240,7 +245,7 @@ impl Machine {
             .board
             .apply(&mut sets, Versions::Bump, &*self.setup.world.rng)?;
         self.board.updated = Some(updated);
-        self.put_checkpoint("input");
+        self.put_checkpoint("input")?;
         Ok(true)
     }
 

@@ -1,13 +1,13 @@
 //! What a run stores.
 
 use agentflow_storage::checkpoint::CheckpointOp;
-use agentflow_types::{Map, Value, graph::Durability};
+use agentflow_types::{Map, Result, Value, graph::Durability};
 
 use super::{Effect, Machine, Metadata};
 use crate::core::{
     ids::{TaskId, checkpoint_text},
     payload::{At, CheckpointView, INTERNAL_METADATA, config_metadata},
-    task::{Path, Target, Write, read_send, send_value},
+    task::{Target, Write, read_send, send_value},
 };
 use crate::layout::Layout;
 
@@ -18,21 +18,32 @@ impl Machine {
     }
 
     /// Makes the next checkpoint; stores it unless the run stores only its end.
-    pub(super) fn put_checkpoint(&mut self, source: &'static str) {
+    ///
+    /// # Errors
+    /// None in practice, see [`Board::store`](crate::core::board::Board::store).
+    pub(super) fn put_checkpoint(&mut self, source: &'static str) -> Result<()> {
+        let updated = self.board.updated.as_deref().unwrap_or_default();
+        let layout = &self.setup.layout;
+        self.deltas.counters.step(layout, updated);
         self.metadata = Metadata::Own {
             source,
             step: self.step,
         };
         self.board.id = self.setup.world.checkpoint_id(self.step);
         if self.saves_writes() {
-            self.store_checkpoint();
+            self.store_checkpoint()?;
         }
         self.step += 1;
+        Ok(())
     }
 
     /// Stores the current state as a checkpoint.
-    pub(super) fn store_checkpoint(&mut self) {
-        let mut checkpoint = self.board.store(self.timestamp());
+    pub(super) fn store_checkpoint(&mut self) -> Result<()> {
+        let snapshots = self.take_due();
+        let ts = self.timestamp();
+        let rng = &*self.setup.world.rng;
+        let stored = &self.stored_versions;
+        let mut checkpoint = self.board.store(ts, &snapshots, stored, rng)?;
         strip_untracked(&self.setup.layout, &mut checkpoint.channel_values);
         let new_versions = self.board.changed_since(&self.stored_versions);
         self.stored_versions.clone_from(&self.board.versions);
@@ -49,9 +60,10 @@ impl Machine {
                 metadata,
                 new_versions,
             })));
+        Ok(())
     }
 
-    fn thread(&self) -> &str {
+    pub(super) fn thread(&self) -> &str {
         self.setup.thread_id.as_deref().unwrap_or_default()
     }
 
@@ -64,6 +76,7 @@ impl Machine {
                 map.insert("source".into(), Value::str(*source));
                 map.insert("step".into(), Value::Int(*step));
                 map.insert("parents".into(), Value::map(self.setup.parents.clone()));
+                self.deltas.counters.store(&self.setup.layout, &mut map);
                 map
             }
         }
@@ -106,9 +119,10 @@ impl Machine {
     }
 
     /// Stores the end of a run that stores nothing else.
-    pub(super) fn store_end(&mut self) {
+    pub(super) fn store_end(&mut self) -> Result<()> {
         if self.board.id != self.loaded_id {
-            self.store_checkpoint();
+            self.store_exit_writes();
+            self.store_checkpoint()?;
         }
         let written = std::mem::take(&mut self.written);
         if written.contains(&TaskId::NULL) {
@@ -127,12 +141,17 @@ impl Machine {
                 .filter(|p| p.task == id)
                 .map(|p| p.write.clone())
                 .collect();
-            let task = self.tasks.iter().find(|task| task.id == id);
-            let path = task.map_or(Path::Input.text(""), |task| {
-                task.path.text(&self.setup.layout.nodes[task.node].name)
-            });
-            self.commit_writes(id, path, &writes);
+            self.commit_writes(id, self.path_text(id), &writes);
         }
+        Ok(())
+    }
+
+    /// The path of a task of this superstep, as it is stored; empty if there is no such task.
+    pub(super) fn path_text(&self, id: TaskId) -> String {
+        let task = self.tasks.iter().find(|task| task.id == id);
+        task.map_or_else(String::new, |task| {
+            task.path.text(&self.setup.layout.nodes[task.node].name)
+        })
     }
 
     /// Data of the `checkpoints` mode for the current state.
@@ -174,7 +193,7 @@ pub(crate) fn with_config_metadata(mut metadata: Map, configured: Map) -> Map {
     metadata
 }
 
-fn stored_metadata(own: Map, machine: &Machine) -> Map {
+pub(super) fn stored_metadata(own: Map, machine: &Machine) -> Map {
     let mut metadata = with_config_metadata(own, config_metadata(&machine.setup.config));
     if let Some(run_id) = &machine.setup.run_id {
         metadata.insert("run_id".into(), Value::str(run_id.as_str()));

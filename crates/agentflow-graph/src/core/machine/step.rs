@@ -77,6 +77,7 @@ impl Machine {
             };
             if let Some(status) = Status::read(&self.pending, id) {
                 task.writes.extend(status.output);
+                self.hands_back_to(id);
             }
         }
     }
@@ -253,17 +254,19 @@ impl Machine {
     /// # Errors
     /// `Invalid` if a channel refuses its writes.
     pub(crate) fn after_tick(&mut self) -> Result<Tick> {
+        self.before_combining();
         let updated = self.apply_tasks()?;
         if self.wants(StreamMode::Values) && payload::touches_output(&self.setup.layout, &updated) {
             let values = self.output();
             self.emit(StreamMode::Values, values);
         }
         self.board.updated = Some(updated);
+        self.collect_exit();
         self.pending.clear();
         self.setup.answer.set(None);
         self.answer_is_new = false;
         self.is_replaying = false;
-        self.put_checkpoint("loop");
+        self.put_checkpoint("loop")?;
         if self
             .board
             .interrupts(&self.setup.interrupt_after, &self.tasks)
