@@ -7,7 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use agentflow_embedded::{Embedded, Options};
+use agentflow_embedded::{Embedded, Options, Synchronous};
 use agentflow_storage::{
     checkpoint::{CheckpointQuery, Fence},
     conformance::{
@@ -282,7 +282,11 @@ async fn the_database_may_close_on_its_own_thread() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
     let (sender, receiver) = tokio::sync::oneshot::channel();
-    let backend = open(&path).unwrap().backend();
+    let options = Options {
+        synchronous: Synchronous::Full,
+        ..Options::default()
+    };
+    let backend = Embedded::open(&path, options).unwrap().backend();
     let task = tokio::spawn(async move {
         // The whole backend moves here, not only the port that is used.
         let held = { backend }.clone();

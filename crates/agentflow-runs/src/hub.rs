@@ -9,12 +9,17 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, Weak},
 };
 
-use agentflow_storage::event::Event;
-use agentflow_types::{Result, RunId, Str, ThreadId, Timestamp};
+use agentflow_storage::event::{Event, Events};
+use agentflow_types::{Error, ErrorKind, Result, RunId, Str, ThreadId, Timestamp};
+use futures_util::future::BoxFuture;
 use tokio::sync::broadcast;
 
-/// Events that a listener may lag behind before it reads the log instead.
-const LAG: usize = 1024;
+/// Events that a listener may lag behind before it reads the log instead. Each thread in use
+/// holds room for as many.
+const LAG: usize = 128;
+
+/// Times that drafts are numbered before other processes are thought to be in the way.
+const RENUMBER: usize = 8;
 
 /// An event before it has a number.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,52 +55,65 @@ impl Channel {
         self.tx.subscribe()
     }
 
-    /// How many listen.
-    #[must_use]
-    pub fn listeners(&self) -> usize {
-        self.tx.receiver_count()
-    }
-
     /// Numbers the drafts, has `store` keep them, and tells the listeners.
     ///
-    /// `last` reads the greatest number from storage and is called once per channel.
+    /// The greatest number is read from `log` when it is not known here, and when `store` says
+    /// `Conflict`, because another process may have used it. If it has, the drafts get new
+    /// numbers and `store` is called again.
     ///
     /// # Errors
-    /// What `last` or `store` fails with; then no number is used and nobody is told.
-    pub async fn append<T>(
+    /// What `log` or `store` fails with; then no number is used and nobody is told.
+    pub async fn append<'a, T>(
         &self,
-        drafts: Vec<Draft>,
+        log: (&dyn Events, ThreadId),
+        drafts: &[Draft],
         now: Timestamp,
-        last: impl Future<Output = Result<u64>>,
-        store: impl AsyncFnOnce(Vec<Event>) -> Result<T>,
+        store: impl Fn(Vec<Event>) -> BoxFuture<'a, Result<T>> + Send,
     ) -> Result<T> {
+        let (log, thread) = log;
         let mut guard = self.last.lock().await;
-        let start = match *guard {
-            Some(seq) => seq,
-            None => last.await?,
-        };
-        let events: Vec<Event> = drafts
-            .into_iter()
-            .zip(start + 1..)
-            .map(|(draft, seq)| Event {
-                seq,
-                run_id: draft.run_id,
-                at: now,
-                kind: draft.kind,
-                ns: draft.ns,
-                data: draft.data,
-            })
-            .collect();
         // Until the outcome is known the number is unknown too: it is read again next time.
-        *guard = None;
-        let stored = store(events.clone()).await?;
-        *guard = Some(start + events.len() as u64);
-        for event in events {
-            // Nobody listening is fine.
-            let _ = self.tx.send(Arc::new(event));
+        let mut start = match guard.take() {
+            Some(seq) => seq,
+            None => log.last_seq(thread).await?,
+        };
+        for _ in 0..RENUMBER {
+            let events = numbered(drafts, start, now);
+            match store(events.clone()).await {
+                Ok(stored) => {
+                    *guard = Some(start + events.len() as u64);
+                    for event in events {
+                        // Nobody listening is fine.
+                        let _ = self.tx.send(Arc::new(event));
+                    }
+                    return Ok(stored);
+                }
+                Err(err) if err.kind() == ErrorKind::Conflict => {
+                    let used = log.last_seq(thread).await?;
+                    if used <= start {
+                        return Err(err);
+                    }
+                    start = used;
+                }
+                Err(err) => return Err(err),
+            }
         }
-        Ok(stored)
+        Err(Error::busy(
+            "other processes write to this thread without a pause",
+        ))
     }
+}
+
+fn numbered(drafts: &[Draft], last: u64, now: Timestamp) -> Vec<Event> {
+    let event = |(draft, seq): (&Draft, u64)| Event {
+        seq,
+        run_id: draft.run_id,
+        at: now,
+        kind: draft.kind.clone(),
+        ns: draft.ns.clone(),
+        data: draft.data.clone(),
+    };
+    drafts.iter().zip(last + 1..).map(event).collect()
 }
 
 /// The channels of all threads in use.
@@ -120,6 +138,13 @@ impl Hub {
         let channel = Arc::new(Channel::new());
         channels.insert(thread, Arc::downgrade(&channel));
         channel
+    }
+
+    /// How many listen to a thread.
+    #[must_use]
+    pub fn listeners(&self, thread: ThreadId) -> usize {
+        let channel = self.lock().get(&thread).and_then(Weak::upgrade);
+        channel.map_or(0, |channel| channel.tx.receiver_count())
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<ThreadId, Weak<Channel>>> {

@@ -1,5 +1,5 @@
 //! Real servers on private ports of the loopback interface, for tests: PostgreSQL,
-//! PgBouncer.
+//! PgBouncer, Redis.
 //!
 //! A *shared* server is started by the first test process that asks for it and used by all others
 //! of the same user at the same time; it ends by itself when no process has used it for a while.
@@ -15,5 +15,6 @@ pub(crate) mod daemon;
 pub(crate) mod find;
 pub mod pgbouncer;
 pub mod postgres;
+pub mod redis;
 pub(crate) mod shared;
 pub(crate) mod user;

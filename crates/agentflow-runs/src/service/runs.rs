@@ -331,17 +331,12 @@ impl Service {
         if ended.is_empty() {
             return Ok(());
         }
-        let drafts = ended.iter().map(|run| end_draft(run, &[])).collect();
+        let drafts: Vec<_> = ended.iter().map(|run| end_draft(run, &[])).collect();
         let channel = self.hub.channel(thread);
         let events = &self.backend.events;
-        let published = channel
-            .append(
-                drafts,
-                self.now(),
-                events.last_seq(thread),
-                async |numbered| events.append(thread, numbered, None).await,
-            )
-            .await;
+        let store = |numbered| events.append(thread, numbered, None);
+        let log = (&**events, thread);
+        let published = channel.append(log, &drafts, self.now(), store).await;
         for run in ended {
             self.tell_waiters(&run, Value::map(Map::new()));
         }

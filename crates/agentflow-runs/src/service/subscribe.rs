@@ -120,6 +120,8 @@ impl Subscription {
             let heard = tokio::time::timeout(self.service.patience(), self.rx.recv());
             match heard.await {
                 Ok(Ok(event)) if event.seq <= self.last => {}
+                // Another process wrote what is missing in between.
+                Ok(Ok(event)) if event.seq > self.last + 1 => self.behind = true,
                 Ok(Ok(event)) => {
                     self.last = event.seq;
                     if self.concerns(&event) {

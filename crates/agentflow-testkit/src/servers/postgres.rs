@@ -1,12 +1,13 @@
 //! PostgreSQL: Debian's, and 17 from an npm package, shared by tests or one test's own.
 
+mod database;
+
 use std::{
     fmt::Write as _,
     fs,
     hash::{DefaultHasher, Hash, Hasher},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
-    sync::atomic::{AtomicU64, Ordering},
+    process::Command,
 };
 
 use agentflow_types::Result;
@@ -19,7 +20,10 @@ use super::{
     pgbouncer::{self, Bouncer},
     shared, user,
 };
-use crate::ports;
+use crate::{ports, waiting};
+
+pub(crate) use database::url;
+pub use database::{Address, Database};
 
 /// The superuser.
 pub const ADMIN: &str = "admin";
@@ -33,7 +37,9 @@ pub const APP: &str = "app";
 /// Password of [`APP`].
 pub const APP_PASSWORD: &str = "app-password";
 
-/// Settings of every server: small, and without the parts that tests do not look at.
+/// Settings of every server: small, and without the parts that tests do not look at. What was
+/// written survives a killed server, because the system keeps it; only a machine that stops would
+/// lose it, and flushing a thousand files of a new database takes seconds.
 const SETTINGS: &str = "listen_addresses = '127.0.0.1'
 unix_socket_directories = ''
 shared_buffers = 64MB
@@ -41,11 +47,11 @@ timezone = 'UTC'
 log_timezone = 'UTC'
 jit = off
 autovacuum_naptime = 10s
+fsync = off
 ";
 
-/// A shared server's data may be lost: it does not outlive the machine.
-const NOT_DURABLE: &str = "fsync = off
-synchronous_commit = off
+/// A shared server is never killed, so that its data may be lost when it is.
+const NOT_DURABLE: &str = "synchronous_commit = off
 full_page_writes = off
 wal_level = minimal
 max_wal_senders = 0
@@ -139,7 +145,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// A server that loses nothing when killed, with passwords, without TLS.
+    /// A server that loses nothing when killed (unlike a shared one), with passwords, without TLS.
     #[must_use]
     pub fn new(version: Version) -> Self {
         Self {
@@ -195,154 +201,6 @@ impl Options {
     }
 }
 
-/// Where a server listens and how to get in.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Address {
-    /// Port on 127.0.0.1.
-    pub port: u16,
-    /// Which PostgreSQL.
-    pub version: Version,
-}
-
-impl Address {
-    /// Runs SQL as superuser in `database`; the rows, columns separated by `|`.
-    ///
-    /// # Errors
-    /// `Failed` with the server's message.
-    pub fn sql(&self, database: &str, sql: &str) -> Result<String> {
-        let text = daemon::run(psql(self.port, database)?, sql)?;
-        Ok(text.trim_end().to_owned())
-    }
-
-    /// URL of `database` for [`APP`], without TLS.
-    #[must_use]
-    pub fn url(&self, database: &str) -> String {
-        url(self.port, database, &[("sslmode", "disable")])
-    }
-
-    /// URL of `database` for [`APP`] with parameters of one's own.
-    #[must_use]
-    pub fn url_with(&self, database: &str, parameters: &[(&str, &str)]) -> String {
-        url(self.port, database, parameters)
-    }
-
-    /// URL of `database` for the superuser, without TLS.
-    #[must_use]
-    pub fn admin_url(&self, database: &str) -> String {
-        let port = self.port;
-        format!("postgresql://{ADMIN}:{ADMIN_PASSWORD}@127.0.0.1:{port}/{database}?sslmode=disable")
-    }
-
-    /// A fresh, empty database that [`APP`] owns; it is dropped with the value.
-    ///
-    /// # Errors
-    /// `Failed` with the server's message.
-    pub fn create_database(&self) -> Result<Database> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("t_{}_{number}", std::process::id());
-        // Process ids come round again; what a killed test left is in nobody's way.
-        let sql = format!(
-            "DROP DATABASE IF EXISTS {name} WITH (FORCE);\nCREATE DATABASE {name} OWNER {APP};\n"
-        );
-        self.sql("postgres", &sql)?;
-        Ok(Database {
-            address: self.clone(),
-            name,
-        })
-    }
-}
-
-/// URL of a PostgreSQL or PgBouncer on a port of the loopback interface, for [`APP`].
-pub(crate) fn url(port: u16, database: &str, parameters: &[(&str, &str)]) -> String {
-    let mut url = format!("postgresql://{APP}:{APP_PASSWORD}@127.0.0.1:{port}/{database}");
-    for (index, (name, value)) in parameters.iter().enumerate() {
-        let mark = if index == 0 { '?' } else { '&' };
-        // Paths of temporary files need no escapes.
-        write!(url, "{mark}{name}={value}").expect("a string takes all text");
-    }
-    url
-}
-
-fn psql(port: u16, database: &str) -> Result<Command> {
-    let mut command = Command::new(find::program("psql", "postgresql-client")?);
-    command
-        .args(["--no-psqlrc", "--quiet", "--no-align", "--tuples-only"])
-        .args(["--set", "ON_ERROR_STOP=1", "--host", "127.0.0.1"])
-        .args(["--username", ADMIN, "--dbname", database, "--port"])
-        .arg(port.to_string())
-        .env("PGPASSWORD", ADMIN_PASSWORD)
-        .env("PGSSLMODE", "disable")
-        .env("PGCONNECT_TIMEOUT", "20")
-        .env("PGOPTIONS", "-c client_min_messages=warning");
-    Ok(command)
-}
-
-/// A database of one test.
-#[derive(Debug)]
-pub struct Database {
-    address: Address,
-    name: String,
-}
-
-impl Database {
-    /// Its name.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Its server.
-    #[must_use]
-    pub fn address(&self) -> &Address {
-        &self.address
-    }
-
-    /// URL for [`APP`], without TLS.
-    #[must_use]
-    pub fn url(&self) -> String {
-        self.address.url(&self.name)
-    }
-
-    /// URL for the superuser, without TLS.
-    #[must_use]
-    pub fn admin_url(&self) -> String {
-        self.address.admin_url(&self.name)
-    }
-
-    /// URL for [`APP`] through a PgBouncer, without TLS.
-    #[must_use]
-    pub fn bouncer_url(&self, bouncer: &pgbouncer::Address) -> String {
-        bouncer.url(&self.name)
-    }
-
-    /// Runs SQL in it as superuser; see [`Address::sql`].
-    ///
-    /// # Errors
-    /// `Failed` with the server's message.
-    pub fn sql(&self, sql: &str) -> Result<String> {
-        self.address.sql(&self.name, sql)
-    }
-}
-
-impl Drop for Database {
-    fn drop(&mut self) {
-        let Ok(mut command) = psql(self.address.port, "postgres") else {
-            return;
-        };
-        // Nobody waits for it: the next test need not, and a database that stays for some
-        // reason goes with its server.
-        let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
-        let _ = command
-            .arg("--command")
-            .arg(drop)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-    }
-}
-
 /// What users of a shared server know about it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Handle {
@@ -380,6 +238,46 @@ impl Handle {
     /// `Failed` with the server's message.
     pub fn create_database(&self) -> Result<Database> {
         self.address.create_database()
+    }
+
+    /// A fresh database with what `prepare` puts into one, for example tables.
+    ///
+    /// `prepare` runs once per server and `key`; all further databases are copies. It must leave
+    /// no connection behind. `key` consists of letters, digits and `_`.
+    ///
+    /// # Errors
+    /// Those of `prepare`; `Failed` with the server's message.
+    pub async fn database_like(
+        &self,
+        key: &str,
+        prepare: impl AsyncFnOnce(&Database) -> Result<()>,
+    ) -> Result<Database> {
+        let template = format!("template_{key}");
+        let lock = daemon::run_dir()?.join(format!("{}-{template}.starting", self.name));
+        let lock = fs::File::create(lock).map_err(find::io)?;
+        // Waiting for it inside the system would stop other tasks of this thread, the one that
+        // holds it perhaps among them.
+        while let Err(error) = lock.try_lock() {
+            match error {
+                fs::TryLockError::WouldBlock => tokio::time::sleep(waiting::INTERVAL).await,
+                fs::TryLockError::Error(error) => return Err(find::io(error)),
+            }
+        }
+        let known = format!("SELECT 1 FROM pg_database WHERE datname = '{template}'");
+        if self.address.sql("postgres", &known)?.is_empty() {
+            let first = self.create_database()?;
+            prepare(&first).await?;
+            // Connections end a moment after their clients.
+            let name = first.name();
+            let rename = format!(
+                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+                     WHERE datname = '{name}';
+                 ALTER DATABASE {name} RENAME TO {template};"
+            );
+            self.address.sql("postgres", &rename)?;
+        }
+        drop(lock);
+        self.address.copy_database(&template)
     }
 
     /// URL of a database with `verify-full` and the client certificate of [`APP`].
