@@ -37,7 +37,7 @@ use agentflow_storage::{Backend, msgpack::typed::Codec};
 use agentflow_types::Result;
 
 pub use connect::Source;
-pub use dsn::Dsn;
+pub use dsn::{Dsn, Strength};
 pub use migrations::Pending;
 pub use pool::Stats;
 
@@ -134,6 +134,35 @@ impl Options {
             limits: Limits::default(),
             codec: Codec::plain(),
         }
+    }
+
+    /// What protection every connection has at least, also the one that listens for wake-ups.
+    /// Blocks if an address is in a file.
+    ///
+    /// # Errors
+    /// `Invalid` as [`Source::dsn`].
+    pub fn strength(&self) -> Result<Strength> {
+        let main = self.source.dsn()?.strength();
+        match &self.listen {
+            Listen::At(source) => Ok(main.min(source.dsn()?.strength())),
+            Listen::Same | Listen::Off => Ok(main),
+        }
+    }
+
+    /// The changes of tables that opening would make, in order; makes none.
+    ///
+    /// # Errors
+    /// As [`Postgres::open`].
+    pub async fn plan(&self) -> Result<Vec<Pending>> {
+        migrations::plan(&self.opener(&self.source)).await
+    }
+
+    /// Makes these changes, and returns them. Several processes may do so at once.
+    ///
+    /// # Errors
+    /// As [`Postgres::open`]; `Bug` if the user may not create tables.
+    pub async fn apply(&self) -> Result<Vec<Pending>> {
+        migrations::apply(&self.opener(&self.source)).await
     }
 
     fn opener(&self, source: &Source) -> Arc<Opener> {
