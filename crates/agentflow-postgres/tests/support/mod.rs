@@ -1,0 +1,90 @@
+//! Databases for tests, on the servers that all tests share.
+
+// Each test binary uses a part of it.
+#![allow(dead_code)]
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use agentflow_postgres::{Dsn, Listen, Options, Postgres};
+use agentflow_testkit::servers::{
+    pgbouncer,
+    postgres::{self, Version},
+};
+use tokio_postgres::{Client, NoTls};
+
+/// How a test reaches its database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Directly.
+    Direct,
+    /// Through PgBouncer in transaction mode; wake-ups go past it.
+    Pooled,
+}
+
+/// A new database; it is dropped with this.
+pub struct Database {
+    database: postgres::Database,
+    bouncer: pgbouncer::Address,
+}
+
+impl Database {
+    /// An empty database.
+    pub async fn create() -> Self {
+        let create = || -> agentflow_types::Result<Self> {
+            let server = postgres::shared(Version::Debian)?;
+            Ok(Self {
+                database: server.create_database()?,
+                bouncer: server.bouncer()?,
+            })
+        };
+        let created = tokio::task::spawn_blocking(create).await;
+        created.expect("no panic").expect("a database")
+    }
+
+    /// Where a way begins.
+    pub fn address(&self, way: Way) -> SocketAddr {
+        let port = match way {
+            Way::Direct => self.database.address().port,
+            Way::Pooled => self.bouncer.port,
+        };
+        (Ipv4Addr::LOCALHOST, port).into()
+    }
+
+    /// How to open it on the other side of whatever listens at `address`; wake-ups go directly.
+    pub fn options_at(&self, address: SocketAddr) -> Options {
+        let bouncer = pgbouncer::Address {
+            port: address.port(),
+        };
+        Options {
+            listen: Listen::At(dsn(&self.database.url()).into()),
+            ..Options::new(dsn(&self.database.bouncer_url(&bouncer)))
+        }
+    }
+
+    /// How to open it.
+    pub fn options(&self, way: Way) -> Options {
+        self.options_at(self.address(way))
+    }
+
+    /// Opens it.
+    pub async fn open(&self, way: Way) -> Postgres {
+        open(self.options(way)).await
+    }
+
+    /// A connection of the superuser to it.
+    pub async fn admin(&self) -> Client {
+        let connected = tokio_postgres::connect(&self.database.admin_url(), NoTls).await;
+        let (client, driver) = connected.expect("the server accepts");
+        tokio::spawn(driver);
+        client
+    }
+}
+
+/// Opens a database.
+pub async fn open(options: Options) -> Postgres {
+    Postgres::open(options).await.expect("the database opens")
+}
+
+fn dsn(url: &str) -> Dsn {
+    Dsn::parse(url).expect("a valid address")
+}
