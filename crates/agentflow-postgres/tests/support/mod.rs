@@ -3,13 +3,14 @@
 // Each test binary uses a part of it.
 #![allow(dead_code)]
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    net::{Ipv4Addr, SocketAddr},
+};
 
 use agentflow_postgres::{Dsn, Listen, Options, Postgres};
-use agentflow_testkit::servers::{
-    pgbouncer,
-    postgres::{self, Version},
-};
+pub use agentflow_testkit::servers::postgres::Version;
+use agentflow_testkit::servers::{pgbouncer, postgres};
 use tokio_postgres::{Client, NoTls};
 
 /// How a test reaches its database.
@@ -28,17 +29,28 @@ pub struct Database {
 }
 
 impl Database {
-    /// An empty database.
+    /// A database with all tables and nothing in them.
     pub async fn create() -> Self {
-        let create = || -> agentflow_types::Result<Self> {
-            let server = postgres::shared(Version::Debian)?;
+        Self::create_on(Version::Debian).await
+    }
+
+    /// The same on a server of this version.
+    pub async fn create_on(on: Version) -> Self {
+        let create = async || -> agentflow_types::Result<Self> {
+            let server = postgres::shared(on)?;
+            let prepare = async |database: &postgres::Database| {
+                let only = Options {
+                    listen: Listen::Off,
+                    ..Options::new(Dsn::parse(&database.url())?)
+                };
+                Postgres::open(only).await.map(drop)
+            };
             Ok(Self {
-                database: server.create_database()?,
                 bouncer: server.bouncer()?,
+                database: server.database_like(&version(), prepare).await?,
             })
         };
-        let created = tokio::task::spawn_blocking(create).await;
-        created.expect("no panic").expect("a database")
+        create().await.expect("a database")
     }
 
     /// Where a way begins.
@@ -87,4 +99,12 @@ pub async fn open(options: Options) -> Postgres {
 
 fn dsn(url: &str) -> Dsn {
     Dsn::parse(url).expect("a valid address")
+}
+
+/// Names the tables as they are in the sources.
+fn version() -> String {
+    let mut hasher = DefaultHasher::new();
+    include_str!("../../src/migrations.rs").hash(&mut hasher);
+    include_str!("../../src/records.rs").hash(&mut hasher);
+    format!("agentflow_{:016x}", hasher.finish())
 }
