@@ -3,16 +3,13 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use agentflow_embedded::{Embedded, Options};
 use agentflow_graph::{Graph, Runtime};
 use agentflow_runs::service::{Service, ServiceConfig, ServiceParts};
 use agentflow_server::AppState;
-use agentflow_storage::{Backend, memory::Memory};
 use agentflow_types::{Error, Result, SystemClock};
 use tokio::{
     net::TcpListener,
@@ -23,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     banner::Ready,
-    config::{Config, Synchronous},
+    config::Config,
+    database::{self, Database},
     host::{Hosted, InProcess},
     models, project,
 };
@@ -109,7 +107,8 @@ impl App {
     /// # Errors
     /// `Conflict` if the data folder or an explicitly chosen port is in use.
     pub async fn start(self) -> Result<Running> {
-        let (backend, database) = self.open_backend().await?;
+        let mut database = database::open(&self.config, self.keep).await?;
+        let backend = database.backend.clone();
         let runtime = Runtime {
             saver: Some(backend.checkpoints.clone()),
             store: Some(backend.store.clone()),
@@ -121,7 +120,7 @@ impl App {
             backend,
             hosts: vec![host],
             clock: Arc::new(SystemClock),
-            config: service_config(&self.config),
+            config: service_config(&self.config, &database),
             webhook: None,
         })
         .await?;
@@ -152,7 +151,7 @@ impl App {
             graphs,
             graphs_from: self.graphs_from,
             model: self.model,
-            data: (self.keep == Keep::OnDisk).then(|| self.config.storage.path.clone()),
+            data: database.place.take(),
             drain: Duration::from_secs(self.config.server.drain_seconds),
             stop,
             worker,
@@ -160,42 +159,22 @@ impl App {
             database,
         })
     }
-
-    async fn open_backend(&self) -> Result<(Backend, Option<Embedded>)> {
-        if self.keep == Keep::Nothing {
-            return Ok((Memory::open(), None));
-        }
-        let options = Options {
-            synchronous: match self.config.storage.synchronous {
-                Synchronous::Normal => agentflow_embedded::Synchronous::Normal,
-                Synchronous::Full => agentflow_embedded::Synchronous::Full,
-            },
-            readers: self.config.storage.readers,
-            ..Options::default()
-        };
-        let folder = self.config.storage.path.clone();
-        std::fs::create_dir_all(&folder).map_err(|err| {
-            Error::invalid("the data folder cannot be made")
-                .with("path", folder.display())
-                .source_err(err)
-        })?;
-        let path = folder.join(DATABASE_FILE);
-        let opened = tokio::task::spawn_blocking(move || Embedded::open(path, options))
-            .await
-            .map_err(|err| Error::bug("opening the database panicked").source_err(err))??;
-        Ok((opened.backend(), Some(opened)))
-    }
 }
 
-fn service_config(config: &Config) -> ServiceConfig {
+fn service_config(config: &Config, database: &Database) -> ServiceConfig {
     ServiceConfig {
+        // Process numbers repeat between machines, and in containers nearly always.
+        worker_id: format!(
+            "worker-{}-{}",
+            std::process::id(),
+            uuid::Uuid::new_v4().simple()
+        ),
         concurrency: config.runs.concurrency,
         max_attempts: config.runs.max_attempts,
         run_timeout: Duration::from_secs(config.runs.timeout_seconds),
         drain_timeout: Duration::from_secs(config.server.drain_seconds),
         event_retention: Duration::from_secs(config.runs.event_retention_seconds),
-        // The data folder is locked, so no other worker can exist.
-        exclusive: true,
+        exclusive: database.is_exclusive,
         ..ServiceConfig::default()
     }
 }
@@ -241,13 +220,13 @@ pub struct Running {
     graphs: Vec<String>,
     graphs_from: String,
     model: Option<String>,
-    data: Option<PathBuf>,
+    data: Option<String>,
     drain: Duration,
     stop: CancellationToken,
     worker: JoinHandle<Result<()>>,
     listening: JoinHandle<Result<()>>,
     /// Held open until everything that writes has ended.
-    database: Option<Embedded>,
+    database: Database,
 }
 
 impl Running {
@@ -267,7 +246,7 @@ impl Running {
             event: "ready",
             version: env!("CARGO_PKG_VERSION"),
             api: self.url(),
-            data: self.data.as_ref().map(|path| path.display().to_string()),
+            data: self.data.clone(),
             graphs: self.graphs.clone(),
             graphs_from: self.graphs_from.clone(),
             model: self.model.clone(),

@@ -132,7 +132,8 @@ pub fn main(started: Instant) -> ExitCode {
         Command::Config(ConfigCommand::Show { json, config }) => config_show(json, config),
         Command::Config(ConfigCommand::Defaults) => print(config::DEFAULTS.trim_end()),
         Command::Migrate(migrate) => {
-            at_rest(migrate.place()).and_then(|config| print(&migrate.run(&config)?))
+            let config = at_rest(migrate.place());
+            config.and_then(|config| print(&runtime()?.block_on(migrate.run(&config))?))
         }
         Command::Backup { to, place } => {
             at_rest(&place).and_then(|config| print(&upkeep::backup(&config, &to)?))

@@ -98,6 +98,10 @@ pub struct Storage {
     pub statement_timeout_seconds: u64,
     /// Whether opening brings the tables up to date.
     pub migrate: bool,
+    /// Key that checkpoints are encrypted with; empty for none.
+    pub encryption_key: String,
+    /// File with that key; empty for none.
+    pub encryption_key_file: PathBuf,
     /// Flush policy.
     pub synchronous: Synchronous,
     /// Connections for reading.
@@ -311,7 +315,15 @@ fn check(merged: &Merged, base: PathBuf, file: Option<PathBuf>) -> Result<Config
             !storage.listen_url_file.as_os_str().is_empty(),
         ),
     )?;
+    one_of(
+        ("storage.encryption_key", !storage.encryption_key.is_empty()),
+        (
+            "storage.encryption_key_file",
+            !storage.encryption_key_file.as_os_str().is_empty(),
+        ),
+    )?;
     for file in [
+        &mut storage.encryption_key_file,
         &mut storage.url_file,
         &mut storage.password_file,
         &mut storage.listen_url_file,

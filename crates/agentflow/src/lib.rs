@@ -18,6 +18,7 @@ pub mod app;
 pub mod banner;
 pub mod cli;
 pub mod config;
+mod database;
 pub mod host;
 pub mod logging;
 pub mod models;

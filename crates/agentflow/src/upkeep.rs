@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use agentflow_embedded::{Copied, Embedded, Options};
+use agentflow_postgres::Pending;
 use agentflow_types::{Error, Result};
 use clap::{Args, Subcommand};
 
-use crate::{app::DATABASE_FILE, config::Config};
+use crate::{app::DATABASE_FILE, config::Config, database};
 
 /// Where the database is, if it is not where the configuration says.
 #[derive(Debug, Args)]
@@ -41,13 +42,54 @@ impl Migrate {
     ///
     /// # Errors
     /// `Busy` if a server uses the database, `Corrupt` if it is not one or is newer.
-    pub(crate) fn run(&self, config: &Config) -> Result<String> {
+    pub(crate) async fn run(&self, config: &Config) -> Result<String> {
+        if config.storage.is_remote() {
+            return self.run_remote(&database::postgres_options(config)?).await;
+        }
         let path = config.storage.path.join(DATABASE_FILE);
         match self {
             Self::Status(_) => status(&path),
             Self::Plan(_) => plan(&path),
             Self::Apply(_) => apply(&path),
         }
+    }
+
+    async fn run_remote(&self, options: &agentflow_postgres::Options) -> Result<String> {
+        let told = |steps: &[Pending]| {
+            let lines: Vec<String> = steps
+                .iter()
+                .map(|step| format!("{} {}: {}", step.list, step.version, first_line(step.sql)))
+                .collect();
+            lines.join("\n")
+        };
+        let steps = match self {
+            Self::Status(_) | Self::Plan(_) => options.plan().await?,
+            Self::Apply(_) => options.apply().await?,
+        };
+        Ok(match (self, steps.len()) {
+            (Self::Status(_), 0) => "the tables are up to date".into(),
+            (Self::Status(_), many) => {
+                format!("{many} changes are missing; `agentflow migrate plan` lists them")
+            }
+            (_, 0) => "nothing to do".into(),
+            (_, _) => told(&steps),
+        })
+    }
+}
+
+fn first_line(sql: &str) -> &str {
+    sql.trim().lines().next().unwrap_or_default()
+}
+
+/// # Errors
+/// `Invalid` if a PostgreSQL server holds the data.
+fn only_embedded(config: &Config) -> Result<()> {
+    match config.storage.is_remote() {
+        true => Err(Error::invalid(
+            "a PostgreSQL server holds the data: use pg_dump and pg_restore, as docs/postgres.md \
+             says",
+        )),
+        false => Ok(()),
     }
 }
 
@@ -97,6 +139,7 @@ fn apply(path: &Path) -> Result<String> {
 /// # Errors
 /// `NotFound` without a database, `Conflict` if the file exists.
 pub(crate) fn backup(config: &Config, to: &Path) -> Result<String> {
+    only_embedded(config)?;
     let copied = agentflow_embedded::backup(&config.storage.path.join(DATABASE_FILE), to)?;
     Ok(format!("wrote {}: {}", to.display(), told(copied)))
 }
@@ -106,6 +149,7 @@ pub(crate) fn backup(config: &Config, to: &Path) -> Result<String> {
 /// # Errors
 /// `Busy` while a server uses the database, `Corrupt` if the copy is damaged.
 pub(crate) fn restore(config: &Config, from: &Path) -> Result<String> {
+    only_embedded(config)?;
     let folder = &config.storage.path;
     std::fs::create_dir_all(folder).map_err(|err| {
         Error::invalid("the data folder cannot be made")

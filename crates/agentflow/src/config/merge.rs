@@ -19,9 +19,11 @@ const OPEN_TABLES: [&str; 2] = ["graphs", "models.providers"];
 const ENV_PREFIX: &str = "AGENTFLOW_";
 
 /// Environment variables that many programs know, and the keys that they set.
-const KNOWN_VARIABLES: [(&str, &str); 2] = [
+const KNOWN_VARIABLES: [(&str, &str); 4] = [
     ("DATABASE_URL", "storage.url"),
     ("DATABASE_URL_FILE", "storage.url_file"),
+    ("LANGGRAPH_AES_KEY", "storage.encryption_key"),
+    ("LANGGRAPH_AES_KEY_FILE", "storage.encryption_key_file"),
 ];
 
 /// Environment variables of that prefix that are not configuration keys.
@@ -270,8 +272,9 @@ impl Merged {
 
 /// A value as people may see it: secrets and passwords of addresses masked.
 fn shown(key: &str, value: &Value) -> String {
-    const SECRET: [&str; 3] = ["api_key", "password", "secret"];
-    if SECRET.iter().any(|word| key.ends_with(word)) {
+    const SECRET: [&str; 3] = ["_key", "password", "secret"];
+    let is_empty = value.as_str().is_some_and(str::is_empty);
+    if !is_empty && SECRET.iter().any(|word| key.ends_with(word)) {
         return "\"***\"".into();
     }
     match value {
