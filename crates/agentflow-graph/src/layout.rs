@@ -231,7 +231,8 @@ impl Layout {
 
     /// The graph that runs inside a node, if its state is stored.
     pub(crate) fn stored_subgraph(&self, node: NodeId) -> Option<&Arc<crate::graph::Graph>> {
-        let stored = |graph: &&Arc<crate::graph::Graph>| graph.layout().persistence != Persistence::None;
+        let stored =
+            |graph: &&Arc<crate::graph::Graph>| graph.layout().persistence != Persistence::None;
         self.subgraph(node).filter(stored)
     }
 

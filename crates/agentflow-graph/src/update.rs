@@ -411,10 +411,13 @@ impl<'a> Change<'a> {
         if !self.is_first || self.at.checkpoint_id.is_none() {
             return Ok(false);
         }
-        let key = key_of(self.graph, &CheckpointRef {
-            checkpoint_id: None,
-            ..self.at.clone()
-        });
+        let key = key_of(
+            self.graph,
+            &CheckpointRef {
+                checkpoint_id: None,
+                ..self.at.clone()
+            },
+        );
         let newest = saver(self.runtime)?.get(&key).await?;
         Ok(newest.is_some_and(|newest| {
             self.saved

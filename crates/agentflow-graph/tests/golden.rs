@@ -288,7 +288,10 @@ fn settle(value: &mut Json) {
         }
         Json::Array(items) => {
             // LangGraph repeats a functional task's question as its caller's in graphs inside tasks.
-            if items.iter().all(|item| item.get("response_schema").is_some()) {
+            if items
+                .iter()
+                .all(|item| item.get("response_schema").is_some())
+            {
                 items.dedup();
             }
             items.iter_mut().for_each(settle);

@@ -195,7 +195,9 @@ pub(crate) fn is_interrupt_id(text: &str) -> bool {
 /// Namespace of a graph that remembers over runs: without task ids, but with the numbers of
 /// repeated calls. `a:1|b:2|1` becomes `a|b|1`.
 pub(crate) fn lasting_ns(ns: &str) -> String {
-    let parts = ns.split('|').map(|part| part.split(':').next().unwrap_or(part));
+    let parts = ns
+        .split('|')
+        .map(|part| part.split(':').next().unwrap_or(part));
     parts.collect::<Vec<_>>().join("|")
 }
 

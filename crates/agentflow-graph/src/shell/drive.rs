@@ -173,7 +173,21 @@ impl Driver {
         F: Future<Output = Ended>,
     {
         let cancel = self.run.cancel.clone();
-        while superstep.failure.is_none() && (main.is_some() || !flight.running.is_empty()) {
+        loop {
+            // A task may have called others right before it ended.
+            while let Ok(request) = self.requests.try_recv() {
+                self.accept(request, flight).await?;
+            }
+            for handler in std::mem::take(&mut flight.handlers) {
+                // After a crash the handler runs, not the task that failed.
+                self.commit(Wait::Durable).await?;
+                let (shared, input) = self.shared(handler);
+                flight.spawn(Job::Task(handler), shared, input);
+            }
+            let is_over = main.is_none() && flight.running.is_empty();
+            if is_over || superstep.failure.is_some() {
+                break;
+            }
             if !flight.running.is_empty() {
                 self.commit(Wait::Queued).await?;
             }
@@ -204,6 +218,7 @@ impl Driver {
         if superstep.failure.is_some() {
             self.keep_finished(flight, superstep).await;
             flight.running.shutdown().await;
+            while self.requests.try_recv().is_ok() {}
         }
         Ok(())
     }
@@ -254,10 +269,7 @@ impl Driver {
         {
             Finish::Wrote => {}
             Finish::Asked => superstep.ask(questions.unwrap_or_default()),
-            Finish::Handled(handler) => {
-                let (shared, input) = self.shared(handler);
-                flight.spawn(Job::Task(handler), shared, input);
-            }
+            Finish::Handled(handler) => flight.handlers.push(handler),
             Finish::Failed(error) => {
                 superstep.failure.get_or_insert(error);
             }

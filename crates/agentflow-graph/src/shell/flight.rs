@@ -49,6 +49,8 @@ pub(super) struct Flight {
     pub(super) running: JoinSet<Ended>,
     /// Taken when the task has ended.
     pub(super) shared: HashMap<Job, Arc<TaskShared>>,
+    /// Error handlers that are to start.
+    pub(super) handlers: Vec<usize>,
     /// By place of the functional task.
     pub(super) waiting: HashMap<usize, Vec<Waiter>>,
     /// Where the results go that a cache is to remember.

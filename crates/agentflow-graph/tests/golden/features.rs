@@ -10,7 +10,8 @@ use std::{
 
 use agentflow_graph::{
     CachePolicy, Channel, END, Final, Graph, GraphBuilder, Managed, NodeContext, NodeFailure,
-    NodeOptions, NodeOutput, Persistence, START, Task, TaskOptions, channel::overwrite, entrypoint, goto, send,
+    NodeOptions, NodeOutput, Persistence, START, Task, TaskOptions, channel::overwrite, entrypoint,
+    goto, send,
 };
 use agentflow_types::{
     Error, Value,
@@ -458,7 +459,11 @@ fn sub_deep() -> GraphBuilder {
     });
     middle.edge(START, "leaf");
     let mut g = plain_state("sub_deep");
-    g.subgraph_with("middle", to(&["target", "other"]), middle.compile().unwrap());
+    g.subgraph_with(
+        "middle",
+        to(&["target", "other"]),
+        middle.compile().unwrap(),
+    );
     g.node("target", |arg: Value, _| async move {
         Ok(value!({"items": [arg.get("x").cloned().unwrap()]}).into())
     });
