@@ -143,7 +143,7 @@ impl Assistants for Embedded {
 
     async fn get(&self, scope: &Scope, id: AssistantId) -> Result<Option<Assistant>> {
         let tenant = scope.tenant().to_owned();
-        self.read(move |db| load(db, &tenant, id)).await
+        self.read_short(move |db| load(db, &tenant, id)).await
     }
 
     async fn insert_version(&self, scope: &Scope, assistant: Assistant) -> Result<Assistant> {

@@ -409,7 +409,7 @@ impl Checkpoints for Embedded {
             checkpoint_id,
         } = key.clone();
         let codec = self.codec();
-        self.read(move |db| match checkpoint_id {
+        self.read_short(move |db| match checkpoint_id {
             Some(id) => first(db, BY_ID, [thread_id, ns, id], |row| tuple(&codec, db, row)),
             None => first(db, NEWEST, [thread_id, ns], |row| tuple(&codec, db, row)),
         })

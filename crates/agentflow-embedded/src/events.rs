@@ -118,7 +118,7 @@ impl Events for Embedded {
         const OF_RUN: &str = "SELECT seq, run_id, at, kind, ns, data FROM agentflow_events
             WHERE run_id = ?4 AND thread_id = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3";
         let after = i64::try_from(after).unwrap_or(i64::MAX);
-        self.read(move |db| match run {
+        self.read_short(move |db| match run {
             None => all(db, OF_THREAD, params![thread_id.text(), after, limit], read),
             Some(run) => all(
                 db,
@@ -131,7 +131,7 @@ impl Events for Embedded {
     }
 
     async fn last_seq(&self, thread_id: ThreadId) -> Result<u64> {
-        self.read(move |db| Ok(last_seq(db, thread_id)?.unwrap_or(0)))
+        self.read_short(move |db| Ok(last_seq(db, thread_id)?.unwrap_or(0)))
             .await
     }
 

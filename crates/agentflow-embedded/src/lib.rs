@@ -1,20 +1,23 @@
 //! The embedded backend: SQLite behind every storage port, in one file.
 //!
-//! One thread writes: it takes whatever requests are queued and runs them in one transaction,
-//! each under its own savepoint, so that many callers share one commit and one failing request
-//! does not spoil the others. A few threads read, each with its own connection; in WAL mode they
-//! neither block the writer nor wait for it. Values are encoded on the caller's side.
+//! One connection writes. Requests that meet share a transaction, each under its own savepoint, so
+//! that many callers share one commit and one failing request does not spoil the others. A few
+//! connections read; in WAL mode they neither block the writer nor wait for it. What takes
+//! microseconds runs on the caller's thread, what may take longer on threads of our own. Values
+//! are encoded on the caller's side.
 //!
 //! Checkpoints live in the tables of `langgraph-checkpoint-sqlite` and long-term items in the
 //! table of LangGraph's `SqliteStore`, so Python can open the same file. All other tables start
 //! with `agentflow_`.
 
 mod assistants;
+mod backup;
 mod checkpoints;
 mod column;
 mod crons;
 mod error;
 mod events;
+mod folder;
 mod functions;
 mod reader;
 mod runs;
@@ -30,11 +33,16 @@ use std::{
     time::Duration,
 };
 
+pub use backup::{Copied, SchemaVersion, backup, restore, schema_version};
+
 use agentflow_storage::{Backend, msgpack::typed::Codec, signal::Local};
 use agentflow_types::{Error, Result};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
-use crate::{reader::Readers, writer::Writer};
+use crate::{
+    reader::Readers,
+    writer::{Place, Writer},
+};
 
 /// Prepared statements that each connection keeps.
 const CACHED_STATEMENTS: usize = 128;
@@ -110,7 +118,18 @@ impl Embedded {
         let lock = lock(&path)?;
         let connection = connect(&path, &options)?;
         schema::migrate(&connection)?;
-        let writer = Writer::start(connection, options.queue)?;
+        let place = match options.synchronous {
+            Synchronous::Normal => Place::Caller,
+            Synchronous::Full => Place::Thread,
+        };
+        let folding = Some(connect(&path, &options)?);
+        let writer = Writer::start(
+            connection,
+            folding,
+            options.queue,
+            place,
+            options.busy_timeout,
+        )?;
         let readers = Readers::start(&path, &options)?;
         Ok(Self {
             inner: Arc::new(Inner {
@@ -166,6 +185,15 @@ impl Embedded {
         self.inner.codec.clone()
     }
 
+    /// Reads a few rows by their key, in one transaction, at once where a connection is free.
+    async fn read_short<T, F>(&self, job: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T> + Send + 'static,
+    {
+        self.inner.readers.run_short(job).await
+    }
+
     /// Runs `job` on a reading thread, in one transaction.
     async fn read<T, F>(&self, job: F) -> Result<T>
     where
@@ -175,7 +203,7 @@ impl Embedded {
         self.inner.readers.run(job).await
     }
 
-    /// Runs `job` on the writing thread; what it wrote is committed when this returns `Ok`.
+    /// Runs `job` on the writing connection; what it wrote is committed when this returns `Ok`.
     async fn write<T, F>(&self, job: F) -> Result<T>
     where
         T: Send + 'static,
@@ -215,6 +243,9 @@ fn connect(path: &Path, options: &Options) -> Result<Connection> {
         let connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(options.busy_timeout)?;
         connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
+        // Otherwise each new value of a parameter next to a partial index compiles the statement
+        // again.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         // Answers with the new mode; in memory-like file systems it may stay another one.
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
         let synchronous = match options.synchronous {

@@ -212,7 +212,7 @@ fn candidate(row: &Row<'_>) -> Result<Candidate> {
 impl Threads for Embedded {
     async fn get(&self, scope: &Scope, id: ThreadId) -> Result<Option<Thread>> {
         let tenant = scope.tenant().to_owned();
-        self.read(move |db| Ok(load(db, &tenant, id)?.map(|(thread, _)| thread)))
+        self.read_short(move |db| Ok(load(db, &tenant, id)?.map(|(thread, _)| thread)))
             .await
     }
 
@@ -240,7 +240,7 @@ impl Threads for Embedded {
 
     async fn run(&self, scope: &Scope, id: RunId) -> Result<Option<Run>> {
         let tenant = scope.tenant().to_owned();
-        self.read(move |db| runs::load(db, &tenant, id)).await
+        self.read_short(move |db| runs::load(db, &tenant, id)).await
     }
 
     async fn runs(&self, scope: &Scope, query: &RunQuery) -> Result<Vec<Run>> {

@@ -1,41 +1,128 @@
-//! The writing thread: queued requests share transactions.
+//! Writing: queued requests share transactions.
+//!
+//! There is one writing connection. Whoever finds it free runs its own request on it at once, on
+//! its own thread: a small transaction takes a few microseconds, two switches between threads
+//! take more. Whoever finds it taken leaves the request in the queue, and the writing thread runs
+//! all that are queued in one transaction. The writing thread also does what may take long:
+//! everything when each commit waits for the disk, and whatever another process blocks.
 
 use std::{
+    collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::JoinHandle,
+    time::Duration,
 };
 
 use agentflow_types::{Error, Result};
-use rusqlite::Connection;
-use tokio::sync::{mpsc, oneshot};
+use rusqlite::{Connection, ErrorCode};
+use tokio::sync::{Semaphore, oneshot};
 
-use crate::error;
+use crate::{error, folder::Folder};
 
 /// Most requests that share one transaction; more would make the first wait for long.
 const MAX_BATCH: usize = 256;
 const BEGIN: &str = "BEGIN IMMEDIATE";
 const SAVEPOINT: &str = "SAVEPOINT request";
 
+/// Where requests run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// On the caller's thread if the connection is free.
+    Caller,
+    /// On the writing thread, because a commit waits for the disk.
+    Thread,
+}
+
 pub(crate) struct Writer {
-    queue: Option<mpsc::Sender<Box<dyn Request>>>,
+    shared: Arc<Shared>,
+    place: Place,
     thread: Option<JoinHandle<()>>,
 }
 
+struct Shared {
+    db: Arc<Mutex<Connection>>,
+    line: Arc<Line>,
+    /// Room in the queue.
+    room: Semaphore,
+    /// Folds the log when it is long; `None` for a database without one.
+    folder: Option<Folder>,
+    /// The writing thread is to finish what is queued and end.
+    ended: AtomicBool,
+    /// How long the writing thread waits for another process.
+    busy_timeout: Duration,
+}
+
+/// Requests that wait, and the bell of the writing thread.
+#[derive(Default)]
+struct Line {
+    /// Never held while a request runs.
+    queue: Mutex<Queue>,
+    bell: Condvar,
+}
+
+impl Line {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue
+            .lock()
+            .expect("nothing panics while the queue is held")
+    }
+
+    fn ring(&self) {
+        // With the lock held the thread is either waiting, or will look once more before it does.
+        let _queue = self.queue();
+        self.bell.notify_one();
+    }
+}
+
 impl Writer {
-    /// Starts the thread; it owns the connection and ends when the `Writer` is dropped.
-    pub(crate) fn start(connection: Connection, queue: usize) -> Result<Self> {
-        let (sender, receiver) = mpsc::channel(queue.max(1));
+    /// Takes the connections and starts the thread, which ends when the `Writer` is dropped.
+    /// At most `queue` requests wait. `folding` folds the log.
+    pub(crate) fn start(
+        connection: Connection,
+        folding: Option<Connection>,
+        queue: usize,
+        place: Place,
+        busy_timeout: Duration,
+    ) -> Result<Self> {
+        // Only the writing thread may wait for another process.
+        connection
+            .busy_timeout(Duration::ZERO)
+            .map_err(error::from)?;
+        let db = Arc::new(Mutex::new(connection));
+        let line = Arc::new(Line::default());
+        let folder = match folding {
+            Some(connection) => {
+                // Whoever found the connection taken by the folder left its request.
+                let line = line.clone();
+                Some(Folder::start(connection, &db, move || line.ring())?)
+            }
+            None => None,
+        };
+        let shared = Arc::new(Shared {
+            db,
+            folder,
+            line,
+            room: Semaphore::new(queue.max(1)),
+            ended: AtomicBool::new(false),
+            busy_timeout,
+        });
+        let worker = shared.clone();
         let thread = std::thread::Builder::new()
             .name("agentflow-writer".into())
-            .spawn(move || work(&connection, receiver))
+            .spawn(move || worker.work())
             .map_err(|err| error::file(&err, "cannot start the writing thread"))?;
         Ok(Self {
-            queue: Some(sender),
+            shared,
+            place,
             thread: Some(thread),
         })
     }
 
-    /// Queues `job` and waits until its transaction is committed.
+    /// Runs `job` in a transaction and waits until that is committed.
     ///
     /// Dropping the future does not stop a job that is queued.
     pub(crate) async fn run<T, F>(&self, job: F) -> Result<T>
@@ -43,24 +130,28 @@ impl Writer {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T> + Send + 'static,
     {
+        let shared = &*self.shared;
+        let room = shared.room.acquire().await.map_err(|_| stopped())?;
+        // Whoever answers the request gives the room back.
+        room.forget();
         let (reply, answer) = oneshot::channel();
-        let request = Box::new(Call {
+        shared.line.queue().push_back(Box::new(Call {
             job: Some(job),
             result: None,
             reply,
-        });
-        let queue = self
-            .queue
-            .as_ref()
-            .expect("the queue is taken only on drop");
-        queue.send(request).await.map_err(|_| stopped())?;
+        }));
+        match self.place {
+            Place::Caller => shared.lead(),
+            Place::Thread => shared.line.ring(),
+        }
         answer.await.map_err(|_| stopped())?
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.queue = None;
+        self.shared.ended.store(true, Ordering::Release);
+        self.shared.line.ring();
         let thread = self.thread.take();
         // A job may have held the last handle; then this is the writing thread itself.
         if let Some(thread) = thread.filter(|t| t.thread().id() != std::thread::current().id()) {
@@ -72,6 +163,87 @@ impl Drop for Writer {
 
 fn stopped() -> Error {
     Error::uncertain("the writing thread stopped before it answered")
+}
+
+impl Shared {
+    fn take(&self) -> Queue {
+        let mut queue = self.line.queue();
+        let many = queue.len().min(MAX_BATCH);
+        queue.drain(..many).collect()
+    }
+
+    fn look_at_log(&self) {
+        if let Some(folder) = &self.folder {
+            folder.look();
+        }
+    }
+
+    /// Runs one batch here if the connection is free; the writing thread gets what else there is.
+    ///
+    /// Whoever finds the connection taken may leave: its holder looks at the queue again after
+    /// it gave the connection back, and the request was queued before that.
+    fn lead(&self) {
+        let db = match self.db.try_lock() {
+            Ok(db) => db,
+            Err(TryLockError::Poisoned(err)) => err.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        let batch = self.take();
+        let many = batch.len();
+        let left = transact(&db, batch, Place::Caller);
+        self.room.add_permits(many - left.len());
+        if !left.is_empty() {
+            // Another process writes; waiting for it is not the caller's business.
+            let mut queue = self.line.queue();
+            for request in left.into_iter().rev() {
+                queue.push_front(request);
+            }
+        }
+        drop(db);
+        self.look_at_log();
+        if !self.line.queue().is_empty() {
+            self.line.ring();
+        }
+    }
+
+    /// The writing thread.
+    fn work(&self) {
+        loop {
+            {
+                let mut queue = self.line.queue();
+                while queue.is_empty() {
+                    if self.ended.load(Ordering::Acquire) {
+                        return;
+                    }
+                    queue = self
+                        .line
+                        .bell
+                        .wait(queue)
+                        .expect("nothing panics while the queue is held");
+                }
+            }
+            let db = self.db.lock().unwrap_or_else(PoisonError::into_inner);
+            self.drain(&db);
+        }
+    }
+
+    /// Runs everything that is queued, on the writing thread.
+    fn drain(&self, db: &Connection) {
+        // Setting it cannot fail on an open connection; without it the next write is busy sooner.
+        let _ = db.busy_timeout(self.busy_timeout);
+        loop {
+            let batch = self.take();
+            if batch.is_empty() {
+                break;
+            }
+            let many = batch.len();
+            // On this thread nothing is left over.
+            transact(db, batch, Place::Thread);
+            self.room.add_permits(many);
+            self.look_at_log();
+        }
+        let _ = db.busy_timeout(Duration::ZERO);
+    }
 }
 
 /// A queued request.
@@ -119,18 +291,23 @@ where
     }
 }
 
-fn work(db: &Connection, mut queue: mpsc::Receiver<Box<dyn Request>>) {
-    let mut batch = Vec::with_capacity(MAX_BATCH);
-    while queue.blocking_recv_many(&mut batch, MAX_BATCH) > 0 {
-        transact(db, &mut batch);
-    }
-}
-
 /// Runs all requests, in one transaction unless one of them breaks it, and answers them.
-fn transact(db: &Connection, batch: &mut Vec<Box<dyn Request>>) {
-    let mut queue = std::mem::take(batch).into_iter().peekable();
-    while queue.peek().is_some() {
+///
+/// Returns the requests that were not run because another process writes and `place` is the
+/// caller's, who must not wait.
+fn transact(db: &Connection, mut queue: Queue, place: Place) -> Queue {
+    while !queue.is_empty() {
         let mut done = Vec::with_capacity(queue.len());
+        if let Err(err) = begin(db) {
+            if err.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && place == Place::Caller {
+                return queue;
+            }
+            let err = error::from(err);
+            for request in queue.drain(..) {
+                request.answer(Err(again(&err)));
+            }
+            return queue;
+        }
         let outcome = run_some(db, &mut queue, &mut done);
         if outcome.is_err() && !db.is_autocommit() {
             // Nothing is lost by a failing rollback: the next BEGIN will say what is wrong.
@@ -140,6 +317,13 @@ fn transact(db: &Connection, batch: &mut Vec<Box<dyn Request>>) {
             request.answer(outcome.as_ref().map_err(again).copied());
         }
     }
+    queue
+}
+
+fn begin(db: &Connection) -> rusqlite::Result<()> {
+    db.prepare_cached(BEGIN)
+        .and_then(|mut statement| statement.execute([]))
+        .map(drop)
 }
 
 /// A second error like `err`; every request of a failed transaction gets one.
@@ -150,17 +334,13 @@ fn again(err: &Error) -> Error {
         .fold(copy, |copy, (name, value)| copy.with(name, value))
 }
 
-type Queue = std::iter::Peekable<std::vec::IntoIter<Box<dyn Request>>>;
+type Queue = VecDeque<Box<dyn Request>>;
 
-/// Begins, runs requests until the queue is empty or the transaction broke, commits.
+/// Runs requests until the queue is empty or the transaction broke, commits.
 fn run_some(db: &Connection, queue: &mut Queue, done: &mut Vec<Box<dyn Request>>) -> Result<()> {
-    if let Err(err) = execute(db, BEGIN) {
-        done.extend(queue.next());
-        return Err(err);
-    }
     let alone = queue.len() == 1;
     let mut dirty = false;
-    for mut request in queue.by_ref() {
+    while let Some(mut request) = queue.pop_front() {
         if !alone {
             execute(db, SAVEPOINT)?;
         }
@@ -202,7 +382,23 @@ mod tests {
         db.execute_batch("CREATE TABLE t (id INTEGER PRIMARY KEY, x BLOB)")
             .unwrap();
         db.pragma_update(None, "max_page_count", pages).unwrap();
-        Writer::start(db, 64).unwrap()
+        start(db, Place::Thread)
+    }
+
+    fn start(db: Connection, place: Place) -> Writer {
+        Writer::start(db, None, 64, place, Duration::from_secs(5)).unwrap()
+    }
+
+    /// A new file with the table, and where it is.
+    fn file() -> (tempfile::TempDir, std::path::PathBuf, Connection) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.db");
+        let db = Connection::open(&path).unwrap();
+        db.execute_batch(
+            "PRAGMA journal_mode = WAL; CREATE TABLE t (id INTEGER PRIMARY KEY, x BLOB)",
+        )
+        .unwrap();
+        (folder, path, db)
     }
 
     fn insert(db: &Connection, id: i64, size: usize) -> Result<()> {
@@ -289,12 +485,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_queued_is_done_before_the_end() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("t.db");
-        let db = Connection::open(&path).unwrap();
-        db.execute_batch("CREATE TABLE t (id INTEGER PRIMARY KEY, x BLOB)")
-            .unwrap();
-        let writer = Writer::start(db, 64).unwrap();
+        let (_folder, path, db) = file();
+        let writer = start(db, Place::Thread);
         let (answer, ()) = tokio::join!(writer.run(|db| insert(db, 1, 1)), async {});
         answer.unwrap();
         drop(writer);
@@ -304,5 +496,71 @@ mod tests {
             db.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap(),
             1
         );
+    }
+
+    /// Returns once everything that was taken from the queue gave its room back, which happens
+    /// just after it was answered.
+    async fn has_room(writer: &Writer) {
+        while writer.shared.room.available_permits() != 64 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn callers_and_the_thread_take_turns() {
+        let (_folder, _path, db) = file();
+        let writer = Arc::new(start(db, Place::Caller));
+        let callers = (0..32_i64).map(|caller| {
+            let writer = writer.clone();
+            tokio::spawn(async move {
+                for n in 0..200 {
+                    let id = caller * 1000 + n;
+                    writer.run(move |db| insert(db, id, 100)).await?;
+                }
+                Ok::<(), Error>(())
+            })
+        });
+        for caller in callers.collect::<Vec<_>>() {
+            caller.await.unwrap().unwrap();
+        }
+        assert_eq!(ids(&writer).await.len(), 32 * 200);
+        has_room(&writer).await;
+    }
+
+    #[tokio::test]
+    async fn a_caller_does_not_wait_for_another_process() {
+        let (_folder, path, db) = file();
+        let writer = start(db, Place::Caller);
+        let other = Connection::open(&path).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let write = writer.run(|db| {
+            insert(db, 1, 1)?;
+            Ok(std::thread::current().name().map(str::to_owned))
+        });
+        // Were this thread to wait, nobody would end the other transaction.
+        let release = async {
+            tokio::task::yield_now().await;
+            other.execute_batch("COMMIT").unwrap();
+        };
+        let (name, ()) = tokio::join!(write, release);
+        assert_eq!(name.unwrap().as_deref(), Some("agentflow-writer"));
+        has_room(&writer).await;
+    }
+
+    #[tokio::test]
+    async fn a_long_log_is_folded() {
+        let (_folder, path, db) = file();
+        let folding = Connection::open(&path).unwrap();
+        let timeout = Duration::from_secs(5);
+        let writer = Writer::start(db, Some(folding), 64, Place::Caller, timeout).unwrap();
+        writer.run(|db| insert(db, 1, 10 << 20)).await.unwrap();
+        let folder = writer.shared.folder.as_ref().unwrap();
+        // Once all of it is folded, the next commit begins the log anew.
+        for id in 2.. {
+            writer.run(move |db| insert(db, id, 1)).await.unwrap();
+            if (1..100).contains(&folder.pages()) {
+                break;
+            }
+        }
     }
 }

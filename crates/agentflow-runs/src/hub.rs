@@ -9,12 +9,20 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, Weak},
 };
 
-use agentflow_storage::event::Event;
-use agentflow_types::{Result, RunId, Str, ThreadId, Timestamp};
-use tokio::sync::broadcast;
+use agentflow_storage::{
+    event::{Event, Events},
+    signal::{Signal, Signals},
+};
+use agentflow_types::{Error, ErrorKind, Result, RunId, Str, ThreadId, Timestamp};
+use futures_util::future::BoxFuture;
+use tokio::sync::{broadcast, watch};
 
-/// Events that a listener may lag behind before it reads the log instead.
-const LAG: usize = 1024;
+/// Events that a listener may lag behind before it reads the log instead. Each thread in use
+/// holds room for as many.
+const LAG: usize = 128;
+
+/// Times that drafts are numbered before other processes are thought to be in the way.
+const RENUMBER: usize = 8;
 
 /// An event before it has a number.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,13 +42,18 @@ pub struct Channel {
     tx: broadcast::Sender<Arc<Event>>,
     /// The greatest number in use; `None` until it was read from storage.
     last: tokio::sync::Mutex<Option<u64>>,
+    /// The greatest number that another process said it wrote.
+    elsewhere: watch::Sender<u64>,
+    signals: Option<Arc<dyn Signals>>,
 }
 
 impl Channel {
-    fn new() -> Self {
+    fn new(signals: Option<Arc<dyn Signals>>) -> Self {
         Self {
+            signals,
             tx: broadcast::channel(LAG).0,
             last: tokio::sync::Mutex::new(None),
+            elsewhere: watch::Sender::new(0),
         }
     }
 
@@ -50,62 +63,94 @@ impl Channel {
         self.tx.subscribe()
     }
 
-    /// How many listen.
+    /// Sees how far other processes have written, as far as they said so.
     #[must_use]
-    pub fn listeners(&self) -> usize {
-        self.tx.receiver_count()
+    pub fn elsewhere(&self) -> watch::Receiver<u64> {
+        self.elsewhere.subscribe()
     }
 
     /// Numbers the drafts, has `store` keep them, and tells the listeners.
     ///
-    /// `last` reads the greatest number from storage and is called once per channel.
+    /// The greatest number is read from `log` when it is not known here, and when `store` says
+    /// `Conflict`, because another process may have used it. If it has, the drafts get new
+    /// numbers and `store` is called again.
     ///
     /// # Errors
-    /// What `last` or `store` fails with; then no number is used and nobody is told.
-    pub async fn append<T>(
+    /// What `log` or `store` fails with; then no number is used and nobody is told.
+    pub async fn append<'a, T>(
         &self,
-        drafts: Vec<Draft>,
+        log: (&dyn Events, ThreadId),
+        drafts: &[Draft],
         now: Timestamp,
-        last: impl Future<Output = Result<u64>>,
-        store: impl AsyncFnOnce(Vec<Event>) -> Result<T>,
+        store: impl Fn(Vec<Event>) -> BoxFuture<'a, Result<T>> + Send,
     ) -> Result<T> {
+        let (log, thread) = log;
         let mut guard = self.last.lock().await;
-        let start = match *guard {
-            Some(seq) => seq,
-            None => last.await?,
-        };
-        let events: Vec<Event> = drafts
-            .into_iter()
-            .zip(start + 1..)
-            .map(|(draft, seq)| Event {
-                seq,
-                run_id: draft.run_id,
-                at: now,
-                kind: draft.kind,
-                ns: draft.ns,
-                data: draft.data,
-            })
-            .collect();
         // Until the outcome is known the number is unknown too: it is read again next time.
-        *guard = None;
-        let stored = store(events.clone()).await?;
-        *guard = Some(start + events.len() as u64);
-        for event in events {
-            // Nobody listening is fine.
-            let _ = self.tx.send(Arc::new(event));
+        let mut start = match guard.take() {
+            Some(seq) => seq,
+            None => log.last_seq(thread).await?,
+        };
+        for _ in 0..RENUMBER {
+            let events = numbered(drafts, start, now);
+            match store(events.clone()).await {
+                Ok(stored) => {
+                    let newest = start + events.len() as u64;
+                    *guard = Some(newest);
+                    if let Some(signals) = &self.signals {
+                        signals.send(Signal::Log(thread, newest));
+                    }
+                    for event in events {
+                        // Nobody listening is fine.
+                        let _ = self.tx.send(Arc::new(event));
+                    }
+                    return Ok(stored);
+                }
+                Err(err) if err.kind() == ErrorKind::Conflict => {
+                    let used = log.last_seq(thread).await?;
+                    if used <= start {
+                        return Err(err);
+                    }
+                    start = used;
+                }
+                Err(err) => return Err(err),
+            }
         }
-        Ok(stored)
+        Err(Error::busy(
+            "other processes write to this thread without a pause",
+        ))
     }
 }
 
+fn numbered(drafts: &[Draft], last: u64, now: Timestamp) -> Vec<Event> {
+    let event = |(draft, seq): (&Draft, u64)| Event {
+        seq,
+        run_id: draft.run_id,
+        at: now,
+        kind: draft.kind.clone(),
+        ns: draft.ns.clone(),
+        data: draft.data.clone(),
+    };
+    drafts.iter().zip(last + 1..).map(event).collect()
+}
+
 /// The channels of all threads in use.
-#[derive(Default)]
 pub struct Hub {
     /// Guards the map only; channels live as long as somebody holds them.
     channels: Mutex<HashMap<ThreadId, Weak<Channel>>>,
+    signals: Option<Arc<dyn Signals>>,
 }
 
 impl Hub {
+    /// A hub that tells other processes, if there are any, of what is appended.
+    #[must_use]
+    pub fn new(signals: Option<Arc<dyn Signals>>) -> Self {
+        Self {
+            channels: Mutex::default(),
+            signals,
+        }
+    }
+
     /// The channel of a thread. Keep it while you write or listen.
     #[must_use]
     pub fn channel(&self, thread: ThreadId) -> Arc<Channel> {
@@ -117,9 +162,28 @@ impl Hub {
         if channels.len() == channels.capacity() {
             channels.retain(|_, weak| weak.strong_count() > 0);
         }
-        let channel = Arc::new(Channel::new());
+        let channel = Arc::new(Channel::new(self.signals.clone()));
         channels.insert(thread, Arc::downgrade(&channel));
         channel
+    }
+
+    /// Notes that a thread's log has grown up to `seq`.
+    pub fn grown(&self, thread: ThreadId, seq: u64) {
+        let channel = self.lock().get(&thread).and_then(Weak::upgrade);
+        if let Some(channel) = channel {
+            channel.elsewhere.send_if_modified(|known| {
+                let is_news = *known < seq;
+                *known = seq.max(*known);
+                is_news
+            });
+        }
+    }
+
+    /// How many listen to a thread.
+    #[must_use]
+    pub fn listeners(&self, thread: ThreadId) -> usize {
+        let channel = self.lock().get(&thread).and_then(Weak::upgrade);
+        channel.map_or(0, |channel| channel.tx.receiver_count())
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<ThreadId, Weak<Channel>>> {

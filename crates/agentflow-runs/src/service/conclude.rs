@@ -11,6 +11,7 @@ use agentflow_types::{
     graph::{CheckpointRef, Interrupt, RunOutcome, StateSnapshot},
     value,
 };
+use futures_util::future::BoxFuture;
 use indexmap::IndexMap;
 
 use super::{
@@ -43,8 +44,8 @@ struct Report {
 }
 
 impl Service {
-    /// Stores how the attempt ended: run, thread and last events in one transaction. Then tells
-    /// everybody. True if the thread has more to do.
+    /// Stores how the attempt ended: run, thread and last events, from `unsaid` on, in one
+    /// transaction. Then tells everybody. True if the thread has more to do.
     ///
     /// # Errors
     /// `Conflict` if the lease is lost; errors of the backend.
@@ -55,6 +56,7 @@ impl Service {
         fence: Fence,
         channel: &Channel,
         end: End,
+        unsaid: Vec<Draft>,
     ) -> Result<bool> {
         if matches!(end, End::Released) {
             return self.release(scope, run, fence).await.map(|()| true);
@@ -64,12 +66,13 @@ impl Service {
             result,
             interrupts,
         } = self.report(run, fence, end).await?;
-        let drafts = last_words(run, &finish, &interrupts);
+        let mut drafts = unsaid;
+        drafts.extend(last_words(run, &finish, &interrupts));
         let Finished {
             run: over,
             rolled_back,
             more,
-        } = self.store_end(scope, channel, run, finish, drafts).await?;
+        } = self.store_end(scope, channel, run, finish, &drafts).await?;
         self.tell_waiters(&over, result.clone());
         self.call_webhook(&over, &result);
         if over.temporary_thread {
@@ -85,10 +88,14 @@ impl Service {
     /// before, the thread's time to live does it.
     fn remove_temporary(self: Arc<Self>, scope: Scope, thread: ThreadId) {
         tokio::spawn(async move {
-            let channel = self.hub.channel(thread);
+            let grace = match self.config.exclusive {
+                true => TEMPORARY_GRACE,
+                // Other processes may have readers, who look once per poll.
+                false => TEMPORARY_GRACE + self.config.poll * 10,
+            };
             loop {
-                tokio::time::sleep(TEMPORARY_GRACE).await;
-                if channel.listeners() == 0 {
+                tokio::time::sleep(grace).await;
+                if self.hub.listeners(thread) == 0 {
                     break;
                 }
             }
@@ -122,12 +129,12 @@ impl Service {
         channel: &Channel,
         run: &Run,
         finish: Finish,
-        drafts: Vec<Draft>,
+        drafts: &[Draft],
     ) -> Result<Finished> {
         let mut pause = STORE_PAUSE;
         let mut unsure = false;
         for last_try in (0..STORE_TRIES).map(|n| n + 1 == STORE_TRIES) {
-            let stored = self.try_store_end(scope, channel, run, finish.clone(), drafts.clone());
+            let stored = self.try_store_end(scope, channel, run, &finish, drafts);
             let err = match stored.await {
                 Ok(finished) => return Ok(finished),
                 Err(err) => err,
@@ -156,24 +163,24 @@ impl Service {
         scope: &Scope,
         channel: &Channel,
         run: &Run,
-        finish: Finish,
-        drafts: Vec<Draft>,
+        finish: &Finish,
+        drafts: &[Draft],
     ) -> Result<Finished> {
-        let (inside, outside) = Slot::new();
         let (now, thread) = (self.now(), run.thread_id);
-        let last = self.backend.events.last_seq(thread);
-        channel
-            .append(drafts, now, last, async move |numbered| {
-                let decide = move |found: Option<&ThreadRuns>| {
-                    let (changes, finished) = machine::finish(found, finish, numbered, now)?;
-                    inside.put(finished);
-                    Ok(changes)
-                };
-                let threads = &self.backend.threads;
-                threads.decide(scope, thread, Box::new(decide)).await
-            })
-            .await?;
-        outside.take()
+        let store = |numbered| -> BoxFuture<'_, Result<Finished>> {
+            let (inside, outside) = Slot::new();
+            let finish = finish.clone();
+            let decide = move |found: Option<&ThreadRuns>| {
+                let (changes, finished) = machine::finish(found, finish, numbered, now)?;
+                inside.put(finished);
+                Ok(changes)
+            };
+            let threads = &self.backend.threads;
+            let decided = threads.decide(scope, thread, Box::new(decide));
+            Box::pin(async move { decided.await.and_then(|()| outside.take()) })
+        };
+        let log = (&*self.backend.events, thread);
+        channel.append(log, drafts, now, store).await
     }
 
     /// The run as it ended, if it did so in the way of `finish`.

@@ -10,7 +10,10 @@ use agentflow_types::{
     Error, ErrorKind, Result, RunId, Scope,
     graph::{RunOutcome, StreamEvent},
 };
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{
+    Notify, OwnedSemaphorePermit,
+    mpsc::{self, error::TryRecvError},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{Running, Service};
@@ -46,6 +49,7 @@ impl Service {
     /// Executes a claimed run in the background. The permit is its place.
     pub(super) fn start(self: &Arc<Self>, scope: Scope, run: Run, permit: OwnedSemaphorePermit) {
         let stop = CancellationToken::new();
+        let nudge = Arc::<Notify>::default();
         {
             let mut local = self.local();
             // Whoever asked for a stop since the claim found nothing to stop.
@@ -56,12 +60,13 @@ impl Service {
             let running = Running {
                 stop: stop.clone(),
                 action,
+                nudge: nudge.clone(),
             };
             local.running.insert(run.run_id, running);
         }
         let service = self.clone();
         self.tasks.spawn(async move {
-            let more = service.attempt(&scope, run, stop).await;
+            let more = service.attempt(&scope, run, stop, nudge).await;
             drop(permit);
             // Otherwise there is nothing that could start now and could not before.
             if service.starved.swap(false, Ordering::SeqCst) || more {
@@ -71,7 +76,13 @@ impl Service {
     }
 
     /// Executes one attempt to its end; true if the thread may have more to do.
-    async fn attempt(self: &Arc<Self>, scope: &Scope, run: Run, stop: CancellationToken) -> bool {
+    async fn attempt(
+        self: &Arc<Self>,
+        scope: &Scope,
+        run: Run,
+        stop: CancellationToken,
+        nudge: Arc<Notify>,
+    ) -> bool {
         let Some(lease) = run.lease.clone() else {
             return true;
         };
@@ -80,15 +91,16 @@ impl Service {
             token: lease.token,
         };
         let channel = self.hub.channel(run.thread_id);
-        let heart = self.beat(fence, stop.clone());
-        let end = tokio::select! {
-            end = self.execute(&run, fence, &channel, &stop) => end,
-            () = tokio::time::sleep(self.config.run_timeout) => End::TimedOut,
-            () = self.released.cancelled() => End::Released,
+        let heart = self.beat(fence, stop.clone(), nudge);
+        let (end, unsaid) = tokio::select! {
+            ended = self.execute(&run, fence, &channel, &stop) => ended,
+            () = tokio::time::sleep(self.config.run_timeout) => (End::TimedOut, vec![]),
+            () = self.released.cancelled() => (End::Released, vec![]),
         };
         stop.cancel();
         heart.abort();
-        let more = match self.conclude(scope, &run, fence, &channel, end).await {
+        let concluded = self.conclude(scope, &run, fence, &channel, end, unsaid);
+        let more = match concluded.await {
             Ok(more) => more,
             Err(err) if err.kind() == ErrorKind::Conflict => {
                 tracing::warn!(run_id = %run.run_id, error = %err, "a run was taken over");
@@ -109,11 +121,15 @@ impl Service {
         self: &Arc<Self>,
         fence: Fence,
         stop: CancellationToken,
+        nudge: Arc<Notify>,
     ) -> tokio::task::JoinHandle<()> {
         let service = self.clone();
         tokio::spawn(async move {
             loop {
-                tokio::time::sleep(service.config.lease / 3).await;
+                tokio::select! {
+                    () = tokio::time::sleep(service.config.lease / 3) => {}
+                    () = nudge.notified() => {}
+                }
                 let until = service.now().plus(service.config.lease);
                 let beat = service
                     .backend
@@ -135,20 +151,21 @@ impl Service {
         })
     }
 
+    /// Runs the graph; how it ended, and its last events, which are not stored yet.
     async fn execute(
         &self,
         run: &Run,
         fence: Fence,
         channel: &Channel,
         stop: &CancellationToken,
-    ) -> End {
+    ) -> (End, Vec<Draft>) {
         let request = match config::request(run) {
             Ok(request) => request,
-            Err(err) => return End::Failed(err),
+            Err(err) => return (End::Failed(err), vec![]),
         };
         let host = match self.host(&request.graph_id) {
             Ok(host) => host.clone(),
-            Err(err) => return End::Failed(err),
+            Err(err) => return (End::Failed(err), vec![]),
         };
         let (tx, rx) = mpsc::channel(SINK);
         let first = metadata_draft(run);
@@ -162,16 +179,17 @@ impl Service {
             stored
         });
         match (outcome, stored) {
-            (_, Err(err)) => End::Failed(err),
-            (Ok(outcome), Ok(())) => End::Done(outcome),
-            (Err(err), Ok(())) if err.kind() == ErrorKind::Cancelled && stop.is_cancelled() => {
-                End::Cancelled
+            (_, Err(err)) => (End::Failed(err), vec![]),
+            (Ok(outcome), Ok(unsaid)) => (End::Done(outcome), unsaid),
+            (Err(err), Ok(unsaid)) if err.kind() == ErrorKind::Cancelled && stop.is_cancelled() => {
+                (End::Cancelled, unsaid)
             }
-            (Err(err), Ok(())) => End::Failed(err),
+            (Err(err), Ok(unsaid)) => (End::Failed(err), unsaid),
         }
     }
 
-    /// Stores events as they come, whatever is ready at once in one transaction.
+    /// Stores events as they come, whatever is ready at once in one transaction. Returns the last
+    /// ones, which share a transaction with the end of the run.
     async fn store_events(
         &self,
         run: &Run,
@@ -179,15 +197,21 @@ impl Service {
         channel: &Channel,
         first: Draft,
         mut rx: mpsc::Receiver<StreamEvent>,
-    ) -> Result<()> {
-        let mut batch = Vec::with_capacity(BATCH);
+    ) -> Result<Vec<Draft>> {
         let mut drafts = vec![first];
         loop {
-            drafts.extend(batch.drain(..).map(|event| draft(run.run_id, event)));
-            self.append(run, Some(fence), channel, std::mem::take(&mut drafts))
-                .await?;
-            if rx.recv_many(&mut batch, BATCH).await == 0 {
-                return Ok(());
+            while drafts.len() < BATCH {
+                match rx.try_recv() {
+                    Ok(event) => drafts.push(draft(run.run_id, event)),
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => return Ok(drafts),
+                }
+            }
+            self.append(run, fence, channel, &drafts).await?;
+            drafts.clear();
+            match rx.recv().await {
+                Some(event) => drafts.push(draft(run.run_id, event)),
+                None => return Ok(drafts),
             }
         }
     }
@@ -195,19 +219,14 @@ impl Service {
     async fn append(
         &self,
         run: &Run,
-        fence: Option<Fence>,
+        fence: Fence,
         channel: &Channel,
-        drafts: Vec<Draft>,
+        drafts: &[Draft],
     ) -> Result<()> {
         let (events, thread) = (&self.backend.events, run.thread_id);
-        channel
-            .append(
-                drafts,
-                self.now(),
-                events.last_seq(thread),
-                async |numbered| events.append(thread, numbered, fence).await,
-            )
-            .await
+        let store = |numbered| events.append(thread, numbered, Some(fence));
+        let log = (&**events, thread);
+        channel.append(log, drafts, self.now(), store).await
     }
 }
 
