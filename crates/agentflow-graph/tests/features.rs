@@ -297,6 +297,44 @@ async fn questions_of_parallel_tasks_are_answered_by_id() {
 }
 
 #[tokio::test]
+async fn a_function_may_call_thousands_of_tasks_at_once_and_none_of_them_twice() {
+    const CALLS: i64 = 2_000;
+    let runs = Arc::new(AtomicU32::new(0));
+    let count = runs.clone();
+    let work = Task::new("work", move |n: i64, _| {
+        count.fetch_add(1, Ordering::Relaxed);
+        async move { Ok(n) }
+    });
+    let body = move |_: Value, ctx: NodeContext| {
+        let work = work.clone();
+        async move {
+            let calls: Vec<_> = (0..CALLS).map(|n| work.call(&ctx, n)).collect();
+            let mut sum = 0;
+            for call in calls {
+                sum += call.await?;
+            }
+            ctx.interrupt("more?")?;
+            Ok(sum)
+        }
+    };
+    let graph = entrypoint("f", body).compile();
+    for durability in [Durability::Async, Durability::Exit] {
+        runs.store(0, Ordering::Relaxed);
+        let runtime = saved();
+        let start = |input: Input| Invocation {
+            durability,
+            ..on_thread(input)
+        };
+        let first = start(value!(1).into());
+        graph.run(&runtime, first, None).await.unwrap();
+        let last = start(Input::resume(1));
+        let out = graph.run(&runtime, last, None).await.unwrap();
+        assert_eq!(out.values, value!(CALLS * (CALLS - 1) / 2));
+        assert_eq!(i64::from(runs.load(Ordering::Relaxed)), CALLS);
+    }
+}
+
+#[tokio::test]
 async fn what_does_not_fit_is_an_error_of_the_task() {
     let number = Task::new("number", async |n: i64, _| Ok(n));
     let body = move |_: Value, ctx: NodeContext| {
