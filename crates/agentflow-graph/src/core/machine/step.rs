@@ -118,11 +118,7 @@ impl Machine {
     /// Gives a task what a cache remembers of it.
     pub(crate) fn cached(&mut self, at: usize, writes: Vec<(Str, Value)>) {
         let writes = self.parse_writes(writes);
-        let (id, path) = (
-            self.tasks[at].id,
-            self.tasks[at].path_text(&self.setup.layout),
-        );
-        self.record(id, path, &writes);
+        self.record_task(at, &writes);
         self.output_writes(at, &writes, Cached::Yes);
         self.tasks[at].writes = writes;
     }
@@ -235,13 +231,18 @@ impl Machine {
         }
     }
 
+    fn record_task(&mut self, at: usize, writes: &[Write]) {
+        // The path is text that only a saver needs.
+        if self.setup.saves {
+            let task = &self.tasks[at];
+            let (id, path) = (task.id, task.path_text(&self.setup.layout));
+            self.record(id, path, writes);
+        }
+    }
+
     /// Keeps, stores and shows the writes of a task that ended.
     fn put_writes(&mut self, at: usize, writes: Vec<Write>) {
-        let (id, path) = (
-            self.tasks[at].id,
-            self.tasks[at].path_text(&self.setup.layout),
-        );
-        self.record(id, path, &writes);
+        self.record_task(at, &writes);
         self.output_writes(at, &writes, Cached::No);
         self.tasks[at].writes = writes;
     }
