@@ -145,6 +145,7 @@ fn deny() -> Result<Outcome> {
 
 fn tests() -> Result<Outcome> {
     let python = install::python()?;
+    install::servers()?;
     let mut command = match exists("cargo-nextest") {
         true => cargo([
             "nextest",

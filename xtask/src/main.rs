@@ -28,6 +28,8 @@ enum Command {
         #[arg(long, value_delimiter = ',')]
         only: Vec<String>,
     },
+    /// Install the servers that tests start: PostgreSQL, PgBouncer, Redis.
+    Servers,
     /// Rules about the code that the compiler does not know.
     Tidy,
     /// Kill the server at random moments under load and check what it promised.
@@ -56,6 +58,7 @@ enum Bench {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Ci { only } => ci::run(&only),
+        Command::Servers => install::servers(),
         Command::Tidy => tidy::run(),
         Command::Crash { args } => suites::by_hand(suites::crash(&args)),
         Command::Bench(Bench::Graph(args)) => bench::graph(&args),

@@ -181,10 +181,6 @@ impl Embedded {
         Err(Error::corrupt("the database is damaged").with("verdict", verdict))
     }
 
-    fn codec(&self) -> Codec {
-        self.inner.codec.clone()
-    }
-
     /// Reads a few rows by their key, in one transaction, at once where a connection is free.
     async fn read_short<T, F>(&self, job: F) -> Result<T>
     where
@@ -192,6 +188,10 @@ impl Embedded {
         F: FnOnce(&Connection) -> Result<T> + Send + 'static,
     {
         self.inner.readers.run_short(job).await
+    }
+
+    fn codec(&self) -> Codec {
+        self.inner.codec.clone()
     }
 
     /// Runs `job` on a reading thread, in one transaction.

@@ -1,16 +1,20 @@
 //! Tools for tests: a scriptable model server, processes to start and kill, waiting without
 //! sleeping.
 //!
+//! [`servers`] starts real databases on private ports; [`faults`] is a proxy in front of them.
+//!
 //! [`ModelServer`] speaks OpenAI's, Anthropic's and Ollama's APIs from one [`Script`], with
 //! faults. The binary `agentflow-testkit-model-server` is the same for tests in other languages.
 
 mod delivery;
 pub mod embedding;
+pub mod faults;
 mod listener;
 pub mod ports;
 pub mod process;
 pub mod script;
 pub mod server;
+pub mod servers;
 pub mod waiting;
 mod wire;
 

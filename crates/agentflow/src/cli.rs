@@ -306,6 +306,8 @@ fn dev(args: &Dev, started: Instant) -> Result<ExitCode> {
     };
     let json = args.json || !std::io::stderr().is_terminal();
     runtime()?.block_on(async {
+        // Before anybody can know that the server is there and stop it.
+        let signals = app::Signals::listen()?;
         let server = App::new(config)
             .keep(memory)
             .graphs_from_config()
@@ -323,7 +325,7 @@ fn dev(args: &Dev, started: Instant) -> Result<ExitCode> {
             };
             eprint!("{}", ready.text(style));
         }
-        server.until_signal().await
+        server.until(signals).await
     })?;
     Ok(ExitCode::SUCCESS)
 }

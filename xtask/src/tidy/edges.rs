@@ -9,7 +9,7 @@ use crate::shell::{cargo, output};
 
 /// Layer of each crate: a crate depends on lower layers only. The derive macro is part of the
 /// graph library and stands below it.
-const LAYERS: [(&str, u8); 13] = [
+const LAYERS: [(&str, u8); 14] = [
     ("agentflow-types", 0),
     ("agentflow-storage", 1),
     ("agentflow-models", 1),
@@ -17,6 +17,7 @@ const LAYERS: [(&str, u8); 13] = [
     ("agentflow-graph", 2),
     ("agentflow-runs", 2),
     ("agentflow-embedded", 2),
+    ("agentflow-postgres", 2),
     ("agentflow-declarative", 3),
     ("agentflow-server", 3),
     ("agentflow", 4),
@@ -26,18 +27,20 @@ const LAYERS: [(&str, u8); 13] = [
 ];
 
 /// Crates of the third layer that need not know each other.
-const SERVER_NEVER: [&str; 4] = [
+const SERVER_NEVER: [&str; 5] = [
     "agentflow-graph",
     "agentflow-embedded",
+    "agentflow-postgres",
     "agentflow-models",
     "agentflow-declarative",
 ];
 
 /// Drivers and the crates that may name them.
-const OWNERS: [(&str, &[&str]); 3] = [
+const OWNERS: [(&str, &[&str]); 4] = [
     ("axum", &["agentflow-server", "agentflow-testkit"]),
     // The bench measures SQLite alone as the floor.
     ("rusqlite", &["agentflow-embedded", "agentflow-bench"]),
+    ("tokio-postgres", &["agentflow-postgres"]),
     (
         "reqwest",
         &[

