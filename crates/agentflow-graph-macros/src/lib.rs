@@ -14,6 +14,8 @@ use proc_macro::TokenStream;
 /// | `#[state(append)]` | lists are appended |
 /// | `#[state(messages)]` | messages replace, delete or append by id |
 /// | `#[state(sum)]`, `max`, `min`, `merge` | numbers add, the greatest or smallest counts, maps merge |
+/// | `#[state(delta_messages)]`, `delta_append` | the same, stored as what changed; `snapshot_every = 50` says how often as a whole |
+/// | `#[state(remaining_steps)]`, `is_last_step` | computed for nodes, never written |
 /// | `#[state(untracked)]` | kept while the run lasts, never stored |
 /// | `#[state(reducer = path)]` | `fn(T, T) -> T` combines |
 ///

@@ -8,6 +8,8 @@ use syn::{Data, DeriveInput, Error, Field, Fields, Ident, Result, Type, Visibili
 enum Rule {
     Named(Ident),
     Reducer(syn::Path),
+    /// The library computes the field; nobody writes it.
+    Managed(Ident),
 }
 
 /// One channel of the state.
@@ -18,12 +20,22 @@ struct Key {
     vis: Visibility,
     docs: Vec<syn::Attribute>,
     rule: Rule,
+    /// Updates after which a delta channel stores its whole value.
+    snapshot_every: Option<syn::LitInt>,
 }
 
+/// Fields that the library computes, and what they are.
+const MANAGED: [(&str, &str); 2] = [
+    ("remaining_steps", "RemainingSteps"),
+    ("is_last_step", "IsLastStep"),
+];
+
 /// Rules that are methods of `Channel`.
-const RULES: [&str; 10] = [
+const RULES: [&str; 12] = [
     "append",
     "messages",
+    "delta_append",
+    "delta_messages",
     "sum",
     "concat",
     "max",
@@ -38,16 +50,27 @@ impl Key {
     fn read(field: Field) -> Result<Self> {
         let name = field.ident.clone().expect("named fields have names");
         let mut rule = Rule::Named(format_ident!("last_value"));
+        let mut snapshot_every = None;
         for attribute in field.attrs.iter().filter(|a| a.path().is_ident("state")) {
             attribute.parse_nested_meta(|meta| {
                 if meta.path.is_ident("reducer") {
                     rule = Rule::Reducer(meta.value()?.parse()?);
                     return Ok(());
                 }
+                if meta.path.is_ident("snapshot_every") {
+                    snapshot_every = Some(meta.value()?.parse()?);
+                    return Ok(());
+                }
+                let managed = MANAGED.iter().find(|(word, _)| meta.path.is_ident(word));
+                if let Some((_, name)) = managed {
+                    rule = Rule::Managed(format_ident!("{name}"));
+                    return Ok(());
+                }
                 let known = RULES.iter().find(|known| meta.path.is_ident(known));
                 let known = known.ok_or_else(|| {
                     meta.error(format!(
-                        "unknown rule; one of {}, reducer = path",
+                        "unknown rule; one of {}, remaining_steps, is_last_step, reducer = path, \
+                         snapshot_every = number",
                         RULES.join(", ")
                     ))
                 })?;
@@ -70,7 +93,21 @@ impl Key {
             vis: field.vis,
             docs,
             rule,
+            snapshot_every,
         })
+    }
+
+    /// What the library computes for this field, if it does.
+    fn managed(&self) -> Option<TokenStream> {
+        let Rule::Managed(name) = &self.rule else {
+            return None;
+        };
+        let wire = &self.wire;
+        Some(quote!((#wire, ::agentflow_graph::Managed::#name)))
+    }
+
+    fn is_channel(&self) -> bool {
+        !matches!(self.rule, Rule::Managed(_))
     }
 
     fn channel(&self) -> TokenStream {
@@ -79,6 +116,7 @@ impl Key {
         let name = &self.name;
         let channel = match &self.rule {
             Rule::Named(rule) => quote!(::agentflow_graph::Channel::#rule()),
+            Rule::Managed(_) => return TokenStream::new(),
             Rule::Reducer(path) => quote!({
                 let default = ::agentflow_graph::typed::to_value(
                     &<Self as ::core::default::Default>::default().#name,
@@ -86,7 +124,10 @@ impl Key {
                 ::agentflow_graph::typed::reducing::<#ty>(default, #path)
             }),
         };
-        quote!((#wire, #channel))
+        match &self.snapshot_every {
+            Some(updates) => quote!((#wire, #channel.snapshot_every(#updates))),
+            None => quote!((#wire, #channel)),
+        }
     }
 }
 
@@ -133,13 +174,18 @@ struct Names<'a> {
 /// The channels of the state.
 fn state_impl(names: &Names<'_>, keys: &[Key]) -> TokenStream {
     let Names { state, update, vis } = names;
-    let channels = keys.iter().map(Key::channel);
+    let channels = keys.iter().filter(|key| key.is_channel()).map(Key::channel);
+    let managed = keys.iter().filter_map(Key::managed);
     quote! {
         impl ::agentflow_graph::typed::GraphState for #state {
             type Update = #update;
 
             fn channels() -> ::std::vec::Vec<(&'static str, ::agentflow_graph::Channel)> {
                 ::std::vec![#(#channels),*]
+            }
+
+            fn managed() -> ::std::vec::Vec<(&'static str, ::agentflow_graph::Managed)> {
+                ::std::vec![#(#managed),*]
             }
         }
 
@@ -156,6 +202,7 @@ fn state_impl(names: &Names<'_>, keys: &[Key]) -> TokenStream {
 /// The partial update: optional fields, setters, and its writes.
 fn update_struct(names: &Names<'_>, keys: &[Key]) -> TokenStream {
     let Names { state, update, vis } = names;
+    let keys: Vec<&Key> = keys.iter().filter(|key| key.is_channel()).collect();
     let doc = format!("A partial update of [`{state}`]: fields that are set are written.");
     let fields = keys.iter().map(|key| {
         let Key {

@@ -33,6 +33,35 @@ pub struct NodeOptions {
     /// Longest time of one attempt.
     pub timeout: Option<Duration>,
     /// Longest time of one attempt without progress.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use agentflow_graph::{Channel, GraphBuilder, NodeContext, NodeOptions, Refresh, START};
+    /// use agentflow_types::value;
+    ///
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let mut builder = GraphBuilder::new("crawl");
+    /// let options = NodeOptions {
+    ///     idle_timeout: Some(Duration::from_millis(200)),
+    ///     refresh: Refresh::Heartbeat,
+    ///     ..NodeOptions::default()
+    /// };
+    /// builder
+    ///     .channel("pages", Channel::last_value())
+    ///     .node_with("crawl", options, |_, ctx: NodeContext| async move {
+    ///         for _ in 0..3 {
+    ///             tokio::time::sleep(Duration::from_millis(20)).await; // one page
+    ///             ctx.heartbeat();
+    ///         }
+    ///         std::future::pending::<()>().await; // a server that never answers
+    ///         Ok(value!({"pages": 4}).into())
+    ///     })
+    ///     .edge(START, "crawl");
+    /// let error = builder.compile()?.invoke(value!({"pages": 0})).await.unwrap_err();
+    /// assert_eq!(error.class_name(), "NodeTimeoutError");
+    /// # Ok::<(), agentflow_types::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub idle_timeout: Option<Duration>,
     /// What counts as progress.
     pub refresh: Refresh,
@@ -80,6 +109,38 @@ impl<const N: usize> From<[(&str, &str); N]> for BranchTargets {
 }
 
 /// Where a graph that runs inside a node keeps its checkpoints.
+///
+/// ```
+/// use agentflow_graph::{Channel, GraphBuilder, Invocation, Persistence, Runtime, START};
+/// use agentflow_storage::memory::Memory;
+/// use agentflow_types::{Value, value};
+///
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let mut inner = GraphBuilder::new("counter");
+/// inner
+///     .channel("visits", Channel::sum())
+///     .channel("report", Channel::last_value())
+///     .node("count", |_, _| async { Ok(value!({"visits": 1}).into()) })
+///     .node("tell", |state: Value, _| async move {
+///         Ok(value!({"report": state.get("visits").cloned().unwrap()}).into())
+///     })
+///     .edge(START, "count")
+///     .edge("count", "tell")
+///     .persistence(Persistence::Persistent);
+/// let mut outer = GraphBuilder::new("shop");
+/// outer
+///     .channel("report", Channel::last_value())
+///     .subgraph("counter", inner.compile()?)
+///     .edge(START, "counter");
+/// let graph = outer.compile()?;
+/// let runtime = Runtime::with_saver(Memory::open().checkpoints);
+/// for visit in 1..=3 {
+///     let run = Invocation::new(value!({"report": 0})).thread("t");
+///     assert_eq!(graph.run(&runtime, run, None).await?.values, value!({"report": visit}));
+/// }
+/// # Ok::<(), agentflow_types::Error>(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Persistence {
     /// With the parent's saver, under the task: nothing survives the parent's run but what a

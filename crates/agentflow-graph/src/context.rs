@@ -147,7 +147,42 @@ impl NodeContext {
         self.0.run.run_id.map(|id| id.text())
     }
 
-    /// Long-term items, if the runtime has a store.
+    /// Long-term items, if the runtime has a store. They belong to the [scope](Self::scope) of
+    /// the run.
+    ///
+    /// ```
+    /// use agentflow_graph::{Channel, GraphBuilder, Invocation, NodeContext, Runtime, START};
+    /// use agentflow_storage::{memory::Memory, store::{PutItem, Refresh}};
+    /// use agentflow_types::{Scope, value};
+    ///
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let namespace = vec!["people".to_owned()];
+    /// let mut builder = GraphBuilder::new("greeter");
+    /// let people = namespace.clone();
+    /// builder
+    ///     .channel("likes", Channel::last_value())
+    ///     .node("recall", move |_, ctx: NodeContext| {
+    ///         let people = people.clone();
+    ///         async move {
+    ///             let store = ctx.store().expect("the runtime below has a store");
+    ///             let (scope, now) = (ctx.scope(), ctx.clock().now());
+    ///             let item = store.get(scope, now, &people, "ada", Refresh::Yes).await?;
+    ///             Ok(item.map(|item| item.value).unwrap_or_default().into())
+    ///         }
+    ///     })
+    ///     .edge(START, "recall");
+    /// let backend = Memory::open();
+    /// let runtime = Runtime { store: Some(backend.store.clone()), ..Runtime::default() };
+    /// # let value = agentflow_types::Map::from_iter([("likes".into(), value!("looms"))]);
+    /// # let item = PutItem { namespace, key: "ada".into(), value, ttl_minutes: None };
+    /// # let now = runtime.clock.now();
+    /// # backend.store.put(&Scope::local(), now, vec![item]).await?;
+    /// let run = Invocation::new(value!({"likes": "?"}));
+    /// let out = builder.compile()?.run(&runtime, run, None).await?;
+    /// assert_eq!(out.values, value!({"likes": "looms"}));
+    /// # Ok::<(), agentflow_types::Error>(())
+    /// # }).unwrap();
+    /// ```
     #[must_use]
     pub fn store(&self) -> Option<Arc<dyn Store>> {
         self.0.run.runtime.store.clone()

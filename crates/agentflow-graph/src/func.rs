@@ -105,7 +105,8 @@ where
     }
 
     /// Starts the task inside a function, a node or another task. It runs whether or not the
-    /// result is waited for; several calls run side by side.
+    /// result is waited for; several calls run side by side, at most 100,000 that were asked for
+    /// and not started yet.
     pub fn call(&self, context: &NodeContext, input: I) -> Called<O> {
         let state = match try_value(&input) {
             Ok(input) => State::Asked(context.0.request(

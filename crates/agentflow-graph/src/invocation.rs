@@ -99,6 +99,34 @@ pub struct Invocation {
     pub cancel: CancellationToken,
     /// Lets the run stop before its next superstep, with everything stored: it ends with an error
     /// of class `GraphDrained`, and a run without input goes on from there.
+    ///
+    /// ```
+    /// use agentflow_graph::{Channel, GraphBuilder, Input, Invocation, NodeContext, Runtime, START};
+    /// use agentflow_storage::memory::Memory;
+    /// use agentflow_types::value;
+    ///
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let mut builder = GraphBuilder::new("batch");
+    /// builder
+    ///     .channel("done", Channel::append())
+    ///     .node("first", |_, ctx: NodeContext| async move {
+    ///         // As a signal handler would, with the token of the invocation.
+    ///         ctx.request_drain();
+    ///         Ok(value!({"done": [1]}).into())
+    ///     })
+    ///     .node("second", |_, _| async { Ok(value!({"done": [2]}).into()) })
+    ///     .edge(START, "first")
+    ///     .edge("first", "second");
+    /// let graph = builder.compile()?;
+    /// let runtime = Runtime::with_saver(Memory::open().checkpoints);
+    /// let start = Invocation::new(value!({"done": []})).thread("t");
+    /// let stopped = graph.run(&runtime, start, None).await.unwrap_err();
+    /// assert_eq!(stopped.class_name(), "GraphDrained");
+    /// let rest = graph.run(&runtime, Invocation::new(Input::None).thread("t"), None).await?;
+    /// assert_eq!(rest.values, value!({"done": [1, 2]}));
+    /// # Ok::<(), agentflow_types::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub drain: CancellationToken,
 }
 

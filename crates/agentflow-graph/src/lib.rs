@@ -37,6 +37,14 @@
 //! # }).unwrap();
 //! ```
 //!
+//! # Where to find what
+//!
+//! Functions instead of graphs: [`entrypoint`] and [`Task`]. Long conversations:
+//! [`Channel::delta_messages`]. Graphs inside graphs: [`GraphBuilder::subgraph`] and
+//! [`Persistence`]. Failure: [`RetryPolicy`], [`NodeOptions::timeout`],
+//! [`GraphBuilder::error_handler`]. Repeated work: [`CachePolicy`]. Stopping in order:
+//! [`Invocation::drain`]. Computed keys: [`Managed`]. Long-term items: [`NodeContext::store`].
+//!
 //! # What differs from LangGraph
 //!
 //! - Messages get their ids, and their full form, when a node returns them, not when the channel
@@ -49,6 +57,8 @@
 //!   for long should use a blocking task; nothing preempts it.
 //! - A retried function or node gets the results of functional tasks that already ended; in
 //!   LangGraph they run again.
+//! - A question that a functional task asks, and its caller with it, is reported once, also from a
+//!   graph inside a task.
 //! - The default key of a cached node is its input as MessagePack, not pickled.
 
 // The derive macro names this crate by its published name, also in this crate's own tests.

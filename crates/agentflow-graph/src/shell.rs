@@ -192,10 +192,17 @@ impl TaskShared {
         self.attempt.store(attempt, Ordering::Relaxed);
         self.calls.store(0, Ordering::Relaxed);
         self.tasks_called.store(0, Ordering::Relaxed);
-        self.set_progress();
+        if self.watches_progress() {
+            self.set_progress();
+        }
         let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
         scratch.asked = 0;
         scratch.used.clear();
+    }
+
+    /// Whether somebody looks at the progress of this task.
+    fn watches_progress(&self) -> bool {
+        execute::timeouts(self).idle.is_some()
     }
 
     fn set_progress(&self) {
@@ -218,7 +225,7 @@ impl TaskShared {
 
     /// Progress that shows by itself, here and in the tasks around this one.
     pub(crate) fn advances(&self) {
-        if self.refresh() == Refresh::Auto {
+        if self.watches_progress() && self.refresh() == Refresh::Auto {
             self.set_progress();
         }
         if let Some(above) = &self.run.above {

@@ -9,8 +9,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     builder::{BranchTargets, GraphBuilder, NodeOptions},
     channel::Channel,
-    context::NodeContext,
+    context::{NodeContext, NodeFailure},
     graph::Graph,
+    managed::Managed,
     output::NodeOutput,
 };
 
@@ -21,6 +22,11 @@ pub trait GraphState: Default + Serialize + DeserializeOwned + Send + 'static {
 
     /// The channels: one per field.
     fn channels() -> Vec<(&'static str, Channel)>;
+
+    /// Fields that the library computes for nodes.
+    fn managed() -> Vec<(&'static str, Managed)> {
+        Vec::new()
+    }
 }
 
 /// What a node of a typed graph may return.
@@ -163,6 +169,51 @@ impl<S: GraphState> TypedBuilder<S> {
         self
     }
 
+    /// What runs when `node` failed; see [`GraphBuilder::error_handler`].
+    ///
+    /// ```
+    /// use agentflow_graph::{GraphState, START, TypedGraph};
+    /// use agentflow_types::Error;
+    /// use serde::{Deserialize, Serialize};
+    ///
+    /// #[derive(Default, Serialize, Deserialize, GraphState)]
+    /// struct Order {
+    ///     #[state(delta_append, snapshot_every = 50)]
+    ///     log: Vec<String>,
+    ///     #[state(remaining_steps)]
+    ///     left: i64,
+    /// }
+    ///
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let graph = TypedGraph::<Order>::builder("order")
+    ///     .node("pay", async |state: Order, _| match state.left {
+    ///         1.. => Err(Error::failed("card refused")),
+    ///         _ => Ok(Order::update()),
+    ///     })
+    ///     .error_handler("pay", async |_: Order, failure, _| {
+    ///         Ok(Order::update().log([failure.error.message().to_owned()]))
+    ///     })
+    ///     .edge(START, "pay")
+    ///     .compile()?;
+    /// assert_eq!(graph.invoke(Order::default()).await?.log, ["card refused"]);
+    /// # Ok::<(), Error>(())
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn error_handler<F, Fut, U>(mut self, node: &str, body: F) -> Self
+    where
+        F: Fn(S, NodeFailure, NodeContext) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<U>> + Send + 'static,
+        U: Update + 'static,
+    {
+        let body = move |state: Value, failure: NodeFailure, context: NodeContext| {
+            let started = state_of::<S>(&state).map(|state| body(state, failure, context));
+            async move { started?.await?.into_output() }
+        };
+        self.inner.error_handler(node, body);
+        self
+    }
+
     /// After `from` runs `to`.
     #[must_use]
     pub fn edge(mut self, from: &str, to: &str) -> Self {
@@ -246,6 +297,9 @@ impl<S: GraphState> TypedGraph<S> {
         let mut inner = GraphBuilder::new(name);
         for (name, channel) in S::channels() {
             inner.channel(name, channel);
+        }
+        for (name, value) in S::managed() {
+            inner.managed(name, value);
         }
         TypedBuilder {
             inner,

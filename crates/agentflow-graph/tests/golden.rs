@@ -31,6 +31,7 @@ const TRACES: &str = include_str!("golden/traces.json");
 const FEATURES: &str = include_str!("golden/features.json");
 const VECTORS: &str = include_str!("golden/vectors.json");
 const PYTHON_THREAD: &str = include_str!("golden/python_thread.json");
+const PYTHON_THREADS: &str = include_str!("golden/python_threads.json");
 const THREAD: &str = "t";
 
 struct Stage {
@@ -407,6 +408,78 @@ async fn task_ids_are_those_of_python_for_the_same_checkpoint() {
         assert_eq!(id, vector["task"].as_str().unwrap(), "{vector}");
     }
     assert!(vectors.len() >= 50);
+}
+
+/// Everything that Python stored of a thread, as operations on a saver.
+fn python_rows(stored: &Json) -> Vec<CheckpointOp> {
+    let mut ops = Vec::new();
+    for row in stored.as_array().unwrap() {
+        let checkpoint = python_checkpoint(row);
+        let id = checkpoint.id.clone();
+        ops.push(CheckpointOp::Put {
+            thread_id: THREAD.into(),
+            checkpoint_ns: String::new(),
+            parent_id: row["parent"].as_str().map(str::to_owned),
+            new_versions: checkpoint.channel_versions.keys().cloned().collect(),
+            checkpoint,
+            metadata: map_of(&row["metadata"]),
+        });
+        let mut tasks: Vec<(&Json, Vec<(agentflow_types::Str, Value)>)> = Vec::new();
+        for write in row["writes"].as_array().unwrap() {
+            let entry = (
+                write[1].as_str().unwrap().into(),
+                Value::from_json(&write[2]),
+            );
+            match tasks.iter_mut().find(|(task, _)| **task == write[0]) {
+                Some((_, writes)) => writes.push(entry),
+                None => tasks.push((&write[0], vec![entry])),
+            }
+        }
+        let path = |task: &Json| {
+            let rows = row["writes"].as_array().unwrap().iter();
+            let found = rows.clone().find(|write| write[0] == *task).unwrap();
+            found[3].as_str().unwrap().to_owned()
+        };
+        for (task, writes) in tasks {
+            ops.push(CheckpointOp::Writes {
+                thread_id: THREAD.into(),
+                checkpoint_ns: String::new(),
+                checkpoint_id: id.clone(),
+                task_id: task.as_str().unwrap().to_owned(),
+                task_path: path(task),
+                writes,
+            });
+        }
+    }
+    ops
+}
+
+/// What Python's tasks and nodes did before it stopped is not done again, and the end is the same.
+#[tokio::test]
+async fn threads_with_newer_features_go_on_where_python_stopped() {
+    let threads: Vec<Json> = serde_json::from_str(PYTHON_THREADS).unwrap();
+    for thread in &threads {
+        let name = thread["graph"].as_str().unwrap();
+        let runtime = Runtime::with_saver(Memory::open().checkpoints);
+        let saver = runtime.saver.clone().unwrap();
+        let rows = python_rows(&thread["stored"]);
+        saver.commit(rows, None).await.unwrap();
+        let graph = graphs::build(name);
+        let state = graph.state(&runtime, &at(None), false).await.unwrap();
+        let question = state
+            .interrupts
+            .first()
+            .map(|question| question.id.as_str());
+        assert_eq!(question, thread["question"].as_str(), "{name}");
+        for answer in thread["answers"].as_array().unwrap() {
+            let resume = Input::resume(Value::from_json(answer));
+            let invocation = Invocation::new(resume).thread(THREAD);
+            graph.run(&runtime, invocation, None).await.unwrap();
+        }
+        let state = graph.state(&runtime, &at(None), false).await.unwrap();
+        assert_eq!(state.values.to_json(), thread["values"], "{name}");
+    }
+    assert_eq!(threads.len(), 3);
 }
 
 /// The newest checkpoint that Python left, as the saver would have it.

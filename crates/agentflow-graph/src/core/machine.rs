@@ -9,7 +9,10 @@ pub(crate) mod step;
 
 pub(crate) use save::with_config_metadata;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use agentflow_storage::checkpoint::{CheckpointOp, CheckpointTuple};
 use agentflow_types::{
@@ -161,6 +164,10 @@ pub(crate) struct Machine {
     pub(crate) tasks: Vec<Task>,
     /// Functional tasks of this superstep.
     pub(crate) calls: Vec<calls::Call>,
+    /// Their places.
+    call_places: HashMap<TaskId, usize>,
+    /// Tasks with pending writes, now or earlier in this superstep.
+    with_writes: HashSet<TaskId>,
     pub(crate) effects: Vec<Effect>,
     pending: Vec<Pending>,
     metadata: Metadata,
@@ -247,6 +254,8 @@ impl Machine {
             stop: 0,
             tasks: Vec::new(),
             calls: Vec::new(),
+            call_places: HashMap::new(),
+            with_writes: HashSet::new(),
             effects: Vec::new(),
             pending: Vec::new(),
             metadata,
@@ -284,6 +293,7 @@ impl Machine {
             if task == TaskId::NULL && target == Target::Resume {
                 machine.setup.answer.set(Some(stored.value));
             } else {
+                machine.with_writes.insert(task);
                 machine.pending.push(Pending {
                     task,
                     write: Write::new(target, stored.value),

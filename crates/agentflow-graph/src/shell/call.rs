@@ -9,7 +9,7 @@ use super::TaskShared;
 use crate::{context::NodeContext, func::TaskOptions};
 
 /// Most functional tasks of one run that are asked for and not yet accepted.
-pub(super) const MAX_REQUESTED: usize = 4096;
+pub(super) const MAX_REQUESTED: usize = 100_000;
 
 /// What a functional task does.
 pub(crate) type Body = Arc<

@@ -131,7 +131,9 @@ impl Driver {
         }
         let mut flight = Flight::default();
         let mut superstep = Superstep::default();
-        self.use_cache(&mut flight).await?;
+        if self.run.runtime.cache.is_some() {
+            self.use_cache(&mut flight).await?;
+        }
         let tasks = &self.machine.tasks;
         let open: Vec<usize> = (0..tasks.len())
             .filter(|at| !tasks[*at].is_done())
@@ -142,7 +144,7 @@ impl Driver {
                 // A task on its own stays here: no other thread has to wake up for it.
                 let job = Job::Task(*at);
                 let (shared, input) = self.shared(*at);
-                flight.shared.insert(job, shared.clone());
+                flight.put(job, shared.clone());
                 let main = pin!(async move { (job, execute(shared, input).await) });
                 self.fly(Some(main), &mut flight, &mut superstep).await?;
             }
@@ -173,8 +175,22 @@ impl Driver {
         F: Future<Output = Ended>,
     {
         let cancel = self.run.cancel.clone();
-        while superstep.failure.is_none() && (main.is_some() || !flight.running.is_empty()) {
-            if !flight.running.is_empty() {
+        loop {
+            // A task may have called others right before it ended.
+            while let Ok(request) = self.requests.try_recv() {
+                self.accept(request, flight).await?;
+            }
+            for handler in std::mem::take(&mut flight.handlers) {
+                // After a crash the handler runs, not the task that failed.
+                self.commit(Wait::Durable).await?;
+                let (shared, input) = self.shared(handler);
+                flight.spawn(Job::Task(handler), shared, input);
+            }
+            let is_over = main.is_none() && flight.is_empty();
+            if is_over || superstep.failure.is_some() {
+                break;
+            }
+            if !flight.is_empty() {
                 self.commit(Wait::Queued).await?;
             }
             let own = async {
@@ -190,10 +206,7 @@ impl Driver {
                     self.ended(ended, flight, superstep).await;
                 }
                 Some(request) = self.requests.recv() => self.accept(request, flight).await?,
-                Some(ended) = flight.running.join_next() => {
-                    let lost = |error| Error::bug("a task was lost").source_err(error);
-                    self.ended(ended.map_err(lost)?, flight, superstep).await;
-                }
+                ended = flight.next() => self.ended(ended?, flight, superstep).await,
                 // Dropping the set aborts the tasks at their next await; they have written nothing.
                 () = cancel.cancelled() => {
                     self.keep_finished(flight, superstep).await;
@@ -203,21 +216,22 @@ impl Driver {
         }
         if superstep.failure.is_some() {
             self.keep_finished(flight, superstep).await;
-            flight.running.shutdown().await;
+            flight.stop().await;
+            while self.requests.try_recv().is_ok() {}
         }
         Ok(())
     }
 
     /// Takes in the tasks that already ended, so that they never run again.
     async fn keep_finished(&mut self, flight: &mut Flight, superstep: &mut Superstep) {
-        while let Some(Ok(ended)) = flight.running.try_join_next() {
+        while let Some(ended) = flight.try_next() {
             self.ended(ended, flight, superstep).await;
         }
     }
 
     async fn ended(&mut self, ended: Ended, flight: &mut Flight, superstep: &mut Superstep) {
         let (job, result) = ended;
-        let Some(shared) = flight.shared.remove(&job) else {
+        let Some(shared) = flight.take(job) else {
             return;
         };
         match job {
@@ -226,7 +240,9 @@ impl Driver {
             }
             Job::Call(at) => self.call_ended(at, result, &shared, flight, superstep),
         }
-        self.remember(job, flight).await;
+        if !flight.cache_keys.is_empty() {
+            self.remember(job, flight).await;
+        }
         self.effects().await;
     }
 
@@ -254,10 +270,7 @@ impl Driver {
         {
             Finish::Wrote => {}
             Finish::Asked => superstep.ask(questions.unwrap_or_default()),
-            Finish::Handled(handler) => {
-                let (shared, input) = self.shared(handler);
-                flight.spawn(Job::Task(handler), shared, input);
-            }
+            Finish::Handled(handler) => flight.handlers.push(handler),
             Finish::Failed(error) => {
                 superstep.failure.get_or_insert(error);
             }
@@ -303,7 +316,7 @@ impl Driver {
         self.effects().await;
         let job = Job::Call(at);
         let is_open = self.machine.calls[at].writes.is_empty();
-        let is_running = flight.shared.contains_key(&job);
+        let is_running = flight.has(job);
         if let (Some(policy), true) = (&request.options.cache, is_open && !is_running) {
             let namespace = vec![self.run.graph.name().to_owned(), request.name.to_string()];
             if let Some(writes) = self
@@ -328,9 +341,6 @@ impl Driver {
 
     /// Gives tasks what the cache remembers; notes where the results of the others go.
     async fn use_cache(&mut self, flight: &mut Flight) -> Result<()> {
-        if self.run.runtime.cache.is_none() {
-            return Ok(());
-        }
         let layout = self.run.graph.layout().clone();
         for at in 0..self.machine.tasks.len() {
             let task = &self.machine.tasks[at];

@@ -51,7 +51,7 @@ pub(super) async fn execute(task: Arc<TaskShared>, input: Value) -> Result<NodeO
     }
 }
 
-fn timeouts(task: &TaskShared) -> Timeouts {
+pub(super) fn timeouts(task: &TaskShared) -> Timeouts {
     match &task.called {
         Some(called) => Timeouts {
             run: called.options.timeout,

@@ -10,7 +10,7 @@ import operator
 from contextlib import asynccontextmanager
 from typing import Annotated, TypedDict
 
-from generate import CHECKPOINTS, HERE, HISTORY, STATE, State, dump, run, traces_of
+from generate import CHECKPOINTS, HERE, HISTORY, STATE, State, dump, plain, run, traces_of
 from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage
 from langgraph.cache.memory import InMemoryCache
 from langgraph.channels.delta import DeltaChannel
@@ -552,7 +552,41 @@ async def sqlite():
         yield saver
 
 
+async def left_waiting(make, inputs, answers):
+    """A thread that Python left with a question, and what Python makes of the answers."""
+    async with sqlite() as saver:
+        graph = make()
+        graph = graph.compile(checkpointer=saver) if hasattr(graph, "compile") else graph
+        graph.checkpointer = saver
+        config = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
+        for input in inputs:
+            await graph.ainvoke(input, config)
+        rows = await saver.conn.execute_fetchall("SELECT DISTINCT checkpoint_id, task_id, task_path FROM writes")
+        paths = {(checkpoint, task): path for checkpoint, task, path in rows}
+        stored = [
+            {
+                "parent": (saved.parent_config or {}).get("configurable", {}).get("checkpoint_id"),
+                "checkpoint": plain(saved.checkpoint),
+                "metadata": plain(saved.metadata),
+                "writes": [[*plain(w), paths[saved.checkpoint["id"], w[0]]] for w in saved.pending_writes],
+            }
+            async for saved in saver.alist(config)
+        ]
+        # What an error handler asks is not in the state.
+        question = next((i.id for i in (await graph.aget_state(config)).interrupts), None)
+        for answer in answers:
+            await graph.ainvoke(Command(resume=answer), config)
+        values = plain((await graph.aget_state(config)).values)
+        return {"graph": make.__name__, "stored": stored, "question": question, "answers": answers, "values": values}
+
+
 async def main():
+    threads = [
+        await left_waiting(func_ask, [1], ["B", "C", "D"]),
+        await left_waiting(delta_fan, [{"log": ["in"]}, Command(resume="1"), {"log": ["again"]}], ["me"]),
+        await left_waiting(handler_asks, [{"value": "in"}], ["fine"]),
+    ]
+    (HERE / "python_threads.json").write_text(dump(threads))
     traces, _ = await traces_of(SCENARIOS, sqlite)
     (HERE / "features.json").write_text(dump(traces))
     print(len(traces), "scenarios")

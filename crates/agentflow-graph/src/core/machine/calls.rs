@@ -87,14 +87,20 @@ impl Machine {
     ) -> usize {
         let mut ids = TaskIds::new(self.board.id, &caller.ns, self.step);
         let id = ids.call(name, &caller.path_text, index);
-        if let Some(known) = self.calls.iter().position(|call| call.id == id) {
-            return known;
+        if let Some(known) = self.call_places.get(&id) {
+            return *known;
         }
         let with = Prepare {
             ns: &caller.ns,
             ..self.prepared_with()
         };
-        let resume = stored_answers(&with, id, name);
+        // Looking through all writes for each of many calls would take long.
+        let has_writes = self.with_writes.contains(&id);
+        let resume = if has_writes || self.resume_map.is_some() {
+            stored_answers(&with, id, name)
+        } else {
+            Vec::new()
+        };
         let mut call = Call {
             id,
             name: name.clone(),
@@ -113,12 +119,14 @@ impl Machine {
             let data = payload::call_start(call.who(), input, &self.setup.config);
             self.emit_wrapped(StreamMode::Tasks, "task", self.step, data);
         }
-        if !self.is_replaying
+        if has_writes
+            && !self.is_replaying
             && let Some(status) = Status::read(&self.pending, id)
         {
             call.writes = status.output;
             self.hands_back_to(id);
         }
+        self.call_places.insert(id, self.calls.len());
         self.calls.push(call);
         self.calls.len() - 1
     }
@@ -185,6 +193,12 @@ impl Machine {
             .iter()
             .map(|w| (w.target.name(layout), w.value.clone()));
         Some(named.collect())
+    }
+
+    /// Forgets the functional tasks of a superstep.
+    pub(super) fn forget_calls(&mut self) {
+        self.calls.clear();
+        self.call_places.clear();
     }
 
     /// Writes that somebody stored by name.

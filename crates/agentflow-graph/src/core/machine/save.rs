@@ -151,7 +151,7 @@ impl Machine {
     pub(super) fn path_text(&self, id: TaskId) -> String {
         let layout = &self.setup.layout;
         let task = self.tasks.iter().find(|task| task.id == id);
-        let call = || self.calls.iter().find(|call| call.id == id);
+        let call = || self.call_places.get(&id).map(|at| &self.calls[*at]);
         match task {
             Some(task) => task.path_text(layout),
             None => call().map_or_else(String::new, |call| call.path_text.clone()),

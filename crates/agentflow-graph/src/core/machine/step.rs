@@ -62,7 +62,7 @@ impl Machine {
     /// Finds the tasks of the superstep and shows the checkpoint that they follow.
     pub(super) fn prepare(&mut self) {
         self.tasks = self.board.prepare(&self.prepared_with());
-        self.calls.clear();
+        self.forget_calls();
         if self.setup.saves
             && self
                 .setup
@@ -91,7 +91,9 @@ impl Machine {
     /// again, the task does not.
     fn handle_again(&mut self) {
         let source = |target: &Target| matches!(target, Target::Other(n) if &**n == ERROR_SOURCE);
-        for id in tasks_of(&self.pending) {
+        let failed = self.pending.iter().filter(|p| source(&p.write.target));
+        let failed: Vec<TaskId> = failed.map(|p| p.task).collect();
+        for id in failed {
             let of_task = || {
                 self.pending
                     .iter()
@@ -103,9 +105,6 @@ impl Machine {
             let (Some(error), Some(at)) = (error.cloned(), at) else {
                 continue;
             };
-            if !of_task().any(|write| source(&write.target)) {
-                continue;
-            }
             let text = error.value.as_str().unwrap_or_default().to_owned();
             let failure = Arc::new(Error::failed(text));
             let with = self.prepared_with();
@@ -119,11 +118,7 @@ impl Machine {
     /// Gives a task what a cache remembers of it.
     pub(crate) fn cached(&mut self, at: usize, writes: Vec<(Str, Value)>) {
         let writes = self.parse_writes(writes);
-        let (id, path) = (
-            self.tasks[at].id,
-            self.tasks[at].path_text(&self.setup.layout),
-        );
-        self.record(id, path, &writes);
+        self.record_task(at, &writes);
         self.output_writes(at, &writes, Cached::Yes);
         self.tasks[at].writes = writes;
     }
@@ -236,13 +231,18 @@ impl Machine {
         }
     }
 
+    fn record_task(&mut self, at: usize, writes: &[Write]) {
+        // The path is text that only a saver needs.
+        if self.setup.saves {
+            let task = &self.tasks[at];
+            let (id, path) = (task.id, task.path_text(&self.setup.layout));
+            self.record(id, path, writes);
+        }
+    }
+
     /// Keeps, stores and shows the writes of a task that ended.
     fn put_writes(&mut self, at: usize, writes: Vec<Write>) {
-        let (id, path) = (
-            self.tasks[at].id,
-            self.tasks[at].path_text(&self.setup.layout),
-        );
-        self.record(id, path, &writes);
+        self.record_task(at, &writes);
         self.output_writes(at, &writes, Cached::No);
         self.tasks[at].writes = writes;
     }
@@ -282,7 +282,9 @@ impl Machine {
 
     pub(super) fn remember(&mut self, id: TaskId, writes: &[Write]) {
         self.written.push(id);
-        self.pending.retain(|p| p.task != id);
+        if !self.with_writes.insert(id) {
+            self.pending.retain(|p| p.task != id);
+        }
         let fresh = writes.iter().map(|write| Pending {
             task: id,
             write: write.clone(),
@@ -356,8 +358,9 @@ impl Machine {
         }
         self.board.updated = Some(updated);
         self.collect_exit();
-        self.calls.clear();
+        self.forget_calls();
         self.pending.clear();
+        self.with_writes.clear();
         self.setup.answer.set(None);
         self.answer_is_new = false;
         self.is_replaying = false;
