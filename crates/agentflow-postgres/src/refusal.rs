@@ -43,6 +43,7 @@ const VALIDITY: &str = "certificate validity";
 const HOST: &str = "host name";
 const VERSION: &str = "tls version";
 const OFFERED: &str = "tls offered";
+const DEMANDED: &str = "tls demanded";
 const TLS: &str = "tls";
 const LOGIN: &str = "password";
 const CLIENT: &str = "client certificate";
@@ -68,6 +69,9 @@ fn of_state(state: &SqlState, reason: &str) -> Named {
     // A pooler has only one code for everything.
     if reason.contains("password authentication failed") || reason.contains("SASL authentication") {
         return (LOGIN, "the database refused the password", false);
+    }
+    if reason.contains("SSL required") {
+        return (DEMANDED, "the pooler demands TLS", false);
     }
     match &state.code()[..2] {
         "57" | "53" | "08" => (READY, "the database is not ready", true),

@@ -15,6 +15,9 @@ use agentflow_testkit::servers::{
 };
 use agentflow_types::{Error, ErrorKind, Result};
 
+#[path = "tls/versions.rs"]
+mod versions;
+
 /// What `pg_hba.conf` says if a certificate of the client is demanded beside its password.
 const MUTUAL: [&str; 1] = ["hostssl all all 127.0.0.1/32 scram-sha-256 clientcert=verify-full"];
 

@@ -21,7 +21,7 @@ const LOCAL: [&str; 2] = ["localhost", "127.0.0.1"];
 /// A certificate with its key, as PEM files.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
-    /// The certificate.
+    /// The certificate, followed by those between it and the root.
     pub cert: PathBuf,
     /// Its key in PKCS#8, readable by the owner only.
     pub key: PathBuf,
@@ -33,6 +33,8 @@ pub struct Authority {
     dir: PathBuf,
     /// Name of the files.
     name: String,
+    /// The certificates between what it signs and the root, PEM; what it signs carries them.
+    chain: String,
 }
 
 /// The years in which a certificate is valid.
@@ -42,6 +44,8 @@ enum Validity {
     Now,
     /// 2020 to 2021.
     Past,
+    /// 2097 to 2098.
+    Future,
 }
 
 impl Authority {
@@ -50,15 +54,35 @@ impl Authority {
     /// # Errors
     /// `Failed` if the folder cannot be written.
     pub fn new(dir: &Path, name: &str) -> Result<Self> {
-        let mut params = params(&[], name, Validity::Now)?;
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate().map_err(rejected)?;
-        let issuer = CertifiedIssuer::self_signed(params, key).map_err(rejected)?;
+        let issuer = CertifiedIssuer::self_signed(authority(name)?, key).map_err(rejected)?;
+        Self::keep(issuer, dir, name, String::new())
+    }
+
+    /// An authority below this one. What it signs is good for whoever trusts this one, because
+    /// its certificate goes along.
+    ///
+    /// # Errors
+    /// As [`Authority::new`].
+    pub fn below(&self, name: &str) -> Result<Self> {
+        let key = KeyPair::generate().map_err(rejected)?;
+        let issuer =
+            CertifiedIssuer::signed_by(authority(name)?, key, &self.issuer).map_err(rejected)?;
+        let chain = issuer.pem() + &self.chain;
+        Self::keep(issuer, &self.dir, name, chain)
+    }
+
+    fn keep(
+        issuer: CertifiedIssuer<'static, KeyPair>,
+        dir: &Path,
+        name: &str,
+        chain: String,
+    ) -> Result<Self> {
         let authority = Self {
             issuer,
             dir: dir.to_owned(),
             name: name.to_owned(),
+            chain,
         };
         write(&authority.pem(), &authority.issuer.pem(), 0o644)?;
         Ok(authority)
@@ -100,6 +124,15 @@ impl Authority {
         )
     }
 
+    /// A server's certificate whose time has not come.
+    ///
+    /// # Errors
+    /// As [`Authority::server`].
+    pub fn early_server(&self) -> Result<Identity> {
+        let params = params(&LOCAL, LOCAL[0], Validity::Future)?;
+        self.sign("early-server", params, ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
     /// A client's certificate; PostgreSQL compares the common name with the role.
     ///
     /// # Errors
@@ -136,7 +169,7 @@ impl Authority {
             cert: path("pem"),
             key: path("key"),
         };
-        write(&identity.cert, &cert.pem(), 0o644)?;
+        write(&identity.cert, &(cert.pem() + &self.chain), 0o644)?;
         write(&identity.key, &key.serialize_pem(), 0o600)?;
         Ok(identity)
     }
@@ -148,11 +181,20 @@ fn params(names: &[&str], common_name: &str, validity: Validity) -> Result<Certi
     params
         .distinguished_name
         .push(DnType::CommonName, common_name);
-    params.not_before = date_time_ymd(2020, 1, 1);
-    params.not_after = match validity {
-        Validity::Now => date_time_ymd(2098, 1, 1),
-        Validity::Past => date_time_ymd(2021, 1, 1),
+    let (from, to) = match validity {
+        Validity::Now => (2020, 2098),
+        Validity::Past => (2020, 2021),
+        Validity::Future => (2097, 2098),
     };
+    params.not_before = date_time_ymd(from, 1, 1);
+    params.not_after = date_time_ymd(to, 1, 1);
+    Ok(params)
+}
+
+fn authority(name: &str) -> Result<CertificateParams> {
+    let mut params = params(&[], name, Validity::Now)?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     Ok(params)
 }
 

@@ -286,3 +286,58 @@ fn children(pid: u32) -> Vec<u32> {
         .filter_map(|word| word.parse().ok())
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sleeper(dir: &Path) -> Child {
+        let mut command = Command::new("sleep");
+        command.arg("600").current_dir(dir).spawn().unwrap()
+    }
+
+    fn wait(what: impl Fn() -> bool) {
+        let end = Instant::now() + START;
+        while !what() {
+            assert!(Instant::now() < end, "it did not happen in time");
+            thread::sleep(LOOK);
+        }
+    }
+
+    #[test]
+    fn a_server_ends_when_its_user_is_killed() {
+        let dir = fresh_dir("test-killed").unwrap();
+        let lock = dir.join("lease");
+        // Its user, who is killed and cannot clean up.
+        let mut user = Command::new("flock")
+            .args(["--shared", "--close"])
+            .arg(&lock)
+            .args(["-c", "echo locked; exec sleep 600"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = [0; 7];
+        io::Read::read_exact(user.stdout.as_mut().unwrap(), &mut line).unwrap();
+        let mut server = sleeper(&dir);
+        note(&dir, &format!("{} KILL\n", server.id())).unwrap();
+        watch(&lock, Duration::ZERO, &dir, None).unwrap();
+        assert!(server.try_wait().unwrap().is_none());
+        signal(&children(user.id()), Signal::Kill).unwrap();
+        user.kill().unwrap();
+        user.wait().unwrap();
+        assert!(!server.wait().unwrap().success());
+        wait(|| !dir.exists());
+    }
+
+    #[test]
+    fn a_process_that_got_the_number_of_a_dead_server_lives() {
+        let dir = fresh_dir("test-number").unwrap();
+        let mut stranger = sleeper(Path::new("/"));
+        note(&dir, &format!("{} KILL\n", stranger.id())).unwrap();
+        watch(&dir.join("lease"), Duration::ZERO, &dir, None).unwrap();
+        wait(|| !dir.exists());
+        assert!(stranger.try_wait().unwrap().is_none());
+        stranger.kill().unwrap();
+        stranger.wait().unwrap();
+    }
+}

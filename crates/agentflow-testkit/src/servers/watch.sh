@@ -15,7 +15,11 @@ done
 # From here on whoever wants the server waits for the lock, then finds no server and starts one.
 [ -n "$4" ] && rm -f "$4"
 if [ -f "$3/pids" ]; then
+  home=$(cd "$3" && pwd -P)
   while read -r pid signal; do
+    # The server may have died long ago, and its number be that of somebody else by now. Servers
+    # work in their folder or below; nobody else does.
+    case "$(readlink "/proc/$pid/cwd")" in "$home" | "$home"/*) ;; *) continue ;; esac
     kill "-$signal" "$pid" 2>/dev/null
     tries=0
     while kill -0 "$pid" 2>/dev/null && [ "$tries" -lt 50 ]; do
