@@ -187,6 +187,11 @@ impl Embedded {
         self.inner.readers.run_short(job).await
     }
 
+    /// How values of checkpoints are stored.
+    fn codec(&self) -> Codec {
+        self.inner.codec.clone()
+    }
+
     /// Runs `job` on a reading thread, in one transaction.
     async fn read<T, F>(&self, job: F) -> Result<T>
     where
