@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use agentflow_types::{Error, Result};
 use futures_util::{StreamExt as _, stream::BoxStream};
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time};
 use tokio_postgres::{AsyncMessage, Client, Config, Socket, config};
 
 use crate::{
@@ -98,6 +98,8 @@ pub(crate) struct Opened {
     pub(crate) client: Client,
     pub(crate) driver: tokio_postgres::Connection<Socket, Stream<Socket>>,
     pub(crate) tls: Connector,
+    /// Where it goes, to the very address.
+    pub(crate) host: Host,
 }
 
 impl Opener {
@@ -122,7 +124,8 @@ impl Opener {
         }
         let mut refused: Option<Refused> = None;
         for host in &dsn.hosts {
-            match self.open_at(&dsn, host, &tls).await {
+            let timeout = dsn.connect_timeout.unwrap_or(self.timeout);
+            match open_at(&dsn, host, &tls, timeout).await {
                 Ok(opened) => return Ok(opened),
                 // What a server says weighs more than that another cannot be reached.
                 Err(next) => {
@@ -165,26 +168,62 @@ impl Opener {
         let tls = Connector::read(&ssl)?;
         Ok((dsn, tls))
     }
+}
 
-    async fn open_at(&self, dsn: &Dsn, host: &Host, tls: &Connector) -> Result<Opened, Refused> {
-        let timeout = dsn.connect_timeout.unwrap_or(self.timeout);
-        let config = config(dsn, host);
-        let connect = tokio::time::timeout(timeout, config.connect(tls.clone()));
-        match connect.await {
-            Ok(Ok((client, driver))) => Ok(Opened {
-                client,
-                driver,
-                tls: tls.clone(),
-            }),
-            Ok(Err(err)) => Err(refusal::name(err, dsn, host)),
-            Err(_) => Err(Refused {
-                error: Error::busy("the database did not accept a connection in time")
-                    .with("host", host)
-                    .with("timeout_ms", timeout.as_millis()),
-                passing: true,
-            }),
+/// Connects to the first address of a server that answers, each within `timeout`.
+async fn open_at(
+    dsn: &Dsn,
+    host: &Host,
+    tls: &Connector,
+    timeout: Duration,
+) -> Result<Opened, Refused> {
+    let slow = || Refused {
+        error: Error::busy("the database did not accept a connection in time")
+            .with("check", "network")
+            .with("host", host)
+            .with("timeout_ms", timeout.as_millis()),
+        passing: true,
+    };
+    let found = time::timeout(timeout, addresses(host)).await;
+    let mut refused = slow();
+    for host in found.map_err(|_| slow())?? {
+        let config = config(dsn, &host);
+        match time::timeout(timeout, config.connect(tls.clone())).await {
+            Ok(Ok((client, driver))) => {
+                return Ok(Opened {
+                    client,
+                    driver,
+                    tls: tls.clone(),
+                    host,
+                });
+            }
+            Ok(Err(err)) => refused = refusal::name(err, dsn, &host),
+            Err(_) => refused = slow(),
         }
     }
+    Err(refused)
+}
+
+/// The addresses of a server. They are looked up here so that a request to cancel goes where the
+/// connection went.
+async fn addresses(host: &Host) -> Result<Vec<Host>, Refused> {
+    let Place::Tcp(name, None) = &host.place else {
+        return Ok(vec![host.clone()]);
+    };
+    let found = tokio::net::lookup_host((name.as_str(), host.port)).await;
+    let found = found.map_err(|err| Refused {
+        error: Error::busy("the host of the database has no address")
+            .with("check", "network")
+            .with("host", host)
+            .with("reason", &err)
+            .source_err(err),
+        passing: true,
+    })?;
+    let at = |address: std::net::SocketAddr| Host {
+        place: Place::Tcp(name.clone(), Some(address.ip())),
+        port: host.port,
+    };
+    Ok(found.map(at).collect())
 }
 
 fn is_remote(host: &Host) -> bool {

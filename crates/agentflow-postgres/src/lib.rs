@@ -9,6 +9,7 @@
 
 mod assistants;
 mod binding;
+mod cancel;
 mod checkpoints;
 mod column;
 mod connect;
@@ -56,9 +57,10 @@ pub struct Limits {
     pub acquire_timeout: Duration,
     /// How long connecting to one server may take, unless the address says otherwise.
     pub connect_timeout: Duration,
-    /// How long one statement may take, and the statements that are sent together.
+    /// How long one statement may take.
     pub statement_timeout: Duration,
-    /// How long a statement may take to stop after that, before its connection is closed.
+    /// How much longer a transaction may take whose statements are sent together, and how long
+    /// what takes too long may take to stop.
     pub cancel_grace: Duration,
     /// How long a transaction may wait for us before the server undoes it.
     pub transaction_timeout: Duration,

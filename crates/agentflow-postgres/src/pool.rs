@@ -6,7 +6,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -20,8 +20,9 @@ use tokio::{task::JoinSet, time};
 use tokio_postgres::{CancelToken, Client};
 
 use crate::{
-    Limits,
+    Limits, cancel,
     connect::{Opener, Owned, Refused},
+    dsn::Host,
     tls::Connector,
 };
 
@@ -43,6 +44,7 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct Connection {
     client: Client,
     tls: Connector,
+    host: Host,
     /// When it is too old.
     ends: Instant,
     driver: Option<Owned>,
@@ -101,6 +103,7 @@ impl managed::Manager for Manager {
         Ok(Connection {
             client: opened.client,
             tls: opened.tls,
+            host: opened.host,
             ends: Instant::now() + self.limits.max_lifetime.saturating_sub(early),
             driver: Some(Owned::start(async move {
                 if let Err(err) = driver.await {
@@ -201,6 +204,7 @@ impl Pool {
         Ok(Lease {
             object: Some(object),
             counters: self.counters.clone(),
+            cancelled: AtomicBool::new(false),
         })
     }
 
@@ -280,6 +284,7 @@ async fn reap(pool: managed::WeakPool<Manager>, idle: Duration) {
 pub(crate) struct Lease {
     object: Option<Object<Manager>>,
     counters: Arc<Counters>,
+    cancelled: AtomicBool,
 }
 
 impl Lease {
@@ -296,17 +301,21 @@ impl Lease {
 
     /// Everything sent was answered, or needs no answer.
     pub(crate) fn done(mut self) {
-        self.object = None;
+        if !self.cancelled.load(Relaxed) {
+            self.object = None;
+        }
     }
 
-    /// Asks the server to stop what it does for this connection.
+    /// Asks the server to stop what it does for this connection. The connection is not used again
+    /// afterwards: the request may arrive late, and would stop whatever is then at work.
     pub(crate) async fn cancel(&self) {
+        self.cancelled.store(true, Relaxed);
         let connection = self.connection();
         let token: CancelToken = connection.client.cancel_token();
-        let asked = token.cancel_query(connection.tls.clone());
+        let asked = cancel::ask(token, &connection.host, &connection.tls);
         // Whether it was heard is seen at the connection itself.
-        if let Ok(Err(err)) = time::timeout(CANCEL_TIMEOUT, asked).await {
-            tracing::debug!(error = %err, "a statement could not be cancelled");
+        if let Ok(Err(reason)) = time::timeout(CANCEL_TIMEOUT, asked).await {
+            tracing::debug!(reason, "a statement could not be cancelled");
         }
     }
 }

@@ -181,13 +181,22 @@ impl Pool {
     /// Sends parts and waits for their answers as long as a statement may take. After that the
     /// server is asked to stop, and has a moment to say so.
     async fn send(&self, lease: &Lease, parts: &[Part<'_>], loss: Loss) -> Result<Vec<Answer>> {
+        let Limits {
+            mut statement_timeout,
+            cancel_grace,
+            ..
+        } = self.limits;
+        if matches!(parts, [Part::Text(_), ..] | [.., Part::Commit]) {
+            // In a transaction the server knows the limit and stops by itself, which leaves the
+            // connection good.
+            statement_timeout += cancel_grace;
+        }
         let work = pipeline(lease.client(), parts);
         pin_mut!(work);
-        let limit = self.limits.statement_timeout;
-        let mut answered = time::timeout(limit, work.as_mut()).await;
+        let mut answered = time::timeout(statement_timeout, work.as_mut()).await;
         if answered.is_err() {
             lease.cancel().await;
-            answered = time::timeout(self.limits.cancel_grace, work).await;
+            answered = time::timeout(cancel_grace, work).await;
         }
         let broke = |answer: &Answer| {
             answer
@@ -207,7 +216,7 @@ impl Pool {
             Loss::Harmless => Error::busy("the database did not answer in time"),
             Loss::Uncertain => Error::uncertain("the database did not answer a commit in time"),
         };
-        Err(err.with("timeout_ms", limit.as_millis()))
+        Err(err.with("timeout_ms", statement_timeout.as_millis()))
     }
 }
 

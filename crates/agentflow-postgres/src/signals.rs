@@ -134,13 +134,18 @@ async fn hear(direct: Direct, local: Arc<Local>, own: Uuid) {
         .without_max_times()
         .with_jitter();
     let mut pause = pauses.build();
+    let mut quiet = false;
     loop {
         let mut listening = false;
         let Err(err) = hear_once(&direct, &local, own, &mut listening).await;
         if listening {
-            pause = pauses.build();
+            (pause, quiet) = (pauses.build(), false);
         }
-        tracing::warn!(error = %err, "the connection that listens for changes ended");
+        // Once per outage: it is no failure, everybody looks by themselves meanwhile.
+        if !quiet {
+            tracing::warn!(error = %err, "changes made by other servers are noticed late for now");
+        }
+        quiet = true;
         tokio::time::sleep(pause.next().unwrap_or(BACKOFF.1)).await;
     }
 }

@@ -22,7 +22,7 @@ use rustls::{
     },
     crypto::{CryptoProvider, ring},
     pki_types::{
-        CertificateDer, PrivateKeyDer, ServerName, UnixTime,
+        CertificateDer, InvalidDnsNameError, PrivateKeyDer, ServerName, UnixTime,
         pem::{self, PemObject as _},
     },
     server::ParsedCertificate,
@@ -79,6 +79,16 @@ impl Connector {
         };
         Ok(Self {
             config: Arc::new(config),
+        })
+    }
+}
+
+impl Connector {
+    /// The handshake with the server of this name.
+    pub(crate) fn handshake(&self, name: &str) -> Result<Handshake, InvalidDnsNameError> {
+        Ok(Handshake {
+            config: self.config.clone(),
+            name: ServerName::try_from(name.to_owned())?,
         })
     }
 }
@@ -242,13 +252,10 @@ where
 {
     type Stream = Stream<S>;
     type TlsConnect = Handshake;
-    type Error = rustls::pki_types::InvalidDnsNameError;
+    type Error = InvalidDnsNameError;
 
     fn make_tls_connect(&mut self, host: &str) -> Result<Handshake, Self::Error> {
-        Ok(Handshake {
-            config: self.config.clone(),
-            name: ServerName::try_from(host.to_owned())?,
-        })
+        self.handshake(host)
     }
 }
 

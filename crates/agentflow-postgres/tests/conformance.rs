@@ -1,12 +1,13 @@
-//! Every case of every suite, on a server directly and through PgBouncer in transaction mode.
+//! Every case of every suite, on a server directly and through PgBouncer in transaction mode, and
+//! on a newer server.
 
 mod support;
 
 use agentflow_storage::conformance::Fresh;
-use support::{Database, Way};
+use support::{Database, Version, Way};
 
-async fn fresh(way: Way) -> Fresh {
-    let database = Database::create().await;
+async fn fresh(version: Version, way: Way) -> Fresh {
+    let database = Database::create_on(version).await;
     let postgres = database.open(way).await;
     Fresh {
         backend: postgres.backend(),
@@ -18,7 +19,7 @@ mod direct {
     use super::*;
 
     async fn open() -> Fresh {
-        fresh(Way::Direct).await
+        fresh(Version::Debian, Way::Direct).await
     }
 
     agentflow_storage::backend_conformance!(open);
@@ -28,7 +29,17 @@ mod pooled {
     use super::*;
 
     async fn open() -> Fresh {
-        fresh(Way::Pooled).await
+        fresh(Version::Debian, Way::Pooled).await
+    }
+
+    agentflow_storage::backend_conformance!(open);
+}
+
+mod newer {
+    use super::*;
+
+    async fn open() -> Fresh {
+        fresh(Version::V17, Way::Pooled).await
     }
 
     agentflow_storage::backend_conformance!(open);

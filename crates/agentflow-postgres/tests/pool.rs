@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use agentflow_postgres::{Dsn, Limits, Listen, Options, Postgres};
@@ -18,7 +18,10 @@ use agentflow_storage::{
     },
 };
 use agentflow_testkit::{
-    servers::postgres::{self as server, Database, Own, Version},
+    servers::{
+        pgbouncer::{self, Bouncer},
+        postgres::{self as server, Database, Own, Version},
+    },
     waiting,
 };
 use agentflow_types::{ErrorKind, Result};
@@ -120,27 +123,74 @@ async fn who_waits_too_long_is_told_and_counted() -> Result<()> {
 
 #[tokio::test]
 async fn a_statement_that_takes_too_long_is_stopped() -> Result<()> {
-    let database = shared();
-    let limits = Limits {
-        max_connections: 1,
-        statement_timeout: Duration::from_millis(200),
-        ..Limits::default()
-    };
-    let db = open(&database.url(), limits).await;
-    let backend = db.backend();
-    seed(&backend, thread(1), vec![run(1, 1)]).await?;
-    let lock = client(&database.url()).await;
-    let sql = "BEGIN; LOCK TABLE agentflow.threads IN ACCESS EXCLUSIVE MODE";
-    lock.batch_execute(sql).await.expect("the table is free");
-    // A read, a transaction, and a decision.
-    refused(ask(&backend).await, ErrorKind::Busy);
-    let appended = backend.events.append(thread_id(1), vec![event(1, 1)], None);
-    refused(appended.await, ErrorKind::Busy);
-    refused(seed(&backend, thread(1), vec![]).await, ErrorKind::Busy);
-    // The server stopped, so the connection is still good.
-    assert_eq!((db.stats().size, db.stats().discarded), (1, 0));
-    lock.batch_execute("COMMIT").await.expect("it was open");
-    assert_eq!(ask(&backend).await?, 0);
+    const GRACE: Duration = Duration::from_secs(10);
+    let server = server::shared(Version::Debian)?;
+    let database = server.create_database()?;
+    for url in [database.url(), database.bouncer_url(&server.bouncer()?)] {
+        let limits = Limits {
+            max_connections: 1,
+            statement_timeout: Duration::from_millis(200),
+            cancel_grace: GRACE,
+            ..Limits::default()
+        };
+        let db = open(&url, limits).await;
+        let backend = db.backend();
+        seed(&backend, thread(1), vec![run(1, 1)]).await?;
+        let lock = client(&database.url()).await;
+        let sql = "BEGIN; LOCK TABLE agentflow.threads IN ACCESS EXCLUSIVE MODE";
+        lock.batch_execute(sql).await.expect("the table is free");
+        // A read, a transaction, and a decision.
+        let started = Instant::now();
+        // A transaction, and a decision, which the server stops: the connection is still good.
+        let appended = backend.events.append(thread_id(1), vec![event(1, 1)], None);
+        refused(appended.await, ErrorKind::Busy);
+        refused(seed(&backend, thread(1), vec![]).await, ErrorKind::Busy);
+        assert_eq!((db.stats().size, db.stats().discarded), (1, 0));
+        // A read, which we ask it to stop: whether that hits the next statement is not known.
+        let found = ask(&backend).await;
+        assert!(format!("{found:?}").contains("user request"), "{found:?}");
+        refused(found, ErrorKind::Busy);
+        assert_eq!((db.stats().size, db.stats().discarded), (0, 1));
+        assert!(started.elapsed() < GRACE, "{:?}", started.elapsed());
+        lock.batch_execute("COMMIT").await.expect("it was open");
+        assert_eq!(ask(&backend).await?, 0);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pooler_mixes_nothing_up() -> Result<()> {
+    const TASKS: u8 = 16;
+    const EACH: u64 = 50;
+    let server = server::shared(Version::Debian)?;
+    let database = server.create_database()?;
+    let few = pgbouncer::Options::new(server.address().port).pool(3);
+    let bouncer = tokio::task::spawn_blocking(move || Bouncer::start(&few));
+    let bouncer = bouncer.await.expect("no panic")?;
+    let db = open(&bouncer.address().url(database.name()), Limits::default()).await;
+    let tasks = (1..=TASKS).map(|n| {
+        let backend = db.backend();
+        tokio::spawn(async move {
+            seed(&backend, thread(n), vec![run(n, n)]).await?;
+            for seq in 1..=EACH {
+                let next = vec![event(seq, n)];
+                backend.events.append(thread_id(n), next, None).await?;
+                assert_eq!(backend.events.last_seq(thread_id(n)).await?, seq);
+                let read = backend.events.read(thread_id(n), None, seq - 1, 9).await?;
+                assert_eq!(read, [event(seq, n)]);
+                // One that fails in the middle of its transaction.
+                let again = vec![event(seq, n)];
+                refused(
+                    backend.events.append(thread_id(n), again, None).await,
+                    ErrorKind::Conflict,
+                );
+            }
+            Ok(())
+        })
+    });
+    for task in join_all(tasks).await {
+        task.expect("no panic")?;
+    }
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use agentflow_postgres::Listen;
 use agentflow_storage::{
     Backend,
     checkpoint::Fence,
@@ -312,6 +313,22 @@ async fn another_server_hears_a_signal_also_after_its_connection_was_cut() -> Re
         Ok(Signal::Queue),
         "the own process hears at once"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_a_connection_past_the_pooler_the_own_process_is_told() -> Result<()> {
+    const LISTENERS: &str = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND query LIKE 'LISTEN%'";
+    let database = Database::create().await;
+    let mut options = database.options(Way::Pooled);
+    options.listen = Listen::Off;
+    let backend = support::open(options).await.backend();
+    let mut own = backend.signals.listen();
+    backend.signals.send(Signal::Thread(thread_id(1)));
+    assert_eq!(own.try_recv(), Ok(Signal::Thread(thread_id(1))));
+    let row = database.admin().await.query_one(LISTENERS, &[]).await;
+    assert_eq!(row.expect("a row").get::<_, i64>(0), 0);
     Ok(())
 }
 

@@ -1,6 +1,10 @@
 //! Every check of a connection fails closed and says which one it was; secrets are read again.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use agentflow_postgres::{Dsn, Listen, Options, Postgres, Source};
 use agentflow_storage::conformance::sample::thread_id;
@@ -18,7 +22,7 @@ fn options(url: &str) -> Options {
     let mut options = Options::new(Dsn::parse(url).expect("a valid address"));
     options.listen = Listen::Off;
     // What passes is tried again until then.
-    options.limits.acquire_timeout = std::time::Duration::from_millis(200);
+    options.limits.acquire_timeout = Duration::from_millis(200);
     options
 }
 
@@ -66,10 +70,18 @@ struct World {
 
 impl World {
     fn start(certificate: fn(&Authority) -> Result<Identity>, hba: &[&str]) -> Self {
+        Self::start_version(Version::Debian, certificate, hba)
+    }
+
+    fn start_version(
+        version: Version,
+        certificate: fn(&Authority) -> Result<Identity>,
+        hba: &[&str],
+    ) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let authority = Authority::new(dir.path(), "ca").expect("an authority");
         let certificate = certificate(&authority).expect("a certificate");
-        let options = server::Options::new(Version::Debian)
+        let options = server::Options::new(version)
             .tls(&certificate, Some(&authority.pem()))
             .hba(hba);
         Self::with(&options, authority, dir)
@@ -107,27 +119,44 @@ const ANY: [&str; 1] = ["host all all 127.0.0.1/32 scram-sha-256"];
 
 #[tokio::test]
 async fn everything_may_be_demanded() -> Result<()> {
-    let world = World::start(Authority::server, &MUTUAL);
-    let client = world.authority.client("app")?;
-    let url = world.url_of(&client);
-    works(options(&format!("{url}&channel_binding=require"))).await?;
-    works(options(&format!("{url}&ssl_min_protocol_version=TLSv1.3"))).await?;
+    for version in Version::ALL {
+        let world = World::start_version(version, Authority::server, &MUTUAL);
+        let client = world.authority.client("app")?;
+        let url = world.url_of(&client);
+        works(options(&format!("{url}&channel_binding=require"))).await?;
+        works(options(&format!("{url}&ssl_min_protocol_version=TLSv1.3"))).await?;
+        stops(&url, &world).await?;
 
-    refused(
-        works(options(&world.url("verify-full"))).await,
-        "client certificate",
-    );
-    let expired = world.authority.expired_client("app")?;
-    refused(
-        works(options(&world.url_of(&expired))).await,
-        "client certificate",
-    );
-    let other = world.authority.client("other")?;
-    refused(works(options(&world.url_of(&other))).await, "password");
-    refused(
-        works(options(&world.address().url("app"))).await,
-        "password",
-    );
+        let without = world.url("verify-full");
+        refused(works(options(&without)).await, "client certificate");
+        let expired = world.authority.expired_client("app")?;
+        let expired = world.url_of(&expired);
+        refused(works(options(&expired)).await, "client certificate");
+        let other = world.url_of(&world.authority.client("other")?);
+        refused(works(options(&other)).await, "password");
+        let plain = world.address().url("app");
+        refused(works(options(&plain)).await, "password");
+    }
+    Ok(())
+}
+
+/// A request to stop passes TLS too.
+async fn stops(url: &str, world: &World) -> Result<()> {
+    const GRACE: Duration = Duration::from_secs(20);
+    let mut options = options(url);
+    options.limits.statement_timeout = Duration::from_millis(200);
+    options.limits.cancel_grace = GRACE;
+    let backend = Postgres::open(options).await?.backend();
+    let plain = world.address().admin_url("app");
+    let connected = tokio_postgres::connect(&plain, tokio_postgres::NoTls).await;
+    let (lock, driver) = connected.expect("the superuser may");
+    tokio::spawn(driver);
+    let sql = "BEGIN; LOCK TABLE agentflow.threads IN ACCESS EXCLUSIVE MODE";
+    lock.batch_execute(sql).await.expect("the table is free");
+    let started = Instant::now();
+    let found = backend.events.last_seq(thread_id(1)).await;
+    assert!(format!("{found:?}").contains("user request"), "{found:?}");
+    assert!(started.elapsed() < GRACE, "{:?}", started.elapsed());
     Ok(())
 }
 
@@ -264,18 +293,28 @@ async fn an_address_in_a_file_and_certificates_are_read_again() -> Result<()> {
 
 #[tokio::test]
 async fn a_pooler_with_tls_on_both_sides_will_do() -> Result<()> {
-    let world = World::start(Authority::server, &MUTUAL);
-    let client = world.authority.client("app")?;
-    let (root, certificate) = (world.authority.pem(), world.authority.server()?);
-    let bouncer = Bouncer::start(
-        &pgbouncer::Options::new(world.address().port)
-            .client_tls(&certificate, Some(&root))
-            .server_tls(&root, Some(&client)),
-    )?;
-    let demanded = verify_full(&root, &client);
-    works(options(&bouncer.address().url_with("app", &demanded))).await?;
-    let wrong = bouncer.address().url_with("app", &demanded);
-    let wrong = wrong.replace(APP_PASSWORD, "wrong");
-    refused(works(options(&wrong)).await, "password");
+    for version in Version::ALL {
+        let world = World::start_version(version, Authority::server, &MUTUAL);
+        let client = world.authority.client("app")?;
+        let (root, certificate) = (world.authority.pem(), world.authority.server()?);
+        let bouncer = Bouncer::start(
+            &pgbouncer::Options::new(world.address().port)
+                .client_tls(&certificate, Some(&root))
+                .server_tls(&root, Some(&client)),
+        )?;
+        let demanded = verify_full(&root, &client);
+        let url = bouncer.address().url_with("app", &demanded);
+        works(options(&url)).await?;
+        stops(&url, &world).await?;
+        let wrong = url.replace(APP_PASSWORD, "wrong");
+        refused(works(options(&wrong)).await, "password");
+        let without = with_root_of(&bouncer, &root);
+        refused(works(options(&without)).await, "client certificate");
+    }
     Ok(())
+}
+
+fn with_root_of(bouncer: &Bouncer, root: &Path) -> String {
+    let parameters = [("sslmode", "verify-full"), ("sslrootcert", text(root))];
+    bouncer.address().url_with("app", &parameters)
 }

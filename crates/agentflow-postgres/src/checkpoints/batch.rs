@@ -3,6 +3,11 @@
 //! Everything that a superstep stores goes in one statement of its own transaction: one round
 //! trip, one plan, one commit. Rows of one table come as arrays. Writes of one commit to the same
 //! row are merged here, in their order, because a statement may not change a row twice.
+//!
+//! The same work as a pipelined transaction of one statement per table was measured with pgbench
+//! (PostgreSQL 15, one checkpoint, one blob, four writes, under a fence): as fast with one client,
+//! 3 to 14 % slower with sixteen, and it needs six answers where this needs one. Of the server's
+//! 0.4 ms for this statement, 0.19 are planning, which an unnamed statement cannot keep.
 
 use agentflow_storage::{
     checkpoint::{CheckpointOp, Fence, special},

@@ -9,10 +9,8 @@ use std::{
 };
 
 use agentflow_postgres::{Dsn, Listen, Options, Postgres};
-use agentflow_testkit::servers::{
-    pgbouncer,
-    postgres::{self, Version},
-};
+pub use agentflow_testkit::servers::postgres::Version;
+use agentflow_testkit::servers::{pgbouncer, postgres};
 use tokio_postgres::{Client, NoTls};
 
 /// How a test reaches its database.
@@ -33,8 +31,13 @@ pub struct Database {
 impl Database {
     /// A database with all tables and nothing in them.
     pub async fn create() -> Self {
+        Self::create_on(Version::Debian).await
+    }
+
+    /// The same on a server of this version.
+    pub async fn create_on(on: Version) -> Self {
         let create = async || -> agentflow_types::Result<Self> {
-            let server = postgres::shared(Version::Debian)?;
+            let server = postgres::shared(on)?;
             let prepare = async |database: &postgres::Database| {
                 let only = Options {
                     listen: Listen::Off,
