@@ -408,9 +408,30 @@ impl Checkpoints for Embedded {
             checkpoint_ns: ns,
             checkpoint_id,
         } = key.clone();
+        let codec = self.codec();
         self.read_short(move |db| match checkpoint_id {
-            Some(id) => first(db, BY_ID, [thread_id, ns, id], |row| tuple(db, row)),
-            None => first(db, NEWEST, [thread_id, ns], |row| tuple(db, row)),
+            Some(id) => first(db, BY_ID, [thread_id, ns, id], |row| tuple(&codec, db, row)),
+            None => first(db, NEWEST, [thread_id, ns], |row| tuple(&codec, db, row)),
+        })
+        .await
+    }
+
+    async fn delta_history(
+        &self,
+        key: &CheckpointKey,
+        channels: &[Str],
+    ) -> Result<Vec<DeltaHistory>> {
+        let (key, mut walk, codec) = (key.clone(), Walk::new(channels), self.codec());
+        self.read(move |db| {
+            let (thread_id, ns) = (&*key.thread_id, &*key.checkpoint_ns);
+            let id = match key.checkpoint_id {
+                Some(id) => Some(id),
+                None => first(db, NEWEST_ID, [thread_id, ns], |row| get(row, 0))?.flatten(),
+            };
+            if let Some(id) = id {
+                ancestors(&codec, db, (thread_id, ns, &id), &mut walk)?;
+            }
+            Ok(walk.finish())
         })
         .await
     }

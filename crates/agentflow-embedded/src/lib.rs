@@ -11,6 +11,7 @@
 //! with `agentflow_`.
 
 mod assistants;
+mod backup;
 mod checkpoints;
 mod column;
 mod crons;
@@ -31,6 +32,8 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+
+pub use backup::{Copied, SchemaVersion, backup, restore, schema_version};
 
 use agentflow_storage::{Backend, msgpack::typed::Codec, signal::Local};
 use agentflow_types::{Error, Result};
@@ -185,6 +188,10 @@ impl Embedded {
         F: FnOnce(&Connection) -> Result<T> + Send + 'static,
     {
         self.inner.readers.run_short(job).await
+    }
+
+    fn codec(&self) -> Codec {
+        self.inner.codec.clone()
     }
 
     /// Runs `job` on a reading thread, in one transaction.

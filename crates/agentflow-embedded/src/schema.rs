@@ -205,22 +205,42 @@ fn store_tables(db: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn own_tables(db: &Connection) -> Result<()> {
-    db.execute_batch("CREATE TABLE IF NOT EXISTS agentflow_schema (version INTEGER PRIMARY KEY)")
-        .map_err(error::from)?;
+/// The version of our own tables that this program writes.
+pub(crate) const NEWEST: usize = MIGRATIONS.len();
+
+/// The version of our own tables; 0 if there are none.
+pub(crate) fn version(db: &Connection) -> Result<usize> {
+    let table = "SELECT 1 FROM sqlite_master WHERE name = 'agentflow_schema'";
+    let is_there = db.query_row(table, [], |_| Ok(())).optional();
+    if is_there.map_err(error::from)?.is_none() {
+        return Ok(0);
+    }
     let done: Option<i64> = db
         .query_row("SELECT max(version) FROM agentflow_schema", [], |row| {
             row.get(0)
         })
         .map_err(error::from)?;
-    let done = usize::try_from(done.unwrap_or(0)).unwrap_or(usize::MAX);
-    if done > MIGRATIONS.len() {
-        return Err(
-            Error::corrupt("the database was written by a newer agentflow")
-                .with("schema", done)
-                .with("newest_known", MIGRATIONS.len()),
-        );
+    Ok(usize::try_from(done.unwrap_or(0)).unwrap_or(usize::MAX))
+}
+
+/// # Errors
+/// `Corrupt` for a version that only a newer program knows.
+pub(crate) fn known(version: usize) -> Result<()> {
+    if version <= NEWEST {
+        return Ok(());
     }
+    Err(
+        Error::corrupt("the database was written by a newer agentflow")
+            .with("schema", version)
+            .with("newest_known", NEWEST),
+    )
+}
+
+fn own_tables(db: &Connection) -> Result<()> {
+    db.execute_batch("CREATE TABLE IF NOT EXISTS agentflow_schema (version INTEGER PRIMARY KEY)")
+        .map_err(error::from)?;
+    let done = version(db)?;
+    known(done)?;
     for (index, sql) in MIGRATIONS.iter().enumerate().skip(done) {
         db.execute_batch(sql).map_err(error::from)?;
         db.execute(

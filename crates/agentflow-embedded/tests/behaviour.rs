@@ -322,3 +322,77 @@ async fn the_database_may_close_on_its_own_thread() {
         .unwrap();
     assert_eq!(found, Some(thread(1)));
 }
+
+#[tokio::test]
+async fn a_backup_of_a_database_in_use_is_put_back_whole() {
+    use agentflow_embedded::{backup, restore, schema_version};
+    let folder = tempfile::tempdir().unwrap();
+    let (path, copy) = (folder.path().join("a.db"), folder.path().join("copy.db"));
+    refused(backup(&path, &copy), agentflow_types::ErrorKind::NotFound);
+    let database = open(&path).unwrap();
+    let backend = database.backend();
+    seed(&backend, thread(1), vec![]).await.unwrap();
+    let copied = backup(&path, &copy).unwrap();
+    let version = schema_version(&path).unwrap();
+    assert_eq!(
+        (version.found, copied.schema),
+        (version.newest, version.newest)
+    );
+    assert_eq!(copied.bytes, std::fs::metadata(&copy).unwrap().len());
+    refused(backup(&path, &copy), agentflow_types::ErrorKind::Conflict);
+    // Nothing is put in the place of a database that is open.
+    refused(restore(&copy, &path), Busy);
+    backend
+        .threads
+        .decide(
+            &Scope::local(),
+            thread_id(1),
+            Box::new(|_| Ok(vec![Change::DeleteThread])),
+        )
+        .await
+        .unwrap();
+    drop((backend, database));
+    restore(&copy, &path).unwrap();
+    let threads = open(&path).unwrap().backend().threads;
+    assert!(
+        threads
+            .get(&Scope::local(), thread_id(1))
+            .await
+            .unwrap()
+            .is_some()
+    );
+    drop(threads);
+    // What was there before is kept, and not overwritten by a second time.
+    let before = folder.path().join("a.db.before-restore");
+    let threads = open(&before).unwrap().backend().threads;
+    assert!(
+        threads
+            .get(&Scope::local(), thread_id(1))
+            .await
+            .unwrap()
+            .is_none()
+    );
+    refused(restore(&copy, &path), agentflow_types::ErrorKind::Conflict);
+}
+
+#[test]
+fn a_damaged_backup_is_not_put_back() {
+    use agentflow_embedded::{backup, restore};
+    let folder = tempfile::tempdir().unwrap();
+    let (path, copy) = (folder.path().join("a.db"), folder.path().join("copy.db"));
+    drop(open(&path).unwrap());
+    backup(&path, &copy).unwrap();
+    let whole = std::fs::read(&copy).unwrap();
+    let mut damaged = whole.clone();
+    damaged[4096..8192].fill(0xa5);
+    for bytes in [
+        &damaged[..],
+        &whole[..whole.len() / 2],
+        b"not a database at all",
+    ] {
+        std::fs::write(&copy, bytes).unwrap();
+        refused(restore(&copy, &path), Corrupt);
+    }
+    drop(open(&path).unwrap());
+    assert!(!folder.path().join("a.db.before-restore").exists());
+}

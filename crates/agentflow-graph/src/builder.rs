@@ -6,8 +6,14 @@ use agentflow_types::{Map, Result, Str, Value, graph::Goto};
 use indexmap::IndexMap;
 
 use crate::{
-    channel::Channel, context::NodeContext, graph::Graph, invocation::InterruptAt,
-    output::NodeOutput, policy::RetryPolicy,
+    cache::CachePolicy,
+    channel::Channel,
+    context::{NodeContext, NodeFailure},
+    graph::Graph,
+    invocation::InterruptAt,
+    managed::Managed,
+    output::NodeOutput,
+    policy::{Refresh, RetryPolicy},
 };
 
 /// The future that a node returns.
@@ -22,8 +28,16 @@ pub type BranchFn = Arc<dyn Fn(&Value, &NodeContext) -> Result<Vec<Goto>> + Send
 pub struct NodeOptions {
     /// How the node is retried; `None` for once only.
     pub retry: Option<RetryPolicy>,
+    /// Further policies: of `retry` and these, in order, the first that fits an error counts.
+    pub more_retries: Vec<RetryPolicy>,
     /// Longest time of one attempt.
     pub timeout: Option<Duration>,
+    /// Longest time of one attempt without progress.
+    pub idle_timeout: Option<Duration>,
+    /// What counts as progress.
+    pub refresh: Refresh,
+    /// How results are cached; `None` for the graph's own policy.
+    pub cache: Option<CachePolicy>,
     /// Runs only when nothing else is left to do.
     pub defer: bool,
     /// Where the node's commands may go, for pictures and reachability.
@@ -90,6 +104,23 @@ pub(crate) enum Body {
 pub(crate) struct NodeSpec {
     pub(crate) body: Body,
     pub(crate) options: NodeOptions,
+    pub(crate) role: Role,
+}
+
+/// What a node is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Work,
+    /// It runs when another node failed.
+    Handler,
+}
+
+/// Name of the node that handles errors of nodes without a handler of their own.
+pub(crate) const DEFAULT_HANDLER: &str = "__default_error_handler__";
+
+/// Name of the node that handles the errors of `node`.
+pub(crate) fn handler_name(node: &str) -> String {
+    format!("__error_handler__{node}")
 }
 
 /// A branch before compilation.
@@ -141,6 +172,8 @@ pub struct GraphBuilder {
     pub(crate) interrupt_after: InterruptAt,
     pub(crate) persistence: Persistence,
     pub(crate) retry: Option<RetryPolicy>,
+    pub(crate) cache: Option<CachePolicy>,
+    pub(crate) managed: IndexMap<Str, Managed>,
     pub(crate) mistakes: Vec<String>,
 }
 
@@ -161,6 +194,8 @@ impl GraphBuilder {
             interrupt_after: InterruptAt::Never,
             persistence: Persistence::Inherit,
             retry: None,
+            cache: None,
+            managed: IndexMap::new(),
             mistakes: Vec::new(),
         }
     }
@@ -172,6 +207,12 @@ impl GraphBuilder {
             self.mistakes
                 .push(format!("channel '{name}' is defined twice"));
         }
+        self
+    }
+
+    /// Adds a key that nodes read and the library computes.
+    pub fn managed(&mut self, name: impl Into<Str>, value: Managed) -> &mut Self {
+        self.managed.insert(name.into(), value);
         self
     }
 
@@ -214,6 +255,7 @@ impl GraphBuilder {
             NodeSpec {
                 body: Body::Function(body),
                 options,
+                role: Role::Work,
             },
         )
     }
@@ -235,6 +277,7 @@ impl GraphBuilder {
             NodeSpec {
                 body: Body::Graph(graph),
                 options,
+                role: Role::Work,
             },
         )
     }
@@ -347,6 +390,72 @@ impl GraphBuilder {
     /// Where checkpoints go when this graph runs inside a node of another one.
     pub fn persistence(&mut self, persistence: Persistence) -> &mut Self {
         self.persistence = persistence;
+        self
+    }
+
+    /// What runs when `node` failed, in the same superstep, with the node's input: its update and
+    /// gotos count in place of the node's, whose edges are not followed. Interrupts are no
+    /// failures. Retries come first.
+    ///
+    /// That the node failed is stored before the handler starts: after a crash the handler runs
+    /// (again), not the node.
+    ///
+    /// ```
+    /// use agentflow_graph::{Channel, GraphBuilder, START};
+    /// use agentflow_types::{Error, value};
+    ///
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let mut builder = GraphBuilder::new("order");
+    /// builder
+    ///     .channel("status", Channel::last_value())
+    ///     .node("pay", |_, _| async { Err(Error::failed("card refused")) })
+    ///     .error_handler("pay", |_, failure, _| async move {
+    ///         Ok(value!({"status": format!("{}: {}", failure.node, failure.error)}).into())
+    ///     })
+    ///     .edge(START, "pay");
+    /// let out = builder.compile()?.invoke(value!({"status": "open"})).await?;
+    /// assert_eq!(out, value!({"status": "pay: card refused"}));
+    /// # Ok::<(), agentflow_types::Error>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn error_handler<F, Fut>(&mut self, node: &str, body: F) -> &mut Self
+    where
+        F: Fn(Value, NodeFailure, NodeContext) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<NodeOutput>> + Send + 'static,
+    {
+        self.handler(handler_name(node), body)
+    }
+
+    /// What runs when a node failed that has no [handler](Self::error_handler) of its own.
+    pub fn default_error_handler<F, Fut>(&mut self, body: F) -> &mut Self
+    where
+        F: Fn(Value, NodeFailure, NodeContext) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<NodeOutput>> + Send + 'static,
+    {
+        self.handler(DEFAULT_HANDLER.to_owned(), body)
+    }
+
+    fn handler<F, Fut>(&mut self, name: String, body: F) -> &mut Self
+    where
+        F: Fn(Value, NodeFailure, NodeContext) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<NodeOutput>> + Send + 'static,
+    {
+        let body: NodeFn = Arc::new(move |state, ctx: NodeContext| {
+            // Reached by a goto instead of a failure, it is told so.
+            let failure = ctx.failure().cloned().unwrap_or_else(NodeFailure::none);
+            Box::pin(body(state, failure, ctx))
+        });
+        let spec = NodeSpec {
+            body: Body::Function(body),
+            options: NodeOptions::default(),
+            role: Role::Handler,
+        };
+        self.add_node(name.into(), spec)
+    }
+
+    /// Cache policy of nodes that have none of their own.
+    pub fn default_cache(&mut self, policy: CachePolicy) -> &mut Self {
+        self.cache = Some(policy);
         self
     }
 

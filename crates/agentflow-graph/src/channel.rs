@@ -86,6 +86,21 @@ impl Kind {
         matches!(self, Self::Delta(_))
     }
 
+    /// Whether the channel reacts to a superstep without a write.
+    pub(crate) fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            Self::AnyValue | Self::Ephemeral(_) | Self::Topic { accumulate: false }
+        )
+    }
+
+    /// Whether the channel reacts to the end of the graph.
+    pub(crate) fn waits_for_end(&self) -> bool {
+        let late = Release::AfterFinish;
+        matches!(self, Self::LastValueAfterFinish)
+            || matches!(self, Self::Barrier { release, .. } if *release == late)
+    }
+
     /// Whether the channel is stored in checkpoints.
     pub(crate) fn is_tracked(&self) -> bool {
         !matches!(self, Self::Untracked(_))

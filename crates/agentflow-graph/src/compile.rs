@@ -8,7 +8,7 @@ use agentflow_types::{
 };
 
 use crate::{
-    builder::{BranchTargets, GraphBuilder, NodeOptions},
+    builder::{BranchTargets, DEFAULT_HANDLER, GraphBuilder, NodeOptions, Role, handler_name},
     channel::{Guard, Kind, Release},
     graph::Graph,
     invocation::InterruptAt,
@@ -48,6 +48,20 @@ fn check(builder: &GraphBuilder) -> Vec<String> {
         if builder.channels.contains_key(name) {
             mistakes.push(format!("'{name}' is already being used as a state key"));
         }
+    }
+    let handled = builder
+        .nodes
+        .keys()
+        .filter_map(|name| name.strip_prefix("__error_handler__"));
+    for node in handled.filter(|node| !builder.nodes.contains_key(*node)) {
+        mistakes.push(format!("an error handler is for unknown node '{node}'"));
+    }
+    for name in builder
+        .managed
+        .keys()
+        .filter(|n| builder.channels.contains_key(*n))
+    {
+        mistakes.push(format!("'{name}' is managed, and a channel"));
     }
     for name in builder.channels.keys() {
         if name.starts_with("__") || name.contains(NS_END) {
@@ -167,7 +181,14 @@ fn check_reach(builder: &GraphBuilder, mistakes: &mut Vec<String>) {
             .values()
             .flat_map(|n| n.options.destinations.iter().map(String::as_str)),
     );
-    for name in builder.nodes.keys().filter(|n| !reached.contains(&***n)) {
+    let work = builder
+        .nodes
+        .iter()
+        .filter(|(_, spec)| spec.role == Role::Work);
+    for name in work
+        .map(|(name, _)| name)
+        .filter(|n| !reached.contains(&***n))
+    {
         mistakes.push(format!("Node '{name}' is not reachable"));
     }
 }
@@ -249,6 +270,9 @@ impl<'a> Layouter<'a> {
             writers: Vec::new(),
             rank: 0,
             entry: None,
+            role: Role::Work,
+            handler: None,
+            reads_input: true,
         };
         self.node_ids.insert(start.name.clone(), START_NODE);
         self.nodes.push(start);
@@ -276,7 +300,19 @@ impl<'a> Layouter<'a> {
                 writers: Vec::new(),
                 rank: 0,
                 entry: Some(entry),
+                role: spec.role,
+                handler: None,
+                reads_input: false,
             });
+        }
+        for at in 0..self.nodes.len() {
+            let node = &self.nodes[at];
+            if node.body.is_none() || node.role == Role::Handler {
+                continue;
+            }
+            let own = self.node_ids.get(handler_name(&node.name).as_str());
+            let handler = own.or_else(|| self.node_ids.get(DEFAULT_HANDLER)).copied();
+            self.nodes[at].handler = handler;
         }
     }
 
@@ -381,22 +417,8 @@ impl<'a> Layouter<'a> {
         Layout {
             name: self.builder.name.clone(),
             state: pick(|c| c.is_state),
-            transient: pick(|c| {
-                matches!(
-                    c.kind,
-                    Kind::AnyValue | Kind::Ephemeral(_) | Kind::Topic { accumulate: false }
-                )
-            }),
-            finishing: pick(|c| {
-                matches!(
-                    c.kind,
-                    Kind::LastValueAfterFinish
-                        | Kind::Barrier {
-                            release: Release::AfterFinish,
-                            ..
-                        }
-                )
-            }),
+            transient: pick(|c| c.kind.is_transient()),
+            finishing: pick(|c| c.kind.waits_for_end()),
             deltas: pick(|c| c.kind.is_delta()),
             has_untracked: self.channels.iter().any(|c| !c.kind.is_tracked()),
             outputs,
@@ -412,6 +434,14 @@ impl<'a> Layouter<'a> {
             interrupt_after: self.builder.interrupt_after.clone(),
             persistence: self.builder.persistence,
             retry: self.builder.retry.clone(),
+            cache: self.builder.cache.clone(),
+            managed: self
+                .builder
+                .managed
+                .iter()
+                .map(|(n, m)| (n.clone(), *m))
+                .collect(),
+            function: None,
             edges: self.builder.edges.clone(),
             joins: self.builder.joins.clone(),
             branch_sources: self

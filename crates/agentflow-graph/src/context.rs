@@ -16,6 +16,24 @@ use crate::{
     signal,
 };
 
+/// What an error handler handles.
+#[derive(Clone, Debug)]
+pub struct NodeFailure {
+    /// The node that failed; empty if the handler was reached by a goto.
+    pub node: Str,
+    /// Its error. After a crash between failure and handler, only the text of it.
+    pub error: Arc<Error>,
+}
+
+impl NodeFailure {
+    pub(crate) fn none() -> Self {
+        Self {
+            node: "".into(),
+            error: Arc::new(Error::invalid("no node failed")),
+        }
+    }
+}
+
 /// A node's view of its run. Cheap to clone.
 #[derive(Clone)]
 pub struct NodeContext(pub(crate) Arc<TaskShared>);
@@ -88,6 +106,35 @@ impl NodeContext {
         self.0.step == self.0.stop - 1
     }
 
+    /// In an error handler: what it handles.
+    #[must_use]
+    pub fn failure(&self) -> Option<&NodeFailure> {
+        self.0.failure.as_ref()
+    }
+
+    /// In a function: what its last run on the thread saved; null the first time.
+    #[must_use]
+    pub fn previous(&self) -> &Value {
+        &self.0.previous
+    }
+
+    /// Tells that the node makes progress, so that its idle timeout starts again.
+    pub fn heartbeat(&self) {
+        self.0.heartbeat();
+    }
+
+    /// Asks the run to stop before its next superstep, as
+    /// [`Invocation::drain`](crate::Invocation::drain) does.
+    pub fn request_drain(&self) {
+        self.0.run.drain.cancel();
+    }
+
+    /// Whether the run is asked to stop before its next superstep.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.0.run.drain.is_cancelled()
+    }
+
     /// Thread of the run.
     #[must_use]
     pub fn thread_id(&self) -> Option<&str> {
@@ -138,6 +185,7 @@ impl NodeContext {
 
     /// Sends anything to readers of the `custom` mode.
     pub async fn write(&self, data: impl Into<Value> + Send) {
+        self.0.advances();
         if self.wants(StreamMode::Custom) {
             self.emit(StreamMode::Custom, data.into()).await;
         }
@@ -149,6 +197,7 @@ impl NodeContext {
     /// For [`StreamMode::Messages`], `data` is the message or chunk, or a pair of it and a map of
     /// metadata; the metadata that tells where it comes from is added.
     pub async fn emit(&self, mode: StreamMode, data: Value) {
+        self.0.advances();
         if !self.wants(mode) {
             return;
         }
@@ -195,7 +244,10 @@ impl NodeContext {
     /// # Errors
     /// Whatever the graph fails with, or the signal of its interrupts, which must be returned.
     pub async fn invoke(&self, graph: &Arc<Graph>, input: Value) -> Result<Value> {
-        shell::run_nested(graph, &self.0, input).await
+        self.0.advances();
+        let result = shell::run_nested(graph, &self.0, input).await;
+        self.0.advances();
+        result
     }
 
     /// Whether an error is the signal of an interrupt, which a node must pass on.

@@ -14,7 +14,7 @@ const RUNNABLE: &str = "runnable";
 pub(crate) fn draw(layout: &Layout, depth: u32) -> Drawing {
     let mut drawing = Drawing::default();
     drawing.nodes.push(virtual_node(START));
-    for node in layout.nodes.iter().filter(|node| node.body.is_some()) {
+    for node in layout.shown_nodes() {
         drawing
             .nodes
             .push(real_node(&node.name, &node.name, &node.options.metadata));
@@ -84,7 +84,7 @@ fn edges(layout: &Layout, drawing: &mut Drawing) {
                     .map(|(label, node)| maybe(source, node, Some(label))),
             ),
             BranchTargets::Any => {
-                let real = layout.nodes.iter().filter(|node| node.body.is_some());
+                let real = layout.shown_nodes();
                 edges.extend(real.map(|node| maybe(source, &node.name, None)));
                 edges.push(maybe(source, END, None));
             }
@@ -96,7 +96,7 @@ fn edges(layout: &Layout, drawing: &mut Drawing) {
         }
     }
     // A node that nothing follows ends the graph.
-    for node in layout.nodes.iter().filter(|node| node.body.is_some()) {
+    for node in layout.shown_nodes() {
         if !edges.iter().any(|edge| *edge.source == *node.name) {
             edges.push(edge(&node.name, END));
         }

@@ -82,8 +82,8 @@ impl Graph {
     /// Names of the nodes, the virtual ones not included.
     #[must_use]
     pub fn node_names(&self) -> Vec<String> {
-        let real = self.layout.nodes.iter().filter(|node| node.body.is_some());
-        real.map(|node| node.name.to_string()).collect()
+        let nodes = self.layout.shown_nodes();
+        nodes.map(|node| node.name.to_string()).collect()
     }
 
     /// Names of the keys of the state.
@@ -247,13 +247,13 @@ impl Graph {
         self.layout.schemas.clone()
     }
 
-    /// Graphs that are nodes of this one, at any depth, by namespace (node names joined with
+    /// Graphs with a state that are nodes of this one, at any depth, by namespace (node names joined with
     /// `|`).
     #[must_use]
     pub fn subgraphs(&self) -> Vec<(String, Arc<Graph>)> {
         let mut all = Vec::new();
         for (id, node) in self.layout.nodes.iter().enumerate() {
-            let Some(graph) = self.layout.subgraph(id) else {
+            let Some(graph) = self.layout.stored_subgraph(id) else {
                 continue;
             };
             all.push((node.name.to_string(), graph.clone()));

@@ -9,10 +9,11 @@ use agentflow_types::{
 };
 
 use crate::{
+    builder::Persistence,
     core::{
         board::{Board, Prepare, Versions, WriteSet},
         delta,
-        ids::{TaskId, task_ns, without_task_ids},
+        ids::{TaskId, lasting_ns, task_ns, without_task_ids},
         migrate::migrate,
         payload::{Wanted, result},
         task::{Path, Pending, Status, Target, Task, Write, read_interrupt, tasks_of},
@@ -60,11 +61,19 @@ pub(crate) fn graph_at(graph: &Arc<Graph>, ns: &str) -> Result<Arc<Graph>> {
         .ok_or_else(|| Error::not_found(format!("Subgraph {wanted} not found")).class("ValueError"))
 }
 
-/// The key of a reference.
-pub(crate) fn key_of(at: &CheckpointRef) -> CheckpointKey {
+/// The namespace under which a graph keeps what a reference names.
+pub(crate) fn own_ns(graph: &Graph, ns: &str) -> String {
+    match graph.layout().persistence {
+        Persistence::Persistent => lasting_ns(ns),
+        _ => ns.to_owned(),
+    }
+}
+
+/// The key of a reference to a state of `graph`.
+pub(crate) fn key_of(graph: &Graph, at: &CheckpointRef) -> CheckpointKey {
     CheckpointKey {
         thread_id: at.thread_id.clone(),
-        checkpoint_ns: at.checkpoint_ns.clone(),
+        checkpoint_ns: own_ns(graph, &at.checkpoint_ns),
         checkpoint_id: at.checkpoint_id.clone().filter(|id| !id.is_empty()),
     }
 }
@@ -112,7 +121,7 @@ pub(crate) async fn state(
 ) -> Result<StateSnapshot> {
     let saver = saver(runtime)?;
     let graph = graph_at(graph, &at.checkpoint_ns)?;
-    let key = key_of(at);
+    let key = key_of(&graph, at);
     let view = if key.checkpoint_id.is_none() {
         View::Live
     } else {
@@ -141,10 +150,10 @@ async fn fill_subgraphs(
     for task in &mut snapshot.tasks {
         let Some(at) = &task.checkpoint else { continue };
         let node = graph.layout().node(&task.name);
-        let Some(inner) = node.and_then(|node| graph.layout().subgraph(node)) else {
+        let Some(inner) = node.and_then(|node| graph.layout().stored_subgraph(node)) else {
             continue;
         };
-        let saved = load(&**saver(runtime)?, inner.layout(), &key_of(at)).await?;
+        let saved = load(&**saver(runtime)?, inner.layout(), &key_of(inner, at)).await?;
         let mut state = match saved {
             Some(saved) => self::snapshot(inner, saved, View::Live)?,
             None => StateSnapshot {
@@ -169,7 +178,7 @@ pub(crate) async fn history(
     let graph = graph_at(graph, &query.checkpoint.checkpoint_ns)?;
     let query = CheckpointQuery {
         thread_id: Some(query.checkpoint.thread_id.clone()),
-        checkpoint_ns: Some(query.checkpoint.checkpoint_ns.clone()),
+        checkpoint_ns: Some(own_ns(&graph, &query.checkpoint.checkpoint_ns)),
         checkpoint_id: query.checkpoint.checkpoint_id.clone(),
         metadata: query.metadata.clone(),
         before: query.before.clone(),
@@ -216,6 +225,7 @@ fn snapshot(graph: &Arc<Graph>, saved: CheckpointTuple, view: View) -> Result<St
     let mut tasks = board.prepare(&Prepare {
         ns: &saved.key.checkpoint_ns,
         step,
+        stop: step + 2,
         pending: &pending,
         resume_map: None,
     });
@@ -235,7 +245,7 @@ fn snapshot(graph: &Arc<Graph>, saved: CheckpointTuple, view: View) -> Result<St
         checkpoint_id: Some(id),
     };
     Ok(StateSnapshot {
-        values: board.read(&layout.state),
+        values: board.view(&layout.state),
         next: open,
         interrupts: tasks
             .iter()
@@ -311,7 +321,7 @@ impl TaskView<'_> {
         } else {
             status.interrupts.iter().map(read_interrupt).collect()
         };
-        let checkpoint = layout.subgraph(task.node).map(|_| CheckpointRef {
+        let checkpoint = layout.stored_subgraph(task.node).map(|_| CheckpointRef {
             thread_id: self.thread.to_owned(),
             checkpoint_ns: task_ns(self.ns, name, task.id),
             checkpoint_id: None,

@@ -13,7 +13,7 @@ use agentflow_types::{
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::core::ids::CheckpointIds;
+use crate::{cache::Cache, core::ids::CheckpointIds};
 
 /// Where a run reports. Bounded: a graph that is faster than the reader waits.
 pub type EventSink = mpsc::Sender<StreamEvent>;
@@ -97,6 +97,9 @@ pub struct Invocation {
     pub fence: Option<Fence>,
     /// Stops the run.
     pub cancel: CancellationToken,
+    /// Lets the run stop before its next superstep, with everything stored: it ends with an error
+    /// of class `GraphDrained`, and a run without input goes on from there.
+    pub drain: CancellationToken,
 }
 
 impl Invocation {
@@ -132,6 +135,8 @@ pub struct Runtime {
     pub saver: Option<Arc<dyn Checkpoints>>,
     /// Long-term items, for nodes.
     pub store: Option<Arc<dyn Store>>,
+    /// Remembers what nodes with a cache policy wrote.
+    pub cache: Option<Arc<dyn Cache>>,
     /// Whose items nodes see.
     pub scope: Scope,
     /// Time.
@@ -148,6 +153,7 @@ impl Default for Runtime {
         Self {
             saver: None,
             store: None,
+            cache: None,
             scope: Scope::local(),
             clock: Arc::new(SystemClock),
             rng: Arc::new(SystemRng),
@@ -171,6 +177,7 @@ impl fmt::Debug for Runtime {
         f.debug_struct("Runtime")
             .field("saver", &self.saver.is_some())
             .field("store", &self.store.is_some())
+            .field("cache", &self.cache.is_some())
             .field("scope", &self.scope)
             .finish_non_exhaustive()
     }

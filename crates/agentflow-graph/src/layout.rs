@@ -9,9 +9,11 @@ use std::{
 use agentflow_types::{Result, Rng, Str, Value, graph::GraphSchemas};
 
 use crate::{
-    builder::{Body, BranchFn, BranchTargets, NodeOptions, Persistence},
+    builder::{Body, BranchFn, BranchTargets, NodeOptions, Persistence, Role},
+    cache::CachePolicy,
     channel::{Items, Kind, ensure_ids, stamp_ids},
     invocation::InterruptAt,
+    managed::Managed,
     policy::RetryPolicy,
 };
 
@@ -97,6 +99,11 @@ pub(crate) struct NodeDef {
     pub(crate) rank: usize,
     /// `branch:to:<node>`; `None` for `__start__`.
     pub(crate) entry: Option<ChanId>,
+    pub(crate) role: Role,
+    /// The node that runs when this one failed.
+    pub(crate) handler: Option<NodeId>,
+    /// Whether it reads the run's input instead of the state.
+    pub(crate) reads_input: bool,
 }
 
 impl NodeDef {
@@ -143,6 +150,11 @@ pub(crate) struct Layout {
     pub(crate) interrupt_after: InterruptAt,
     pub(crate) persistence: Persistence,
     pub(crate) retry: Option<RetryPolicy>,
+    pub(crate) cache: Option<CachePolicy>,
+    /// Keys that nodes read and the library computes.
+    pub(crate) managed: Vec<(Str, Managed)>,
+    /// Set if the graph is a function: one node, one result.
+    pub(crate) function: Option<Function>,
     /// Edges as the builder was told, for pictures and old checkpoints.
     pub(crate) edges: Vec<(Str, Str)>,
     pub(crate) joins: Vec<(Vec<Str>, Str)>,
@@ -165,7 +177,40 @@ impl ChannelDef {
     }
 }
 
+/// The channels of a graph that is a function.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Function {
+    /// `__end__`: the result.
+    pub(crate) result: ChanId,
+    /// `__previous__`: what the next run gets.
+    pub(crate) previous: ChanId,
+}
+
 impl Layout {
+    /// Nodes that the graph's author named as such.
+    pub(crate) fn shown_nodes(&self) -> impl Iterator<Item = &NodeDef> {
+        let work = |node: &&NodeDef| node.body.is_some() && node.role == Role::Work;
+        self.nodes.iter().filter(work)
+    }
+
+    /// What a node reads, with the values that the library computes.
+    pub(crate) fn with_managed(&self, state: Value, step: i64, stop: i64) -> Value {
+        if self.managed.is_empty() {
+            return state;
+        }
+        let mut map = state.as_map().cloned().unwrap_or_default();
+        for (name, value) in &self.managed {
+            map.insert(name.clone(), value.value(step, stop));
+        }
+        Value::map(map)
+    }
+
+    /// The cache policy of a node.
+    pub(crate) fn cache(&self, node: NodeId) -> Option<&CachePolicy> {
+        let own = self.nodes[node].options.cache.as_ref();
+        own.or(self.cache.as_ref())
+    }
+
     /// The channel of this name.
     pub(crate) fn channel(&self, name: &str) -> Option<ChanId> {
         self.channel_ids.get(name).copied()
@@ -184,12 +229,26 @@ impl Layout {
         }
     }
 
-    /// The retry policy of a node.
-    pub(crate) fn retry(&self, node: NodeId) -> Option<&RetryPolicy> {
-        self.nodes[node]
-            .options
+    /// The graph that runs inside a node, if its state is stored.
+    pub(crate) fn stored_subgraph(&self, node: NodeId) -> Option<&Arc<crate::graph::Graph>> {
+        let stored =
+            |graph: &&Arc<crate::graph::Graph>| graph.layout().persistence != Persistence::None;
+        self.subgraph(node).filter(stored)
+    }
+
+    /// The retry policies of a node, in order.
+    pub(crate) fn retries(&self, node: NodeId) -> Vec<RetryPolicy> {
+        let options = &self.nodes[node].options;
+        let own: Vec<RetryPolicy> = options
             .retry
-            .as_ref()
-            .or(self.retry.as_ref())
+            .iter()
+            .chain(&options.more_retries)
+            .cloned()
+            .collect();
+        if own.is_empty() {
+            self.retry.iter().cloned().collect()
+        } else {
+            own
+        }
     }
 }

@@ -47,22 +47,26 @@
 //! - An unknown checkpoint id is an error instead of an empty thread.
 //! - Tasks that do not end at once run on all threads of the async runtime. A node that computes
 //!   for long should use a blocking task; nothing preempts it.
-//! - Not there yet: functional tasks, delta channels, cached nodes, error handler nodes. Their
-//!   marks in stored threads are read and kept.
+//! - A retried function or node gets the results of functional tasks that already ended; in
+//!   LangGraph they run again.
+//! - The default key of a cached node is its input as MessagePack, not pickled.
 
 // The derive macro names this crate by its published name, also in this crate's own tests.
 extern crate self as agentflow_graph;
 
 pub mod builder;
+pub mod cache;
 pub mod channel;
 mod compile;
 pub mod context;
 mod core;
 mod draw;
+pub mod func;
 pub mod graph;
 mod inspect;
 pub mod invocation;
 mod layout;
+pub mod managed;
 pub mod output;
 pub mod policy;
 mod shell;
@@ -74,10 +78,13 @@ pub use crate::core::{ids::CheckpointIds, machine::DEFAULT_RECURSION_LIMIT};
 pub use agentflow_graph_macros::GraphState;
 pub use agentflow_types::graph::{END, START};
 pub use builder::{BranchTargets, GraphBuilder, NodeOptions, Persistence};
+pub use cache::{Cache, CachePolicy, MemoryCache};
 pub use channel::Channel;
-pub use context::NodeContext;
+pub use context::{NodeContext, NodeFailure};
+pub use func::{Entrypoint, Final, Task, TaskOptions, entrypoint};
 pub use graph::{Graph, HistoryQuery, StateUpdate};
 pub use invocation::{EventSink, Input, InterruptAt, Invocation, Runtime};
+pub use managed::Managed;
 pub use output::{NodeOutput, goto, send};
-pub use policy::RetryPolicy;
+pub use policy::{Refresh, RetryPolicy};
 pub use typed::{TypedBuilder, TypedGraph};

@@ -12,6 +12,13 @@ pub enum NodeOutput {
     Update(Value),
     /// An update with the next nodes, for this graph or the one above.
     Command(Command),
+    /// The result of a function, and what its next run gets as the previous value.
+    Final {
+        /// The result.
+        value: Value,
+        /// What is saved.
+        save: Value,
+    },
     /// Several outputs, applied in order.
     Many(Vec<NodeOutput>),
 }

@@ -67,6 +67,29 @@ impl RetryPolicy {
         )
     }
 
+    /// A policy for errors of these kinds only, otherwise the default.
+    ///
+    /// ```
+    /// use agentflow_graph::{NodeOptions, RetryPolicy};
+    /// use agentflow_types::ErrorKind;
+    ///
+    /// // What is busy is asked often, what failed once more; the first policy that fits counts.
+    /// let options = NodeOptions {
+    ///     retry: Some(RetryPolicy { max_attempts: 10, ..RetryPolicy::on([ErrorKind::Busy]) }),
+    ///     more_retries: vec![RetryPolicy { max_attempts: 2, ..RetryPolicy::on([ErrorKind::Failed]) }],
+    ///     ..NodeOptions::default()
+    /// };
+    /// # assert_eq!(options.more_retries.len(), 1);
+    /// ```
+    #[must_use]
+    pub fn on(kinds: impl IntoIterator<Item = ErrorKind>) -> Self {
+        let kinds: Vec<ErrorKind> = kinds.into_iter().collect();
+        Self {
+            retry_on: Some(Arc::new(move |error| kinds.contains(&error.kind()))),
+            ..Self::default()
+        }
+    }
+
     /// Whether this policy retries `error`.
     #[must_use]
     pub fn matches(&self, error: &Error) -> bool {
@@ -84,6 +107,23 @@ impl RetryPolicy {
         let jitter = if self.jitter { rng.next_f64() } else { 0.0 };
         Duration::from_secs_f64(capped + jitter)
     }
+}
+
+/// What counts as progress of a node with an idle timeout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Refresh {
+    /// Events that the node sends, graphs and tasks that it calls, and heartbeats.
+    #[default]
+    Auto,
+    /// Heartbeats only.
+    Heartbeat,
+}
+
+/// How long one attempt of a node may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Timeouts {
+    pub(crate) run: Option<Duration>,
+    pub(crate) idle: Option<Duration>,
 }
 
 impl fmt::Debug for RetryPolicy {

@@ -1,8 +1,10 @@
 //! The async shell: runs tasks, calls the saver, sends events. Decides nothing.
 
+mod call;
 mod drive;
 mod emit;
 mod execute;
+mod flight;
 mod pipeline;
 mod run;
 
@@ -14,6 +16,8 @@ use std::{
     },
 };
 
+use tokio::{sync::mpsc, time::Instant};
+
 use agentflow_types::{
     Map, Result, RunId, Str, Value,
     graph::{Durability, Interrupt, RunConfig},
@@ -22,18 +26,22 @@ use agentflow_types::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    context::NodeFailure,
     core::{
         ids::{TaskId, interrupt_id, task_ns},
-        machine::Answer,
+        machine::{Answer, calls::Caller},
         payload::{MessageSource, Speaker},
         task::Path,
     },
+    func::TaskOptions,
     graph::Graph,
     invocation::Runtime,
     layout::NodeId,
+    policy::Refresh,
     signal,
 };
 
+pub(crate) use call::{Body as CallBody, Request};
 pub(crate) use emit::Emitter;
 pub(crate) use pipeline::Pipeline;
 pub(crate) use run::{outside_context, run_nested, run_root};
@@ -56,6 +64,10 @@ pub(crate) struct RunShared {
     pub(crate) answer: Arc<Answer>,
     /// Checkpoints of the graphs above, by namespace.
     pub(crate) parents: Map,
+    /// The task that this graph runs in.
+    pub(crate) above: Option<Arc<TaskShared>>,
+    /// Fires when the run is to stop before its next superstep.
+    pub(crate) drain: CancellationToken,
 }
 
 /// A replay from an earlier checkpoint: graphs inside tasks start, once each, from what they were
@@ -110,14 +122,36 @@ pub(crate) struct TaskShared {
     pub(crate) node_id: NodeId,
     pub(crate) task_id: TaskId,
     pub(crate) path: Path,
+    /// The node that the path names: of a handler, the one that failed.
+    pub(crate) path_node: NodeId,
+    /// Set if this is a functional task.
+    pub(crate) called: Option<Called>,
+    /// Of a handler: what it handles.
+    pub(crate) failure: Option<NodeFailure>,
+    /// What the last run of a function saved.
+    pub(crate) previous: Value,
+    /// Where functional tasks are asked for; `None` for somebody outside.
+    pub(crate) requests: Option<mpsc::Sender<Request>>,
     /// The checkpoint that the task follows.
     pub(crate) checkpoint: u128,
     pub(crate) attempt: AtomicU32,
     pub(crate) inherited: Inherited,
     /// Graphs called in this attempt.
     calls: AtomicUsize,
+    /// Functional tasks called in this attempt.
+    tasks_called: AtomicUsize,
     ns: OnceLock<String>,
     scratch: Mutex<Scratch>,
+    /// Last progress of this attempt.
+    progress: Mutex<Option<Instant>>,
+}
+
+/// What makes a task a functional one.
+pub(crate) struct Called {
+    pub(crate) body: CallBody,
+    pub(crate) options: Arc<TaskOptions>,
+    /// Its own path.
+    pub(crate) caller: Caller,
 }
 
 impl TaskShared {
@@ -131,12 +165,19 @@ impl TaskShared {
             node_id: crate::layout::START_NODE,
             task_id: TaskId::NULL,
             path: Path::Input,
+            path_node: crate::layout::START_NODE,
+            called: None,
+            failure: None,
+            previous: Value::Null,
+            requests: None,
             checkpoint: 0,
             attempt: AtomicU32::new(1),
             inherited: Inherited::default(),
             calls: AtomicUsize::new(0),
+            tasks_called: AtomicUsize::new(0),
             ns: OnceLock::new(),
             scratch: Mutex::default(),
+            progress: Mutex::default(),
         }
     }
 
@@ -150,9 +191,72 @@ impl TaskShared {
     fn start_attempt(&self, attempt: u32) {
         self.attempt.store(attempt, Ordering::Relaxed);
         self.calls.store(0, Ordering::Relaxed);
+        self.tasks_called.store(0, Ordering::Relaxed);
+        self.set_progress();
         let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
         scratch.asked = 0;
         scratch.used.clear();
+    }
+
+    fn set_progress(&self) {
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        *progress = Some(Instant::now());
+    }
+
+    /// Last progress of this attempt.
+    fn progress(&self) -> Instant {
+        let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.unwrap_or_else(Instant::now)
+    }
+
+    fn refresh(&self) -> Refresh {
+        match &self.called {
+            Some(called) => called.options.refresh,
+            None => self.run.graph.layout().nodes[self.node_id].options.refresh,
+        }
+    }
+
+    /// Progress that shows by itself, here and in the tasks around this one.
+    pub(crate) fn advances(&self) {
+        if self.refresh() == Refresh::Auto {
+            self.set_progress();
+        }
+        if let Some(above) = &self.run.above {
+            above.advances();
+        }
+    }
+
+    /// Progress that the task tells of.
+    pub(crate) fn heartbeat(&self) {
+        self.set_progress();
+        if let Some(above) = &self.run.above {
+            above.heartbeat();
+        }
+    }
+
+    /// Path as LangGraph shows it.
+    pub(crate) fn path_value(&self) -> Value {
+        match &self.called {
+            Some(called) => called.caller.path.clone(),
+            None => {
+                let layout = self.run.graph.layout();
+                self.path.value(&layout.nodes[self.path_node].name)
+            }
+        }
+    }
+
+    /// This task as the caller of functional tasks.
+    pub(crate) fn caller(&self) -> Caller {
+        match &self.called {
+            Some(called) => called.caller.clone(),
+            None => Caller {
+                ns: self.checkpoint_ns().to_owned(),
+                path_text: self
+                    .path
+                    .text(&self.run.graph.layout().nodes[self.path_node].name),
+                path: self.path_value(),
+            },
+        }
     }
 
     /// The answers that this attempt used, per question.
@@ -202,13 +306,11 @@ impl TaskShared {
         }
         let mut extra = node.options.metadata.clone();
         extra.extend(own);
-        let triggers = match self.path {
-            Path::Push(_) => vec![Value::str(crate::core::ids::PUSH)],
-            _ => node
-                .trigger_names
-                .iter()
-                .map(|n| Value::Str(n.clone()))
-                .collect(),
+        let triggers = if self.called.is_some() || self.path.is_push() {
+            vec![Value::str(crate::core::ids::PUSH)]
+        } else {
+            let names = node.trigger_names.iter();
+            names.map(|n| Value::Str(n.clone())).collect()
         };
         let source = MessageSource {
             speaker,
@@ -216,7 +318,7 @@ impl TaskShared {
             node: &self.node,
             step: self.step,
             triggers,
-            path: self.path.value(&self.node),
+            path: self.path_value(),
             ns: self.checkpoint_ns(),
             extra: &extra,
         };

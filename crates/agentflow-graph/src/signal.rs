@@ -45,6 +45,30 @@ pub(crate) fn interrupts(error: &Error) -> Option<&[Interrupt]> {
         .map(|signal| signal.0.as_slice())
 }
 
+/// A run stops because it is asked to.
+#[derive(Debug)]
+struct DrainSignal;
+
+impl fmt::Display for DrainSignal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a request to stop")
+    }
+}
+
+impl std::error::Error for DrainSignal {}
+
+/// The error of a run that stops before its next superstep because it is asked to.
+pub(crate) fn drained() -> Error {
+    Error::cancelled("Graph drained: shutdown")
+        .class("GraphDrained")
+        .source_err(DrainSignal)
+}
+
+/// Whether the error says that a run stopped because it was asked to.
+pub(crate) fn is_drained(error: &Error) -> bool {
+    std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<DrainSignal>)
+}
+
 /// The error that carries a command to the graph above.
 pub(crate) fn parent(command: Command) -> Error {
     Error::invalid("command for a parent graph, but there is none")

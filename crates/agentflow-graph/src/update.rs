@@ -23,7 +23,7 @@ use crate::{
         writes::{Writers, invalid_update},
     },
     graph::{Graph, StateUpdate},
-    inspect::{graph_at, key_of, null_writes, pending_of, rebuild_deltas, saver},
+    inspect::{graph_at, key_of, null_writes, own_ns, pending_of, rebuild_deltas, saver},
     invocation::Runtime,
     layout::{ChanId, NodeId},
     output::NodeOutput,
@@ -53,7 +53,10 @@ pub(crate) async fn bulk(
             .with("found", supersteps.len()));
     }
     let graph = graph_at(graph, &at.checkpoint_ns)?;
-    let mut at = at.clone();
+    let mut at = CheckpointRef {
+        checkpoint_ns: own_ns(&graph, &at.checkpoint_ns),
+        ..at.clone()
+    };
     for (index, updates) in supersteps.into_iter().enumerate() {
         if updates.is_empty() {
             return Err(agentflow_types::Error::invalid("No updates provided").class("ValueError"));
@@ -98,7 +101,7 @@ impl<'a> Change<'a> {
     ) -> Result<Self> {
         let world = World::of(runtime);
         let layout = graph.layout().clone();
-        let saved = saver(runtime)?.get(&key_of(at)).await?;
+        let saved = saver(runtime)?.get(&key_of(graph, at)).await?;
         let (board, pending, step) = match &saved {
             Some(saved) => {
                 let mut complete = saved.clone();
@@ -173,6 +176,7 @@ impl<'a> Change<'a> {
         board.prepare(&Prepare {
             ns: &self.at.checkpoint_ns,
             step: self.step + 1,
+            stop: self.step + 3,
             pending: &self.pending,
             resume_map: None,
         })
@@ -407,10 +411,13 @@ impl<'a> Change<'a> {
         if !self.is_first || self.at.checkpoint_id.is_none() {
             return Ok(false);
         }
-        let key = key_of(&CheckpointRef {
-            checkpoint_id: None,
-            ..self.at.clone()
-        });
+        let key = key_of(
+            self.graph,
+            &CheckpointRef {
+                checkpoint_id: None,
+                ..self.at.clone()
+            },
+        );
         let newest = saver(self.runtime)?.get(&key).await?;
         Ok(newest.is_some_and(|newest| {
             self.saved

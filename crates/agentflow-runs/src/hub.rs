@@ -9,10 +9,13 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, Weak},
 };
 
-use agentflow_storage::event::{Event, Events};
+use agentflow_storage::{
+    event::{Event, Events},
+    signal::{Signal, Signals},
+};
 use agentflow_types::{Error, ErrorKind, Result, RunId, Str, ThreadId, Timestamp};
 use futures_util::future::BoxFuture;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 /// Events that a listener may lag behind before it reads the log instead. Each thread in use
 /// holds room for as many.
@@ -39,13 +42,18 @@ pub struct Channel {
     tx: broadcast::Sender<Arc<Event>>,
     /// The greatest number in use; `None` until it was read from storage.
     last: tokio::sync::Mutex<Option<u64>>,
+    /// The greatest number that another process said it wrote.
+    elsewhere: watch::Sender<u64>,
+    signals: Option<Arc<dyn Signals>>,
 }
 
 impl Channel {
-    fn new() -> Self {
+    fn new(signals: Option<Arc<dyn Signals>>) -> Self {
         Self {
+            signals,
             tx: broadcast::channel(LAG).0,
             last: tokio::sync::Mutex::new(None),
+            elsewhere: watch::Sender::new(0),
         }
     }
 
@@ -53,6 +61,12 @@ impl Channel {
     #[must_use]
     pub fn listen(&self) -> broadcast::Receiver<Arc<Event>> {
         self.tx.subscribe()
+    }
+
+    /// Sees how far other processes have written, as far as they said so.
+    #[must_use]
+    pub fn elsewhere(&self) -> watch::Receiver<u64> {
+        self.elsewhere.subscribe()
     }
 
     /// Numbers the drafts, has `store` keep them, and tells the listeners.
@@ -81,7 +95,11 @@ impl Channel {
             let events = numbered(drafts, start, now);
             match store(events.clone()).await {
                 Ok(stored) => {
-                    *guard = Some(start + events.len() as u64);
+                    let newest = start + events.len() as u64;
+                    *guard = Some(newest);
+                    if let Some(signals) = &self.signals {
+                        signals.send(Signal::Log(thread, newest));
+                    }
                     for event in events {
                         // Nobody listening is fine.
                         let _ = self.tx.send(Arc::new(event));
@@ -117,13 +135,22 @@ fn numbered(drafts: &[Draft], last: u64, now: Timestamp) -> Vec<Event> {
 }
 
 /// The channels of all threads in use.
-#[derive(Default)]
 pub struct Hub {
     /// Guards the map only; channels live as long as somebody holds them.
     channels: Mutex<HashMap<ThreadId, Weak<Channel>>>,
+    signals: Option<Arc<dyn Signals>>,
 }
 
 impl Hub {
+    /// A hub that tells other processes, if there are any, of what is appended.
+    #[must_use]
+    pub fn new(signals: Option<Arc<dyn Signals>>) -> Self {
+        Self {
+            channels: Mutex::default(),
+            signals,
+        }
+    }
+
     /// The channel of a thread. Keep it while you write or listen.
     #[must_use]
     pub fn channel(&self, thread: ThreadId) -> Arc<Channel> {
@@ -135,9 +162,21 @@ impl Hub {
         if channels.len() == channels.capacity() {
             channels.retain(|_, weak| weak.strong_count() > 0);
         }
-        let channel = Arc::new(Channel::new());
+        let channel = Arc::new(Channel::new(self.signals.clone()));
         channels.insert(thread, Arc::downgrade(&channel));
         channel
+    }
+
+    /// Notes that a thread's log has grown up to `seq`.
+    pub fn grown(&self, thread: ThreadId, seq: u64) {
+        let channel = self.lock().get(&thread).and_then(Weak::upgrade);
+        if let Some(channel) = channel {
+            channel.elsewhere.send_if_modified(|known| {
+                let is_news = *known < seq;
+                *known = seq.max(*known);
+                is_news
+            });
+        }
     }
 
     /// How many listen to a thread.

@@ -6,6 +6,7 @@ mod crons;
 mod execute;
 mod items;
 mod runs;
+mod signals;
 mod subscribe;
 mod threads;
 mod worker;
@@ -19,6 +20,7 @@ use std::{
 use agentflow_storage::{
     Backend,
     record::{Assistant, CancelAction, Run, RunStatus},
+    signal::Signal,
 };
 use agentflow_types::{
     AssistantId, Clock, Error, ErrorKind, Map, Result, RunId, Scope, Timestamp, Value,
@@ -115,6 +117,8 @@ pub(crate) struct Ended {
 struct Running {
     stop: CancellationToken,
     action: Option<CancelAction>,
+    /// Has it look at once whether somebody asked for a stop.
+    nudge: Arc<Notify>,
 }
 
 /// State that belongs to this process only.
@@ -181,6 +185,7 @@ impl Service {
                 }
             }
         }
+        let signals = (!parts.config.exclusive).then(|| parts.backend.signals.clone());
         let service = Arc::new(Self {
             slots: Arc::new(Semaphore::new(parts.config.concurrency)),
             backend: parts.backend,
@@ -189,7 +194,7 @@ impl Service {
             clock: parts.clock,
             config: parts.config,
             webhook: parts.webhook,
-            hub: Hub::default(),
+            hub: Hub::new(signals),
             local: Mutex::default(),
             bell: Notify::new(),
             tasks: tokio_util::task::TaskTracker::new(),
@@ -283,5 +288,6 @@ impl Service {
             // Whoever stopped waiting does not mind.
             let _ = waiter.send(ended.clone());
         }
+        self.signal(Signal::Ended(run.run_id));
     }
 }

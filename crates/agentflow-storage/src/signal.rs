@@ -3,7 +3,9 @@
 //! A signal carries no data: it says where to look. It may be lost, doubled or late; whoever waits
 //! for one also looks by itself from time to time.
 
-use agentflow_types::ThreadId;
+use std::{fmt, str::FromStr};
+
+use agentflow_types::{Error, Result, RunId, ThreadId};
 use tokio::sync::broadcast;
 
 /// Signals that a listener may lag behind before it learns only that it missed some.
@@ -14,8 +16,48 @@ pub const LAG: usize = 1024;
 pub enum Signal {
     /// There may be a run to claim.
     Queue,
-    /// A thread's log grew, or one of its runs changed.
-    Thread(ThreadId),
+    /// A thread's log grew up to this number.
+    Log(ThreadId, u64),
+    /// A running run is to be stopped.
+    Stop(RunId),
+    /// A run is over.
+    Ended(RunId),
+}
+
+/// As it travels between processes.
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Queue => f.write_str("queue"),
+            Self::Log(thread, seq) => write!(f, "log {thread} {seq}"),
+            Self::Stop(run) => write!(f, "stop {run}"),
+            Self::Ended(run) => write!(f, "ended {run}"),
+        }
+    }
+}
+
+impl FromStr for Signal {
+    type Err = Error;
+
+    /// # Errors
+    /// `Invalid` for what a newer version may say; whoever hears it may ignore it.
+    fn from_str(text: &str) -> Result<Self> {
+        let unknown = || Error::invalid("unknown signal").with("signal", text);
+        let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
+        match word {
+            "queue" => Ok(Self::Queue),
+            "log" => {
+                let (thread, seq) = rest.split_once(' ').ok_or_else(unknown)?;
+                Ok(Self::Log(
+                    thread.parse()?,
+                    seq.parse().map_err(|_| unknown())?,
+                ))
+            }
+            "stop" => Ok(Self::Stop(rest.parse()?)),
+            "ended" => Ok(Self::Ended(rest.parse()?)),
+            _ => Err(unknown()),
+        }
+    }
 }
 
 /// Sends and hears wake-ups.
@@ -46,5 +88,26 @@ impl Signals for Local {
 
     fn listen(&self) -> broadcast::Receiver<Signal> {
         self.0.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_is_read_as_it_was_written() {
+        let (thread, run) = (ThreadId::mint(), RunId::mint());
+        for signal in [
+            Signal::Queue,
+            Signal::Log(thread, u64::MAX),
+            Signal::Stop(run),
+            Signal::Ended(run),
+        ] {
+            assert_eq!(signal.to_string().parse::<Signal>().unwrap(), signal);
+        }
+        for text in ["", "newer", "log", "log x 1", "stop", "ended 1"] {
+            assert!(text.parse::<Signal>().is_err(), "{text}");
+        }
     }
 }

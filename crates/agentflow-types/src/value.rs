@@ -20,6 +20,10 @@ pub type Str = Arc<str>;
 /// A map with text keys in insertion order.
 pub type Map = IndexMap<Str, Value>;
 
+/// Entries up to which a key is looked for one by one: in small maps, such as messages, that
+/// takes less time than hashing it.
+const SCANNED: usize = 16;
+
 /// A value of graph state.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Value {
@@ -164,7 +168,12 @@ impl Value {
     /// The entry of a map; `None` for other values and absent keys.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Value> {
-        self.as_map()?.get(key)
+        let map = self.as_map()?;
+        if map.len() > SCANNED {
+            return map.get(key);
+        }
+        let found = map.iter().find(|(name, _)| name.as_ref() == key);
+        found.map(|(_, value)| value)
     }
 
     /// Truth as Python sees it: null, false, zero, and empty things are false.

@@ -14,7 +14,11 @@ use agentflow_runs::service::{Service, ServiceConfig, ServiceParts};
 use agentflow_server::AppState;
 use agentflow_storage::{Backend, memory::Memory};
 use agentflow_types::{Error, Result, SystemClock};
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -283,16 +287,24 @@ impl Running {
     /// # Errors
     /// What the worker or the listener failed with.
     pub async fn until_signal(self) -> Result<()> {
+        self.until(Signals::listen()?).await
+    }
+
+    /// As [`Running::until_signal`], with signals that were listened for before.
+    ///
+    /// # Errors
+    /// What the worker or the listener failed with.
+    pub async fn until(self, mut signals: Signals) -> Result<()> {
         tokio::select! {
-            () = signal() => {}
+            () = signals.next() => {}
             () = self.stop.cancelled() => {}
         }
         eprintln!(
             "stopping: waiting up to {} s for running work",
             self.drain.as_secs()
         );
-        tokio::spawn(async {
-            signal().await;
+        tokio::spawn(async move {
+            signals.next().await;
             // Nothing acknowledged is lost: the next start takes interrupted runs up again.
             std::process::exit(130);
         });
@@ -313,12 +325,33 @@ impl Running {
     }
 }
 
-/// Completes at the next Ctrl-C or SIGTERM.
-async fn signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut term = signal(SignalKind::terminate()).expect("the runtime handles signals");
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = term.recv() => {}
+/// Ctrl-C and SIGTERM. From the moment this exists they do not end the process by themselves.
+pub struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    /// `Busy` if the system refuses.
+    pub fn listen() -> Result<Self> {
+        let listen = |kind| {
+            signal(kind)
+                .map_err(|err| Error::busy("signals cannot be listened for").source_err(err))
+        };
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
+    }
+
+    /// Completes at the next one.
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
     }
 }

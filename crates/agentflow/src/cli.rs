@@ -2,7 +2,7 @@
 
 use std::{
     io::{IsTerminal, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Instant,
 };
@@ -15,6 +15,7 @@ use crate::{
     banner::Style,
     config::{self, Config, Merged, Sources},
     logging, models, project,
+    upkeep::{self, Migrate, Place},
 };
 
 /// Exit code for failures that the input or the operation caused.
@@ -47,6 +48,23 @@ enum Command {
     /// Look at the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Look at the version of the database's tables, or bring them up to date.
+    #[command(subcommand)]
+    Migrate(Migrate),
+    /// Copy the embedded database to a new file; a server may go on meanwhile.
+    Backup {
+        /// The new file.
+        to: PathBuf,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Put a backup in the place of the embedded database; no server may use it.
+    Restore {
+        /// The backup.
+        from: PathBuf,
+        #[command(flatten)]
+        place: Place,
+    },
     /// Print the version.
     Version {
         /// As JSON.
@@ -113,6 +131,15 @@ pub fn main(started: Instant) -> ExitCode {
         Command::Check { files } => check(&files),
         Command::Config(ConfigCommand::Show { json, config }) => config_show(json, config),
         Command::Config(ConfigCommand::Defaults) => print(config::DEFAULTS.trim_end()),
+        Command::Migrate(migrate) => {
+            at_rest(migrate.place()).and_then(|config| print(&migrate.run(&config)?))
+        }
+        Command::Backup { to, place } => {
+            at_rest(&place).and_then(|config| print(&upkeep::backup(&config, &to)?))
+        }
+        Command::Restore { from, place } => {
+            at_rest(&place).and_then(|config| print(&upkeep::restore(&config, &from)?))
+        }
         Command::Version { json } => version(json),
     };
     match result {
@@ -174,6 +201,21 @@ fn load(file: Option<PathBuf>, flags: &[(String, toml::Value)]) -> Result<(Confi
         flags,
         cwd: &cwd,
     })
+}
+
+/// The configuration of a command that looks after the database.
+fn at_rest(place: &Place) -> Result<Config> {
+    let flags: Result<Vec<_>> = place.data.iter().map(|data| data_flag(data)).collect();
+    load(place.config.clone(), &flags?).map(|(config, _)| config)
+}
+
+fn data_flag(data: &Path) -> Result<(String, toml::Value)> {
+    let path = std::path::absolute(data)
+        .map_err(|err| Error::invalid("--data is not a path").source_err(err))?;
+    Ok((
+        "storage.path".into(),
+        toml::Value::String(path.display().to_string()),
+    ))
 }
 
 fn config_show(json: bool, file: Option<PathBuf>) -> Result<ExitCode> {
@@ -246,12 +288,8 @@ fn dev(args: &Dev, started: Instant) -> Result<ExitCode> {
         flag("server.host", toml::Value::String(host.clone()));
     }
     if let Some(data) = &args.data {
-        let path = std::path::absolute(data)
-            .map_err(|err| Error::invalid("--data is not a path").source_err(err))?;
-        flag(
-            "storage.path",
-            toml::Value::String(path.display().to_string()),
-        );
+        let (key, value) = data_flag(data)?;
+        flag(&key, value);
     }
     if let Some(level) = &args.log {
         flag("log.level", toml::Value::String(level.clone()));
@@ -268,6 +306,8 @@ fn dev(args: &Dev, started: Instant) -> Result<ExitCode> {
     };
     let json = args.json || !std::io::stderr().is_terminal();
     runtime()?.block_on(async {
+        // Before anybody can know that the server is there and stop it.
+        let signals = app::Signals::listen()?;
         let server = App::new(config)
             .keep(memory)
             .graphs_from_config()
@@ -285,7 +325,7 @@ fn dev(args: &Dev, started: Instant) -> Result<ExitCode> {
             };
             eprint!("{}", ready.text(style));
         }
-        server.until_signal().await
+        server.until(signals).await
     })?;
     Ok(ExitCode::SUCCESS)
 }

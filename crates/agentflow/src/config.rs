@@ -28,6 +28,8 @@ pub const FILE_NAME: &str = "agentflow.toml";
 /// Checked configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// What is demanded.
+    pub profile: Profile,
     /// Listener.
     pub server: Server,
     /// Database.
@@ -63,15 +65,69 @@ pub struct Server {
     pub drain_seconds: u64,
 }
 
+/// What is demanded of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// Anything goes.
+    Dev,
+    /// What a production must not do is refused.
+    Production,
+}
+
 /// Database.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Deserialize)]
 pub struct Storage {
-    /// Folder.
+    /// Folder of the embedded database.
     pub path: PathBuf,
+    /// Address of a PostgreSQL server; empty for the embedded database.
+    pub url: String,
+    /// File with the address; empty for none.
+    pub url_file: PathBuf,
+    /// File with the password; empty for the one in the address.
+    pub password_file: PathBuf,
+    /// Where wake-ups are listened for: empty, `off`, or an address.
+    pub listen_url: String,
+    /// File with that address; empty for none.
+    pub listen_url_file: PathBuf,
+    /// Most connections.
+    pub max_connections: usize,
+    /// How long a request waits for a connection, in seconds.
+    pub acquire_timeout_seconds: u64,
+    /// How long a statement may take, in seconds.
+    pub statement_timeout_seconds: u64,
+    /// Whether opening brings the tables up to date.
+    pub migrate: bool,
     /// Flush policy.
     pub synchronous: Synchronous,
     /// Connections for reading.
     pub readers: usize,
+}
+
+impl Storage {
+    /// Whether a PostgreSQL server holds the data.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        !self.url.is_empty() || !self.url_file.as_os_str().is_empty()
+    }
+}
+
+impl std::fmt::Debug for Storage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Addresses may hold passwords.
+        f.debug_struct("Storage")
+            .field("path", &self.path)
+            .field("url", &merge::masked(&self.url))
+            .field("url_file", &self.url_file)
+            .field("password_file", &self.password_file)
+            .field("listen_url", &merge::masked(&self.listen_url))
+            .field("listen_url_file", &self.listen_url_file)
+            .field("max_connections", &self.max_connections)
+            .field("migrate", &self.migrate)
+            .field("synchronous", &self.synchronous)
+            .field("readers", &self.readers)
+            .finish_non_exhaustive()
+    }
 }
 
 /// When SQLite flushes.
@@ -215,6 +271,7 @@ pub fn embedded(data: &Path) -> Result<Config> {
 
 #[derive(Deserialize)]
 struct Raw {
+    profile: Profile,
     server: Server,
     storage: Storage,
     runs: Runs,
@@ -231,6 +288,7 @@ fn check(merged: &Merged, base: PathBuf, file: Option<PathBuf>) -> Result<Config
     };
     positive(raw.runs.concurrency, "runs.concurrency")?;
     positive(raw.storage.readers, "storage.readers")?;
+    positive(raw.storage.max_connections, "storage.max_connections")?;
     positive(raw.server.max_connections, "server.max_connections")?;
     positive(raw.runs.max_attempts as usize, "runs.max_attempts")?;
     if !raw.server.host.is_loopback() {
@@ -242,7 +300,28 @@ fn check(merged: &Merged, base: PathBuf, file: Option<PathBuf>) -> Result<Config
     }
     let mut storage = raw.storage;
     storage.path = base.join(&storage.path);
+    one_of(
+        ("storage.url", !storage.url.is_empty()),
+        ("storage.url_file", !storage.url_file.as_os_str().is_empty()),
+    )?;
+    one_of(
+        ("storage.listen_url", !storage.listen_url.is_empty()),
+        (
+            "storage.listen_url_file",
+            !storage.listen_url_file.as_os_str().is_empty(),
+        ),
+    )?;
+    for file in [
+        &mut storage.url_file,
+        &mut storage.password_file,
+        &mut storage.listen_url_file,
+    ] {
+        if !file.as_os_str().is_empty() {
+            *file = base.join(&*file);
+        }
+    }
     Ok(Config {
+        profile: raw.profile,
         server: raw.server,
         storage,
         runs: raw.runs,
@@ -257,6 +336,18 @@ fn check(merged: &Merged, base: PathBuf, file: Option<PathBuf>) -> Result<Config
         base,
         file,
     })
+}
+
+/// # Errors
+/// `Invalid` if both are given.
+fn one_of(first: (&str, bool), second: (&str, bool)) -> Result<()> {
+    match first.1 && second.1 {
+        true => Err(Error::invalid(format!(
+            "give {} or {}, not both",
+            first.0, second.0
+        ))),
+        false => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -354,6 +445,37 @@ mod tests {
         );
         let err = check_with(None, &[("AGENTFLOW_SERVER__PORT", "many")], &[]).unwrap_err();
         assert!(err.to_string().contains("AGENTFLOW_SERVER__PORT"), "{err}");
+    }
+
+    #[test]
+    fn the_address_of_the_database_comes_from_where_programs_look() {
+        let url = "postgres://u:p%40:w@db/x?sslmode=verify-full&sslpassword=pw";
+        let env = [("DATABASE_URL", url), ("AGENTFLOW_PROFILE", "production")];
+        let (config, merged) = check_with(None, &env, &[]).unwrap();
+        assert!(config.storage.is_remote());
+        assert_eq!(
+            (config.storage.url.as_str(), config.profile),
+            (url, Profile::Production)
+        );
+        let shown: Vec<_> = merged
+            .rows()
+            .into_iter()
+            .filter(|row| row.key == "storage.url")
+            .collect();
+        let masked = "\"postgres://u:***@db/x?sslmode=verify-full&sslpassword=***\"";
+        assert_eq!(shown[0].value, masked);
+        assert_eq!(shown[0].origin, Origin::Env("DATABASE_URL".into()));
+        let printed = format!("{config:?}");
+        assert!(
+            !printed.contains("p%40") && !printed.contains("pw"),
+            "{printed}"
+        );
+        // Our own variable is the more precise wish.
+        let env = [("DATABASE_URL", url), ("AGENTFLOW_STORAGE__URL", "")];
+        assert!(!check_with(None, &env, &[]).unwrap().0.storage.is_remote());
+        let both = [("DATABASE_URL", url), ("DATABASE_URL_FILE", "f")];
+        let err = check_with(None, &both, &[]).unwrap_err();
+        assert!(err.message().contains("not both"), "{err}");
     }
 
     #[test]

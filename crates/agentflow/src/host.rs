@@ -77,6 +77,7 @@ fn invocation(request: RunRequest, cancel: CancellationToken) -> Invocation {
         interrupt_after: interrupt_at(request.interrupt_after),
         fence: request.fence,
         cancel,
+        drain: CancellationToken::new(),
     }
 }
 

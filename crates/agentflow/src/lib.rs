@@ -22,3 +22,4 @@ pub mod host;
 pub mod logging;
 pub mod models;
 pub mod project;
+mod upkeep;

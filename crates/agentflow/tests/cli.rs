@@ -172,3 +172,36 @@ fn plain_commands_print_plain_data() {
     let defaults = text(&run(dir.path(), &["config", "defaults"]).stdout);
     assert!(defaults.parse::<toml::Table>().is_ok());
 }
+
+#[test]
+fn a_backup_is_made_while_serving_and_put_back_afterwards() {
+    let dir = tempfile::tempdir().unwrap();
+    let none = run(dir.path(), &["migrate", "status"]);
+    assert_eq!(none.status.code(), Some(1));
+    assert!(text(&none.stderr).contains("there is no database"));
+    let server = Dev::start(dir.path(), &["dev", "--json"]);
+    let made = run(dir.path(), &["backup", "copy.db"]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    assert!(text(&made.stdout).starts_with("wrote copy.db: "));
+    let again = run(dir.path(), &["backup", "copy.db"]);
+    assert!(text(&again.stderr).contains("exists already"));
+    // In use: neither replaced nor migrated.
+    for command in [&["restore", "copy.db"][..], &["migrate", "apply"]] {
+        let refused = run(dir.path(), command);
+        assert_eq!(refused.status.code(), Some(5), "{command:?}");
+    }
+    drop(server);
+    let restored = run(dir.path(), &["restore", "copy.db"]);
+    assert!(restored.status.success(), "{}", text(&restored.stderr));
+    assert!(
+        dir.path()
+            .join(".agentflow/agentflow.db.before-restore")
+            .exists()
+    );
+    let status = run(dir.path(), &["migrate", "status"]);
+    assert!(text(&status.stdout).contains("up to date"));
+    for command in ["plan", "apply"] {
+        let done = run(dir.path(), &["migrate", command]);
+        assert!(text(&done.stdout).contains("nothing to do"));
+    }
+}

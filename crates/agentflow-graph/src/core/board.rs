@@ -308,6 +308,19 @@ impl Board {
         Value::map(map)
     }
 
+    /// The channels that show a value; of a graph that is a function, its result.
+    pub(crate) fn view(&self, ids: &[ChanId]) -> Value {
+        match self.layout.function {
+            Some(function) => self.get(function.result).unwrap_or_default(),
+            None => self.read(ids),
+        }
+    }
+
+    /// Remembers that a task that is no node ran.
+    pub(crate) fn saw_task(&mut self, name: &Str) {
+        self.other_seen.entry(name.clone()).or_default();
+    }
+
     /// The state that a node reads.
     pub(crate) fn read_for(&self, node: NodeId) -> Value {
         let reads = self.layout.nodes[node]
@@ -433,7 +446,7 @@ impl Board {
         let mut order = std::mem::take(&mut self.scratch.order);
         order.clear();
         order.extend(0..sets.len());
-        order.sort_by_key(|at| sets[*at].path);
+        order.sort_by_key(|at| sets[*at].path.order());
         let bump_step = sets.iter().any(|set| set.path != Path::Input);
         for at in &order {
             self.see(&sets[*at]);

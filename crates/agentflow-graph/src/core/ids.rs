@@ -12,6 +12,8 @@ use agentflow_types::{Clock, Error, Result, Rng, Str};
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::task::HANDLER;
+
 /// Path word of tasks that an edge triggered.
 pub(crate) const PULL: &str = "__pregel_pull";
 /// Path word of tasks that a `Send` made.
@@ -135,6 +137,23 @@ impl TaskIds {
         TaskId(xxh3_128(&self.buffer))
     }
 
+    /// Id of the task that a handler runs in; the namespace is that of the failed task.
+    pub(crate) fn handler(&mut self, node: &str, failed: TaskId) -> TaskId {
+        self.start(node, PUSH);
+        self.buffer.extend_from_slice(HANDLER.as_bytes());
+        self.buffer.extend_from_slice(failed.to_string().as_bytes());
+        TaskId(xxh3_128(&self.buffer))
+    }
+
+    /// Id of the `index`-th functional task that a task calls; the namespace is the caller's, and
+    /// `path` its path as text.
+    pub(crate) fn call(&mut self, name: &str, path: &str, index: usize) -> TaskId {
+        self.start(name, PUSH);
+        self.buffer.extend_from_slice(path.as_bytes());
+        self.buffer.extend_from_slice(index.to_string().as_bytes());
+        TaskId(xxh3_128(&self.buffer))
+    }
+
     /// Id of the task of the `index`-th `Send`.
     pub(crate) fn push(&mut self, node: &str, index: usize) -> TaskId {
         use std::io::Write as _;
@@ -171,6 +190,15 @@ pub(crate) fn is_interrupt_id(text: &str) -> bool {
         && text
             .bytes()
             .all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase())
+}
+
+/// Namespace of a graph that remembers over runs: without task ids, but with the numbers of
+/// repeated calls. `a:1|b:2|1` becomes `a|b|1`.
+pub(crate) fn lasting_ns(ns: &str) -> String {
+    let parts = ns
+        .split('|')
+        .map(|part| part.split(':').next().unwrap_or(part));
+    parts.collect::<Vec<_>>().join("|")
 }
 
 /// Removes the task ids from a namespace: `a:1|b:2` becomes `a|b`, numbers of repeated calls
@@ -221,5 +249,6 @@ mod tests {
     #[test]
     fn namespaces_lose_their_task_ids() {
         assert_eq!(without_task_ids("a:1-2|b:3|1"), "a|b");
+        assert_eq!(lasting_ns("a:1-2|b:3|1"), "a|b|1");
     }
 }

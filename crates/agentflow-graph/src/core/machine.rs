@@ -1,5 +1,6 @@
 //! The life of one run of one graph: input, supersteps, end. Events in, effects out.
 
+pub(crate) mod calls;
 mod deltas;
 mod end;
 mod first;
@@ -15,6 +16,8 @@ use agentflow_types::{
     Map, Result, Str, Value,
     graph::{Durability, Interrupt, RunConfig, StreamMode},
 };
+
+use tokio_util::sync::CancellationToken;
 
 use super::{
     World,
@@ -108,6 +111,8 @@ pub(crate) struct Setup {
     /// Checkpoints of the graphs above, by namespace.
     pub(crate) parents: Map,
     pub(crate) answer: Arc<Answer>,
+    /// Fires when the run is to stop before its next superstep.
+    pub(crate) drain: CancellationToken,
 }
 
 /// Something for the shell to do, in order.
@@ -128,6 +133,8 @@ pub(crate) enum Tick {
     Done,
     /// A static interrupt stops the graph.
     Interrupted,
+    /// The run is asked to stop here.
+    Drained,
     /// The recursion limit is reached.
     OutOfSteps,
 }
@@ -152,6 +159,8 @@ pub(crate) struct Machine {
     /// Last superstep that may run.
     pub(crate) stop: i64,
     pub(crate) tasks: Vec<Task>,
+    /// Functional tasks of this superstep.
+    pub(crate) calls: Vec<calls::Call>,
     pub(crate) effects: Vec<Effect>,
     pending: Vec<Pending>,
     metadata: Metadata,
@@ -237,6 +246,7 @@ impl Machine {
             step,
             stop: 0,
             tasks: Vec::new(),
+            calls: Vec::new(),
             effects: Vec::new(),
             pending: Vec::new(),
             metadata,
@@ -285,7 +295,7 @@ impl Machine {
 
     /// The outputs, for whoever started the run.
     pub(crate) fn output(&self) -> Value {
-        self.board.read(&self.setup.layout.outputs)
+        self.board.view(&self.setup.layout.outputs)
     }
 
     /// Names of the tasks that are not done.

@@ -6,7 +6,7 @@ use agentflow_types::{
 };
 
 use super::{
-    ids::{checkpoint_text, task_ns},
+    ids::{TaskId, checkpoint_text, task_ns},
     task::{Pending, RETURN, Status, Target, Task, Write},
 };
 use crate::layout::{ChanId, Layout};
@@ -23,6 +23,11 @@ pub(crate) const INTERNAL_METADATA: [&str; 9] = [
     "langgraph_path",
     "langgraph_checkpoint_ns",
 ];
+
+/// Whether a write is the result of a functional task.
+pub(crate) fn is_return(target: &Target) -> bool {
+    matches!(target, Target::Other(name) if &**name == RETURN)
+}
 
 /// A set of stream modes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -100,13 +105,11 @@ fn propagated_metadata(config: &RunConfig) -> Map {
 /// Data of a task that is about to run.
 pub(crate) fn task_start(layout: &Layout, task: &Task, config: &RunConfig) -> Value {
     let node = &layout.nodes[task.node];
-    let triggers: Vec<Value> = match task.path {
-        super::task::Path::Push(_) => vec![Value::str(super::ids::PUSH)],
-        _ => node
-            .trigger_names
-            .iter()
-            .map(|n| Value::Str(n.clone()))
-            .collect(),
+    let triggers: Vec<Value> = if task.path.is_push() {
+        vec![Value::str(super::ids::PUSH)]
+    } else {
+        let names = node.trigger_names.iter();
+        names.map(|n| Value::Str(n.clone())).collect()
     };
     let mut map = Map::with_capacity(5);
     map.insert("id".into(), Value::from(task.id.to_string()));
@@ -158,7 +161,7 @@ fn folded(layout: &Layout, writes: &[Write], wanted: impl Fn(&Target) -> bool) -
 fn is_output(layout: &Layout) -> impl Fn(&Target) -> bool {
     |target| match target {
         Target::Channel(id) => layout.channels[*id].is_output,
-        Target::Other(name) => &**name == RETURN,
+        other @ Target::Other(_) => is_return(other),
         _ => false,
     }
 }
@@ -166,21 +169,46 @@ fn is_output(layout: &Layout) -> impl Fn(&Target) -> bool {
 fn is_state(layout: &Layout) -> impl Fn(&Target) -> bool {
     |target| match target {
         Target::Channel(id) => layout.channels[*id].is_state,
-        Target::Other(name) => &**name == RETURN,
+        other @ Target::Other(_) => is_return(other),
         _ => false,
     }
 }
 
+/// A task, as events name it.
+#[derive(Clone, Copy)]
+pub(crate) struct Who<'a> {
+    pub(crate) id: TaskId,
+    pub(crate) name: &'a Str,
+}
+
+/// Data of a functional task that is about to run.
+pub(crate) fn call_start(who: Who<'_>, input: Value, config: &RunConfig) -> Value {
+    let mut map = Map::with_capacity(5);
+    map.insert("id".into(), Value::from(who.id.to_string()));
+    map.insert("name".into(), Value::Str(who.name.clone()));
+    // As Python calls it: positional arguments and named ones.
+    let arguments = vec![Value::list(vec![input]), Value::map(Map::new())];
+    map.insert("input".into(), Value::list(arguments));
+    let triggers = vec![Value::str(super::ids::PUSH)];
+    map.insert("triggers".into(), Value::list(triggers));
+    let mut metadata = propagated_metadata(config);
+    metadata.retain(|key, _| !INTERNAL_METADATA.contains(&&**key));
+    if !metadata.is_empty() {
+        map.insert("metadata".into(), Value::map(metadata));
+    }
+    Value::map(map)
+}
+
 /// Data of a task that ended.
-pub(crate) fn task_result(layout: &Layout, task: &Task, writes: &[Write]) -> Value {
+pub(crate) fn task_result(layout: &Layout, who: Who<'_>, writes: &[Write]) -> Value {
     let error = writes
         .iter()
         .find(|w| w.target == Target::Error)
         .map(|w| w.value.clone());
     let interrupts = interrupt_list(writes);
     Value::object([
-        ("id", Value::from(task.id.to_string())),
-        ("name", Value::Str(layout.nodes[task.node].name.clone())),
+        ("id", Value::from(who.id.to_string())),
+        ("name", Value::Str(who.name.clone())),
         ("error", error.unwrap_or_default()),
         (
             "result",
@@ -202,16 +230,21 @@ pub(crate) fn interrupt_list(writes: &[Write]) -> Vec<Value> {
 }
 
 /// Data of the `updates` mode for one task; `None` if the mode does not show it.
-pub(crate) fn update(layout: &Layout, task: &Task, writes: &[Write], cached: Cached) -> Value {
+pub(crate) fn update(layout: &Layout, who: Who<'_>, writes: &[Write], cached: Cached) -> Value {
     let shows = is_output(layout);
     let visible: Vec<&Write> = writes.iter().filter(|w| shows(&w.target)).collect();
+    let returned = visible.iter().find(|w| is_return(&w.target));
     let repeated = visible.iter().enumerate().any(|(at, write)| {
         visible[..at]
             .iter()
             .any(|earlier| earlier.target == write.target)
     });
     let entry = |write: &Write| (write.target.name(layout), write.value.clone());
-    let data = if visible.is_empty() {
+    let data = if let Some(returned) = returned {
+        returned.value.clone()
+    } else if let (Some(_), Some(result)) = (layout.function, visible.first()) {
+        result.value.clone()
+    } else if visible.is_empty() {
         Value::Null
     } else if repeated {
         Value::list(visible.iter().map(|w| Value::object([entry(w)])).collect())
@@ -219,7 +252,7 @@ pub(crate) fn update(layout: &Layout, task: &Task, writes: &[Write], cached: Cac
         Value::object(visible.iter().map(|w| entry(w)))
     };
     let mut map = Map::with_capacity(2);
-    map.insert(layout.nodes[task.node].name.clone(), data);
+    map.insert(who.name.clone(), data);
     if cached == Cached::Yes {
         map.insert(
             "__metadata__".into(),
@@ -324,7 +357,7 @@ impl CheckpointView<'_> {
     }
 
     fn state(&self, task: &Task) -> Value {
-        if self.layout.subgraph(task.node).is_none() {
+        if self.layout.stored_subgraph(task.node).is_none() {
             return Value::Null;
         }
         let ns = task_ns(self.at.ns, &self.layout.nodes[task.node].name, task.id);
@@ -348,9 +381,14 @@ pub(crate) fn result(layout: &Layout, status: &Status, wanted: Wanted) -> Option
     if !status.is_finished() {
         return None;
     }
-    let returned = |w: &&Write| matches!(&w.target, Target::Other(name) if &**name == RETURN);
+    let returned = |w: &&Write| is_return(&w.target);
     if let Some(write) = status.output.iter().find(returned) {
         return Some(write.value.clone());
+    }
+    if let Some(function) = layout.function {
+        let result = Target::Channel(function.result);
+        let write = status.output.iter().find(|w| w.target == result);
+        return Some(write.map(|w| w.value.clone()).unwrap_or_default());
     }
     Some(Value::map(match wanted {
         Wanted::Output => folded(layout, &status.output, is_output(layout)),

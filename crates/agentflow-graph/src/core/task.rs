@@ -2,7 +2,7 @@
 
 use agentflow_storage::checkpoint::special;
 use agentflow_types::{
-    Str, Value,
+    Error, Str, Value,
     graph::{END, Goto, Interrupt, START},
 };
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use crate::layout::{ChanId, Layout, NodeId};
 pub(crate) const NO_WRITES: &str = "__no_writes__";
 /// Name under which input is applied.
 pub(crate) const INPUT: &str = "__input__";
-/// Result of a functional task; read from Python's checkpoints, never written.
+/// Result of a functional task.
 pub(crate) const RETURN: &str = "__return__";
-/// Marks whose error a handler got; read from Python's checkpoints, never written.
-const ERROR_SOURCE: &str = "__error_source_node__";
+/// Marks that a handler gets the error of a task.
+pub(crate) const ERROR_SOURCE: &str = "__error_source_node__";
 
 /// Where a write goes.
 #[derive(Clone, Debug, PartialEq)]
@@ -96,8 +96,11 @@ pub(crate) struct Pending {
     pub(crate) write: Write,
 }
 
-/// Where a task, or a set of writes, comes from. The order is that in which writes are applied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// Path word of tasks that handle an error.
+pub(crate) const HANDLER: &str = "node_error_handler";
+
+/// Where a task, or a set of writes, comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Path {
     /// Input, or writes of a command.
     Input,
@@ -107,12 +110,51 @@ pub(crate) enum Path {
     Pull(usize),
     /// The `i`-th `Send`.
     Push(usize),
+    /// The error of a task that a trigger made.
+    PullHandler(usize),
+    /// The error of a task that the `i`-th `Send` made.
+    PushHandler(usize),
 }
 
 impl Path {
-    /// The path as LangGraph shows it.
+    /// Writes are applied in this order: a handler's where its task's would be.
+    pub(crate) fn order(self) -> (u8, usize, u8) {
+        match self {
+            Self::Input => (0, 0, 0),
+            Self::Update(i) => (1, i, 0),
+            Self::Pull(rank) => (2, rank, 0),
+            Self::PullHandler(rank) => (2, rank, 1),
+            Self::Push(i) => (3, i, 0),
+            Self::PushHandler(i) => (3, i, 1),
+        }
+    }
+
+    /// The path of the handler of a task with this path.
+    pub(crate) fn handler(self) -> Self {
+        match self {
+            Self::Push(i) | Self::PushHandler(i) => Self::PushHandler(i),
+            Self::Pull(rank) | Self::PullHandler(rank) => Self::PullHandler(rank),
+            Self::Input | Self::Update(_) => Self::PullHandler(0),
+        }
+    }
+
+    /// Whether a task with this path is there because of a packet or an error, not of a trigger.
+    pub(crate) fn is_push(self) -> bool {
+        !matches!(self, Self::Pull(_))
+    }
+
+    /// The path as LangGraph shows it. `node`: the node, of a handler the one that failed.
     pub(crate) fn value(self, node: &Str) -> Value {
+        let end = || [Value::str(HANDLER), Value::Bool(false)];
         Value::list(match self {
+            Self::PullHandler(rank) => {
+                let of = Self::Pull(rank).value(node);
+                [of.as_list().unwrap_or_default(), &end()].concat()
+            }
+            Self::PushHandler(i) => {
+                let of = Self::Push(i).value(node);
+                [of.as_list().unwrap_or_default(), &end()].concat()
+            }
             Self::Input => Vec::new(),
             Self::Update(i) => vec![Value::str(special::INTERRUPT), Value::Int(i as i64)],
             Self::Pull(_) => vec![Value::str(PULL), Value::Str(node.clone())],
@@ -120,9 +162,12 @@ impl Path {
         })
     }
 
-    /// The path as LangGraph stores it with writes.
+    /// The path as LangGraph stores it with writes; `node` as in [`value`](Self::value).
     pub(crate) fn text(self, node: &str) -> String {
+        let handler = |of: Self| format!("{}, {HANDLER}, {:010}", of.text(node), 0);
         match self {
+            Self::PullHandler(rank) => handler(Self::Pull(rank)),
+            Self::PushHandler(i) => handler(Self::Push(i)),
             Self::Input => String::new(),
             Self::Update(i) => format!("~{}, {i:010}", special::INTERRUPT),
             Self::Pull(_) => format!("~{PULL}, {node}"),
@@ -137,6 +182,8 @@ pub(crate) struct Task {
     pub(crate) id: TaskId,
     pub(crate) node: NodeId,
     pub(crate) path: Path,
+    /// Of a handler: the task whose error it gets.
+    pub(crate) failed: Option<Failed>,
     pub(crate) input: Value,
     /// Answers that the task already has.
     pub(crate) resume: Vec<Value>,
@@ -144,7 +191,26 @@ pub(crate) struct Task {
     pub(crate) writes: Vec<Write>,
 }
 
+/// The task that a handler is for.
+#[derive(Clone, Debug)]
+pub(crate) struct Failed {
+    pub(crate) node: NodeId,
+    /// Its namespace.
+    pub(crate) ns: String,
+    pub(crate) error: Arc<Error>,
+}
+
 impl Task {
+    /// The path as LangGraph stores it.
+    pub(crate) fn path_text(&self, layout: &Layout) -> String {
+        self.path.text(&layout.nodes[self.path_node()].name)
+    }
+
+    /// The node that the path names.
+    pub(crate) fn path_node(&self) -> NodeId {
+        self.failed.as_ref().map_or(self.node, |failed| failed.node)
+    }
+
     /// Whether it has already run.
     pub(crate) fn is_done(&self) -> bool {
         !self.writes.is_empty()
@@ -205,11 +271,17 @@ pub(crate) fn open_interrupts(pending: &[Pending]) -> Vec<Value> {
         let status = Status::read(pending, task)?;
         (!status.is_finished()).then_some(status.interrupts)
     };
-    tasks_of(pending)
-        .into_iter()
-        .filter_map(open)
-        .flatten()
-        .collect()
+    let mut found: Vec<Value> = Vec::new();
+    for question in tasks_of(pending).into_iter().filter_map(open).flatten() {
+        // A task and its caller have the same question.
+        if !found
+            .iter()
+            .any(|known| known.get("id") == question.get("id"))
+        {
+            found.push(question);
+        }
+    }
+    found
 }
 
 /// LangGraph's object for a `Send`.

@@ -14,7 +14,7 @@ use crate::{
     builder::BranchTargets,
     compile::entry_name,
     context::NodeContext,
-    layout::{Layout, NodeId, Writer},
+    layout::{Function, Layout, NodeId, Writer},
     output::NodeOutput,
     signal,
 };
@@ -44,6 +44,9 @@ impl Writers<'_> {
     /// whatever a branch fails with.
     pub(crate) fn of(&self, node: NodeId, output: &NodeOutput) -> Result<Vec<Write>> {
         let layout = &*self.board.layout;
+        if let Some(function) = layout.function {
+            return Ok(function_writes(function, output));
+        }
         let mut writes = Vec::with_capacity(2 + layout.nodes[node].writers.len());
         self.updates(node, output, &mut writes)?;
         gotos(layout, output, &mut writes)?;
@@ -80,6 +83,9 @@ impl Writers<'_> {
             NodeOutput::Many(outputs) => outputs
                 .iter()
                 .try_for_each(|output| self.updates(node, output, writes)),
+            NodeOutput::Final { .. } => Err(invalid_update(
+                "only the node of a function returns a final value",
+            )),
         }
     }
 
@@ -113,6 +119,11 @@ impl Writers<'_> {
         let layout = &*self.board.layout;
         let def = &layout.branches[branch];
         let state = with_extra_keys(self.board.read_fresh(node, writes)?, output);
+        let (step, stop) = (
+            self.context.step(),
+            self.context.step() + self.context.remaining_steps(),
+        );
+        let state = layout.with_managed(state, step, stop);
         for goto in (def.path)(&state, self.context)? {
             let goto = resolve(&def.targets, goto)?;
             match goto {
@@ -127,6 +138,19 @@ impl Writers<'_> {
         }
         Ok(())
     }
+}
+
+/// What the node of a function writes: its result, and what the next run gets.
+fn function_writes(function: Function, output: &NodeOutput) -> Vec<Write> {
+    let (value, save) = match output {
+        NodeOutput::Final { value, save } => (value.clone(), save.clone()),
+        NodeOutput::Update(value) => (value.clone(), value.clone()),
+        NodeOutput::Command(_) | NodeOutput::Many(_) => (Value::Null, Value::Null),
+    };
+    vec![
+        Write::to(function.result, value),
+        Write::to(function.previous, save),
+    ]
 }
 
 /// A branch also sees keys of the node's output that are not keys of the state.
@@ -173,7 +197,7 @@ fn resolve(targets: &BranchTargets, goto: Goto) -> Result<Goto> {
 
 fn gotos(layout: &Layout, output: &NodeOutput, writes: &mut Vec<Write>) -> Result<()> {
     match output {
-        NodeOutput::Update(_) => Ok(()),
+        NodeOutput::Update(_) | NodeOutput::Final { .. } => Ok(()),
         NodeOutput::Command(command) if command.graph.as_deref() == Some(PARENT) => {
             Err(signal::parent(command.clone()))
         }

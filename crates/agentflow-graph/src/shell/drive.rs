@@ -1,11 +1,12 @@
 //! Superstep after superstep: run what the core says, tell it how it ended.
 
 use std::{
+    future::Future,
+    pin::{Pin, pin},
     sync::{
         Arc, Mutex, OnceLock,
         atomic::{AtomicU32, AtomicUsize},
     },
-    task::{Poll, Waker},
 };
 
 use agentflow_storage::checkpoint::CheckpointOp;
@@ -13,23 +14,27 @@ use agentflow_types::{
     Error, Result, Value,
     graph::{Durability, Interrupt, StreamEvent, StreamMode},
 };
-use tokio::task::JoinSet;
+use tokio::sync::mpsc;
 
 use super::{
-    Inherited, Replay, RunShared, Scratch, TaskShared, emit::messages_in, execute::execute,
+    Called, Inherited, Replay, Request, RunShared, Scratch, TaskShared,
+    call::MAX_REQUESTED,
+    emit::messages_in,
+    execute::execute,
+    flight::{Ended, Flight, Job, Superstep},
 };
 use crate::{
-    context::NodeContext,
+    cache::CachePolicy,
+    context::{NodeContext, NodeFailure},
     core::{
-        machine::{Effect, Ending, Machine, Tick, step::Finish},
+        ids::task_ns,
+        machine::{Effect, Ending, Machine, Tick, calls::CallEnd, step::Finish},
         payload::Speaker,
+        task::Path,
     },
     output::NodeOutput,
     signal,
 };
-
-/// How a task's future ended, with the task's place.
-type Ended = (usize, Result<NodeOutput>);
 
 /// Drives one run of one graph.
 pub(super) struct Driver {
@@ -38,29 +43,17 @@ pub(super) struct Driver {
     inherited: Inherited,
     /// Writes that go out with the next batch.
     held: Vec<CheckpointOp>,
-}
-
-/// What the tasks of one superstep came to.
-#[derive(Default)]
-struct Superstep {
-    questions: Vec<Interrupt>,
-    asked: bool,
-    failure: Option<Error>,
-}
-
-/// Tasks that were started side by side.
-#[derive(Default)]
-struct Started {
-    running: JoinSet<Ended>,
-    /// By place; taken when the task has ended.
-    shared: Vec<Option<Arc<TaskShared>>>,
-    /// Tasks that ended at once, in order.
-    ready: Vec<Ended>,
+    /// Functional tasks that tasks ask for.
+    requests: mpsc::Receiver<Request>,
+    requester: mpsc::Sender<Request>,
 }
 
 impl Driver {
     pub(super) fn new(machine: Machine, run: Arc<RunShared>, inherited: Inherited) -> Self {
+        let (requester, requests) = mpsc::channel(MAX_REQUESTED);
         Self {
+            requests,
+            requester,
             machine,
             run,
             inherited,
@@ -112,6 +105,7 @@ impl Driver {
                 Tick::Run => {}
                 Tick::Done => return Ok(Ending::Done),
                 Tick::Interrupted => return Ok(Ending::Interrupted(Vec::new())),
+                Tick::Drained => return Err(signal::drained()),
                 Tick::OutOfSteps => return Err(self.machine.recursion_error()),
             }
             let superstep = self.superstep().await?;
@@ -132,131 +126,116 @@ impl Driver {
     async fn superstep(&mut self) -> Result<Superstep> {
         self.inherited.resuming = self.machine.resuming;
         self.inherited.resume_map = self.machine.resume_map().cloned();
+        if let Some(above) = &self.run.above {
+            above.advances();
+        }
+        let mut flight = Flight::default();
+        let mut superstep = Superstep::default();
+        self.use_cache(&mut flight).await?;
         let tasks = &self.machine.tasks;
         let open: Vec<usize> = (0..tasks.len())
             .filter(|at| !tasks[*at].is_done())
             .collect();
-        let mut superstep = Superstep::default();
         match open.as_slice() {
             [] => {}
             [at] => {
+                // A task on its own stays here: no other thread has to wake up for it.
+                let job = Job::Task(*at);
                 let (shared, input) = self.shared(*at);
-                let cancel = self.run.cancel.clone();
-                let result = tokio::select! {
-                    biased;
-                    result = execute(shared.clone(), input) => result,
-                    // What the node had in hand is lost; it has written nothing.
-                    () = cancel.cancelled() => return Err(cancelled()),
-                };
-                self.ended(*at, result, shared, &mut superstep).await;
+                flight.shared.insert(job, shared.clone());
+                let main = pin!(async move { (job, execute(shared, input).await) });
+                self.fly(Some(main), &mut flight, &mut superstep).await?;
             }
-            many => self.side_by_side(many, &mut superstep).await?,
+            many => {
+                let mut ready = Vec::new();
+                for at in many {
+                    let (shared, input) = self.shared(*at);
+                    ready.extend(flight.start(Job::Task(*at), shared, input));
+                }
+                for ended in ready {
+                    self.ended(ended, &mut flight, &mut superstep).await;
+                }
+                let main: Option<Pin<&mut std::future::Pending<Ended>>> = None;
+                self.fly(main, &mut flight, &mut superstep).await?;
+            }
         }
         Ok(superstep)
     }
 
-    /// Starts several tasks. Each is polled once here, because many end without waiting; the others
-    /// become tasks of the async runtime, so that they use all its threads.
-    fn start(&self, open: &[usize]) -> Started {
-        let mut started = Started::default();
-        started
-            .shared
-            .resize_with(self.machine.tasks.len(), || None);
-        let mut poll = std::task::Context::from_waker(Waker::noop());
-        for at in open {
-            let (shared, input) = self.shared(*at);
-            started.shared[*at] = Some(shared.clone());
-            let at = *at;
-            let mut task = Box::pin(async move { (at, execute(shared, input).await) });
-            match task.as_mut().poll(&mut poll) {
-                Poll::Ready(ended) => started.ready.push(ended),
-                // The runtime polls it again, with a waker that works.
-                Poll::Pending => drop(started.running.spawn(task)),
-            }
-        }
-        started
-    }
-
-    async fn side_by_side(&mut self, open: &[usize], superstep: &mut Superstep) -> Result<()> {
-        let Started {
-            mut running,
-            mut shared,
-            ready,
-        } = self.start(open);
-        for ended in ready {
-            self.joined(Some(Ok(ended)), &mut shared, superstep).await?;
-        }
-        if !running.is_empty() {
-            self.commit(Wait::Queued).await?;
-        }
-        self.wait_for(&mut running, &mut shared, superstep).await
-    }
-
-    async fn wait_for(
+    /// Runs until all tasks have ended, or one failed; starts what they call.
+    async fn fly<F>(
         &mut self,
-        running: &mut JoinSet<Ended>,
-        shared_by_task: &mut [Option<Arc<TaskShared>>],
+        mut main: Option<Pin<&mut F>>,
+        flight: &mut Flight,
         superstep: &mut Superstep,
-    ) -> Result<()> {
+    ) -> Result<()>
+    where
+        F: Future<Output = Ended>,
+    {
         let cancel = self.run.cancel.clone();
-        while !running.is_empty() && superstep.failure.is_none() {
-            let ended = tokio::select! {
-                biased;
-                ended = running.join_next() => ended,
-                // Dropping the set aborts the tasks at their next await.
-                () = cancel.cancelled() => {
-                    self.keep_finished(running, shared_by_task, superstep).await;
-                    return Err(cancelled());
+        while superstep.failure.is_none() && (main.is_some() || !flight.running.is_empty()) {
+            if !flight.running.is_empty() {
+                self.commit(Wait::Queued).await?;
+            }
+            let own = async {
+                match &mut main {
+                    Some(main) => main.as_mut().await,
+                    None => std::future::pending().await,
                 }
             };
-            self.joined(ended, shared_by_task, superstep).await?;
-            if !running.is_empty() {
-                self.commit(Wait::Queued).await?;
+            tokio::select! {
+                biased;
+                ended = own => {
+                    main = None;
+                    self.ended(ended, flight, superstep).await;
+                }
+                Some(request) = self.requests.recv() => self.accept(request, flight).await?,
+                Some(ended) = flight.running.join_next() => {
+                    let lost = |error| Error::bug("a task was lost").source_err(error);
+                    self.ended(ended.map_err(lost)?, flight, superstep).await;
+                }
+                // Dropping the set aborts the tasks at their next await; they have written nothing.
+                () = cancel.cancelled() => {
+                    self.keep_finished(flight, superstep).await;
+                    return Err(cancelled());
+                }
             }
         }
         if superstep.failure.is_some() {
-            self.keep_finished(running, shared_by_task, superstep).await;
-            running.shutdown().await;
+            self.keep_finished(flight, superstep).await;
+            flight.running.shutdown().await;
         }
         Ok(())
     }
 
     /// Takes in the tasks that already ended, so that they never run again.
-    async fn keep_finished(
-        &mut self,
-        running: &mut JoinSet<Ended>,
-        shared: &mut [Option<Arc<TaskShared>>],
-        superstep: &mut Superstep,
-    ) {
-        while let Some(ended) = running.try_join_next() {
-            if self.joined(Some(ended), shared, superstep).await.is_err() {
-                return;
-            }
+    async fn keep_finished(&mut self, flight: &mut Flight, superstep: &mut Superstep) {
+        while let Some(Ok(ended)) = flight.running.try_join_next() {
+            self.ended(ended, flight, superstep).await;
         }
     }
 
-    async fn joined(
-        &mut self,
-        ended: Option<std::result::Result<Ended, tokio::task::JoinError>>,
-        shared: &mut [Option<Arc<TaskShared>>],
-        superstep: &mut Superstep,
-    ) -> Result<()> {
-        let (at, result) = match ended {
-            Some(Ok(ended)) => ended,
-            Some(Err(error)) => return Err(Error::bug("a task was lost").source_err(error)),
-            None => return Err(Error::bug("fewer tasks ended than were started")),
+    async fn ended(&mut self, ended: Ended, flight: &mut Flight, superstep: &mut Superstep) {
+        let (job, result) = ended;
+        let Some(shared) = flight.shared.remove(&job) else {
+            return;
         };
-        if let Some(shared) = shared[at].take() {
-            self.ended(at, result, shared, superstep).await;
+        match job {
+            Job::Task(at) => {
+                self.task_ended(at, result, shared, flight, superstep).await;
+            }
+            Job::Call(at) => self.call_ended(at, result, &shared, flight, superstep),
         }
-        Ok(())
+        self.remember(job, flight).await;
+        self.effects().await;
     }
 
-    async fn ended(
+    async fn task_ended(
         &mut self,
         at: usize,
         result: Result<NodeOutput>,
         shared: Arc<TaskShared>,
+        flight: &mut Flight,
         superstep: &mut Superstep,
     ) {
         if self.run.emitter.wants(StreamMode::Messages)
@@ -274,15 +253,136 @@ impl Driver {
             .finish(at, result, resumes, &NodeContext(shared))
         {
             Finish::Wrote => {}
-            Finish::Asked => {
-                superstep.asked = true;
-                superstep.questions.extend(questions.unwrap_or_default());
+            Finish::Asked => superstep.ask(questions.unwrap_or_default()),
+            Finish::Handled(handler) => {
+                let (shared, input) = self.shared(handler);
+                flight.spawn(Job::Task(handler), shared, input);
             }
             Finish::Failed(error) => {
                 superstep.failure.get_or_insert(error);
             }
         }
+    }
+
+    fn call_ended(
+        &mut self,
+        at: usize,
+        result: Result<NodeOutput>,
+        shared: &TaskShared,
+        flight: &mut Flight,
+        superstep: &mut Superstep,
+    ) {
+        let result = result.map(|output| match output {
+            NodeOutput::Update(value) => value,
+            _ => Value::Null,
+        });
+        let reply = match self.machine.finish_call(at, result, shared.used_answers()) {
+            CallEnd::Over(result) => result,
+            CallEnd::Asked(error) => {
+                let questions = signal::interrupts(&error).unwrap_or_default();
+                superstep.ask(questions.to_vec());
+                Err(error)
+            }
+        };
+        let waiting = flight.waiting.remove(&at).unwrap_or_default();
+        let mut reply = Some(reply);
+        // Of several waiters, which only a retried caller leaves, the last one still listens.
+        for waiter in waiting.into_iter().rev() {
+            if let Some(reply) = reply.take() {
+                let _ = waiter.send(reply);
+            }
+        }
+    }
+
+    /// Starts a functional task, or gives the result that it has.
+    async fn accept(&mut self, request: Request, flight: &mut Flight) -> Result<()> {
+        let caller = request.parent.caller();
+        let at =
+            self.machine
+                .accept_call(&caller, request.index, &request.name, request.input.clone());
         self.effects().await;
+        let job = Job::Call(at);
+        let is_open = self.machine.calls[at].writes.is_empty();
+        let is_running = flight.shared.contains_key(&job);
+        if let (Some(policy), true) = (&request.options.cache, is_open && !is_running) {
+            let namespace = vec![self.run.graph.name().to_owned(), request.name.to_string()];
+            if let Some(writes) = self
+                .cached(job, policy, namespace, &request.input, flight)
+                .await?
+            {
+                self.machine.cached_call(at, writes);
+                self.effects().await;
+            }
+        }
+        if let Some(result) = self.machine.calls[at].result() {
+            let _ = request.reply.send(result);
+            return Ok(());
+        }
+        flight.waiting.entry(at).or_default().push(request.reply);
+        if !is_running {
+            let shared = self.called(at, &request.parent, request.body, request.options);
+            flight.spawn(job, shared, request.input);
+        }
+        Ok(())
+    }
+
+    /// Gives tasks what the cache remembers; notes where the results of the others go.
+    async fn use_cache(&mut self, flight: &mut Flight) -> Result<()> {
+        if self.run.runtime.cache.is_none() {
+            return Ok(());
+        }
+        let layout = self.run.graph.layout().clone();
+        for at in 0..self.machine.tasks.len() {
+            let task = &self.machine.tasks[at];
+            let Some(policy) = layout.cache(task.node).filter(|_| !task.is_done()) else {
+                continue;
+            };
+            let node = layout.nodes[task.node].name.to_string();
+            let namespace = vec![layout.name.to_string(), node];
+            let input = task.input.clone();
+            let found = self.cached(Job::Task(at), policy, namespace, &input, flight);
+            if let Some(writes) = found.await? {
+                self.machine.cached(at, writes);
+                self.effects().await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn cached(
+        &self,
+        job: Job,
+        policy: &CachePolicy,
+        namespace: Vec<String>,
+        input: &Value,
+        flight: &mut Flight,
+    ) -> Result<Option<crate::cache::CachedWrites>> {
+        let Some(cache) = &self.run.runtime.cache else {
+            return Ok(None);
+        };
+        let key = policy.entry(namespace, input);
+        let found = cache.get(&key).await?;
+        if found.is_none() {
+            flight.cache_keys.insert(job, (key, policy.ttl));
+        }
+        Ok(found)
+    }
+
+    /// Lets the cache remember what a task wrote that ended well.
+    async fn remember(&self, job: Job, flight: &mut Flight) {
+        let Some((key, ttl)) = flight.cache_keys.remove(&job) else {
+            return;
+        };
+        let writes = match job {
+            Job::Task(at) => self.machine.cacheable(&self.machine.tasks[at].writes),
+            Job::Call(at) => self.machine.cacheable(&self.machine.calls[at].writes),
+        };
+        if let (Some(writes), Some(cache)) = (writes, &self.run.runtime.cache)
+            && let Err(error) = cache.set(key, writes, ttl).await
+        {
+            // The result itself is safe; it is only computed again.
+            tracing::warn!(%error, "a result was not cached");
+        }
     }
 
     /// Sends the messages of a node's output that nobody has yet.
@@ -318,25 +418,82 @@ impl Driver {
         if self.run.emitter.wants(StreamMode::Messages) {
             self.run.emitter.saw_input(&task.input);
         }
+        let name = layout.nodes[task.node].name.clone();
+        let ns = OnceLock::new();
+        let failure = task.failed.as_ref().map(|failed| {
+            ns.get_or_init(|| task_ns(&failed.ns, &name, task.id));
+            NodeFailure {
+                node: layout.nodes[failed.node].name.clone(),
+                error: failed.error.clone(),
+            }
+        });
+        let function = layout.function.as_ref();
         let shared = TaskShared {
-            run: self.run.clone(),
-            step: self.machine.step,
-            stop: self.machine.stop,
-            node: layout.nodes[task.node].name.clone(),
+            node: name,
             node_id: task.node,
             task_id: task.id,
             path: task.path,
+            path_node: task.path_node(),
+            failure,
+            previous: function
+                .and_then(|f| self.machine.board.get(f.previous))
+                .unwrap_or_default(),
+            ns,
+            ..self.base(task.resume.clone())
+        };
+        (Arc::new(shared), task.input.clone())
+    }
+
+    /// What a functional task knows.
+    fn called(
+        &self,
+        at: usize,
+        parent: &TaskShared,
+        body: super::CallBody,
+        options: Arc<crate::func::TaskOptions>,
+    ) -> Arc<TaskShared> {
+        let call = &self.machine.calls[at];
+        Arc::new(TaskShared {
+            node: call.name.clone(),
+            node_id: parent.node_id,
+            task_id: call.id,
+            called: Some(Called {
+                body,
+                options,
+                caller: call.caller(),
+            }),
+            ns: OnceLock::from(call.ns.clone()),
+            ..self.base(call.resume.clone())
+        })
+    }
+
+    /// What is the same for all tasks of the superstep.
+    fn base(&self, answers: Vec<Value>) -> TaskShared {
+        TaskShared {
+            run: self.run.clone(),
+            step: self.machine.step,
+            stop: self.machine.stop,
+            node: agentflow_types::graph::START.into(),
+            node_id: crate::layout::START_NODE,
+            task_id: crate::core::ids::TaskId::NULL,
+            path: Path::Input,
+            path_node: crate::layout::START_NODE,
+            called: None,
+            failure: None,
+            previous: Value::Null,
+            requests: Some(self.requester.clone()),
             checkpoint: self.machine.board.id,
             attempt: AtomicU32::new(1),
             inherited: self.inherited.clone(),
             calls: AtomicUsize::new(0),
+            tasks_called: AtomicUsize::new(0),
             ns: OnceLock::new(),
             scratch: Mutex::new(Scratch {
-                answers: task.resume.clone(),
+                answers,
                 ..Scratch::default()
             }),
-        };
-        (Arc::new(shared), task.input.clone())
+            progress: Mutex::default(),
+        }
     }
 
     /// Performs what the core asked for: events are sent, writes are held for the next commit.
@@ -396,6 +553,7 @@ fn collect_updates<'a>(output: &'a NodeOutput, updates: &mut Vec<&'a Value>) {
     match output {
         NodeOutput::Update(update) => updates.push(update),
         NodeOutput::Command(command) => updates.extend(command.update.as_ref()),
+        NodeOutput::Final { value, .. } => updates.push(value),
         NodeOutput::Many(outputs) => outputs.iter().for_each(|o| collect_updates(o, updates)),
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     context::NodeContext,
     core::{
         World,
-        ids::{checkpoint_text, without_task_ids},
+        ids::{checkpoint_text, lasting_ns},
         machine::{Answer, Ending, Level, Machine, Setup},
     },
     graph::Graph,
@@ -88,6 +88,7 @@ pub(crate) async fn run_root(
         resume_map: None,
         parents: Map::new(),
         answer: answer.clone(),
+        drain: invocation.drain.clone(),
         layout,
     };
     let machine = Machine::start(setup, start.saved, input)?;
@@ -106,6 +107,8 @@ pub(crate) async fn run_root(
         ns: String::new(),
         answer,
         parents: Map::new(),
+        above: None,
+        drain: invocation.drain.clone(),
     });
     let (machine, ending) = Driver::new(machine, run, Inherited::default())
         .drive()
@@ -223,9 +226,17 @@ fn nested_ns(task: &TaskShared, persistence: Persistence) -> String {
         ns.push_str(&call.to_string());
     }
     match persistence {
-        Persistence::Persistent => without_task_ids(&ns),
+        Persistence::Persistent => lasting_ns(&ns),
         _ => ns,
     }
+}
+
+/// Checkpoints of the graphs around a graph inside a task, by namespace.
+fn parents_of(task: &TaskShared) -> Map {
+    let mut parents = task.run.parents.clone();
+    let id = Value::from(checkpoint_text(task.checkpoint));
+    parents.insert(task.run.ns.as_str().into(), id);
+    parents
 }
 
 async fn nested(graph: Arc<Graph>, task: Arc<TaskShared>, input: Value) -> Result<Value> {
@@ -242,11 +253,7 @@ async fn nested(graph: Arc<Graph>, task: Arc<TaskShared>, input: Value) -> Resul
     };
     let emitter = above.emitter.nested(&ns, above.subgraphs);
     let answer = Arc::new(Answer::below(Some(above.answer.clone())));
-    let mut parents = above.parents.clone();
-    parents.insert(
-        above.ns.as_str().into(),
-        Value::from(checkpoint_text(task.checkpoint)),
-    );
+    let parents = parents_of(&task);
     let is_replay = task.inherited.replay.is_some() && pipeline.is_some();
     let setup = Setup {
         world: World::of(&above.runtime),
@@ -271,6 +278,7 @@ async fn nested(graph: Arc<Graph>, task: Arc<TaskShared>, input: Value) -> Resul
         resume_map: task.inherited.resume_map.clone(),
         parents: parents.clone(),
         answer: answer.clone(),
+        drain: above.drain.clone(),
         layout,
     };
     let machine = Machine::start(setup, saved, Input::Value(input))?;
@@ -289,6 +297,8 @@ async fn nested(graph: Arc<Graph>, task: Arc<TaskShared>, input: Value) -> Resul
         ns,
         answer,
         parents,
+        above: Some(task.clone()),
+        drain: above.drain.clone(),
     });
     let (machine, ending) = Driver::new(machine, run, task.inherited.clone())
         .drive()
@@ -358,6 +368,8 @@ pub(crate) fn outside_context(
         ns: at.checkpoint_ns.clone(),
         answer: Arc::default(),
         parents: Map::new(),
+        above: None,
+        drain: CancellationToken::new(),
     };
     NodeContext(Arc::new(TaskShared::outside(Arc::new(run), step)))
 }

@@ -14,7 +14,7 @@ use agentflow_graph::{
 };
 use agentflow_types::{Error, Result, Value, graph::Command, message, value};
 
-fn state(name: &str) -> GraphBuilder {
+pub fn state(name: &str) -> GraphBuilder {
     let mut g = GraphBuilder::new(name);
     g.channel("value", Channel::last_value());
     g.channel("items", Channel::append());

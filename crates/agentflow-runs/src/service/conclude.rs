@@ -88,8 +88,13 @@ impl Service {
     /// before, the thread's time to live does it.
     fn remove_temporary(self: Arc<Self>, scope: Scope, thread: ThreadId) {
         tokio::spawn(async move {
+            let grace = match self.config.exclusive {
+                true => TEMPORARY_GRACE,
+                // Other processes may have readers, who look once per poll.
+                false => TEMPORARY_GRACE + self.config.poll * 10,
+            };
             loop {
-                tokio::time::sleep(TEMPORARY_GRACE).await;
+                tokio::time::sleep(grace).await;
                 if self.hub.listeners(thread) == 0 {
                     break;
                 }

@@ -11,7 +11,7 @@ use agentflow_types::{
     graph::{RunOutcome, StreamEvent},
 };
 use tokio::sync::{
-    OwnedSemaphorePermit,
+    Notify, OwnedSemaphorePermit,
     mpsc::{self, error::TryRecvError},
 };
 use tokio_util::sync::CancellationToken;
@@ -49,6 +49,7 @@ impl Service {
     /// Executes a claimed run in the background. The permit is its place.
     pub(super) fn start(self: &Arc<Self>, scope: Scope, run: Run, permit: OwnedSemaphorePermit) {
         let stop = CancellationToken::new();
+        let nudge = Arc::<Notify>::default();
         {
             let mut local = self.local();
             // Whoever asked for a stop since the claim found nothing to stop.
@@ -59,12 +60,13 @@ impl Service {
             let running = Running {
                 stop: stop.clone(),
                 action,
+                nudge: nudge.clone(),
             };
             local.running.insert(run.run_id, running);
         }
         let service = self.clone();
         self.tasks.spawn(async move {
-            let more = service.attempt(&scope, run, stop).await;
+            let more = service.attempt(&scope, run, stop, nudge).await;
             drop(permit);
             // Otherwise there is nothing that could start now and could not before.
             if service.starved.swap(false, Ordering::SeqCst) || more {
@@ -74,7 +76,13 @@ impl Service {
     }
 
     /// Executes one attempt to its end; true if the thread may have more to do.
-    async fn attempt(self: &Arc<Self>, scope: &Scope, run: Run, stop: CancellationToken) -> bool {
+    async fn attempt(
+        self: &Arc<Self>,
+        scope: &Scope,
+        run: Run,
+        stop: CancellationToken,
+        nudge: Arc<Notify>,
+    ) -> bool {
         let Some(lease) = run.lease.clone() else {
             return true;
         };
@@ -83,7 +91,7 @@ impl Service {
             token: lease.token,
         };
         let channel = self.hub.channel(run.thread_id);
-        let heart = self.beat(fence, stop.clone());
+        let heart = self.beat(fence, stop.clone(), nudge);
         let (end, unsaid) = tokio::select! {
             ended = self.execute(&run, fence, &channel, &stop) => ended,
             () = tokio::time::sleep(self.config.run_timeout) => (End::TimedOut, vec![]),
@@ -113,11 +121,15 @@ impl Service {
         self: &Arc<Self>,
         fence: Fence,
         stop: CancellationToken,
+        nudge: Arc<Notify>,
     ) -> tokio::task::JoinHandle<()> {
         let service = self.clone();
         tokio::spawn(async move {
             loop {
-                tokio::time::sleep(service.config.lease / 3).await;
+                tokio::select! {
+                    () = tokio::time::sleep(service.config.lease / 3) => {}
+                    () = nudge.notified() => {}
+                }
                 let until = service.now().plus(service.config.lease);
                 let beat = service
                     .backend

@@ -9,6 +9,7 @@ use agentflow_storage::page::MAX_LIMIT;
 use agentflow_storage::record::{
     CancelAction, Change, Run, RunQuery, RunStatus, Thread, ThreadRuns,
 };
+use agentflow_storage::signal::Signal;
 use agentflow_types::{
     Error, ErrorKind, Map, Result, RunId, Scope, Str, ThreadId, Value, graph::INTERRUPT,
 };
@@ -135,10 +136,14 @@ impl Service {
         } = outside.take()?;
         match (run.status, permit) {
             (RunStatus::Running, Some(permit)) => self.start(scope.clone(), run.clone(), permit),
-            _ => self.bell.notify_one(),
+            _ => {
+                self.bell.notify_one();
+                self.signal(Signal::Queue);
+            }
         }
         for (id, action) in stopping {
             self.stop_here(id, action);
+            self.signal(Signal::Stop(id));
         }
         if let Err(err) = self.end_without_worker(scope, thread_id, ended).await {
             // The new run exists whatever becomes of the last words of the old ones.
@@ -241,6 +246,7 @@ impl Service {
         let Cancelled { ended, stopping } = outside.take()?;
         for (id, action) in stopping {
             self.stop_here(id, action);
+            self.signal(Signal::Stop(id));
         }
         self.end_without_worker(scope, thread, ended).await
     }
@@ -398,6 +404,7 @@ impl Service {
         loop {
             match tokio::time::timeout(self.config.poll, &mut *rx).await {
                 Ok(Ok(ended)) => return Ok(Some(ended)),
+                // It ended elsewhere.
                 Ok(Err(_)) => return Ok(None),
                 Err(_) => match self.backend.threads.run(scope, run.run_id).await? {
                     Some(run) if !run.status.is_terminal() => {}

@@ -4,7 +4,10 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use agentflow_storage::{event::Event, record::Run};
 use agentflow_types::{Error, Result, RunId, Scope, ThreadId};
-use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio::sync::{
+    broadcast::{Receiver, error::RecvError},
+    watch,
+};
 
 use super::Service;
 use crate::hub::Channel;
@@ -34,6 +37,7 @@ pub struct Subscription {
     thread: ThreadId,
     topic: Topic,
     rx: Receiver<Arc<Event>>,
+    elsewhere: watch::Receiver<u64>,
     _channel: Arc<Channel>,
     last: u64,
     page: VecDeque<Arc<Event>>,
@@ -88,6 +92,7 @@ impl Service {
             thread,
             topic,
             rx,
+            elsewhere: channel.elsewhere(),
             _channel: channel,
             last,
             page: VecDeque::new(),
@@ -117,20 +122,31 @@ impl Subscription {
             if self.over {
                 return Ok(None);
             }
-            let heard = tokio::time::timeout(self.service.patience(), self.rx.recv());
-            match heard.await {
-                Ok(Ok(event)) if event.seq <= self.last => {}
+            let heard = tokio::select! {
+                biased;
+                heard = self.rx.recv() => heard,
+                Ok(()) = self.elsewhere.changed() => {
+                    // What this process wrote itself has passed already.
+                    self.behind = *self.elsewhere.borrow_and_update() > self.last;
+                    continue;
+                }
+                () = tokio::time::sleep(self.service.patience()) => {
+                    self.look().await?;
+                    continue;
+                }
+            };
+            match heard {
+                Ok(event) if event.seq <= self.last => {}
                 // Another process wrote what is missing in between.
-                Ok(Ok(event)) if event.seq > self.last + 1 => self.behind = true,
-                Ok(Ok(event)) => {
+                Ok(event) if event.seq > self.last + 1 => self.behind = true,
+                Ok(event) => {
                     self.last = event.seq;
                     if self.concerns(&event) {
                         return Ok(Some(self.note(event)));
                     }
                 }
-                Ok(Err(RecvError::Lagged(_))) => self.behind = true,
-                Ok(Err(RecvError::Closed)) => return Ok(None),
-                Err(_) => self.look().await?,
+                Err(RecvError::Lagged(_)) => self.behind = true,
+                Err(RecvError::Closed) => return Ok(None),
             }
         }
     }

@@ -38,6 +38,7 @@ impl Service {
         }
         self.working.store(true, Ordering::Release);
         let cleaner = tokio::spawn(self.clone().clean(shutdown.clone()));
+        let hearing = tokio::spawn(self.clone().hear(CancellationToken::new()));
         while !shutdown.is_cancelled() {
             let more = match self.round().await {
                 Ok(more) => more,
@@ -58,6 +59,7 @@ impl Service {
         self.working.store(false, Ordering::Release);
         self.drain().await;
         cleaner.abort();
+        hearing.abort();
         Ok(())
     }
 

@@ -8,6 +8,7 @@ mod assistants;
 mod host;
 mod keeping;
 mod reading;
+mod replicas;
 mod runs;
 mod threads;
 mod worker;

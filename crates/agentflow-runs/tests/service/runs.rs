@@ -377,7 +377,12 @@ async fn a_delayed_run_waits_for_its_time() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stateless_run_takes_its_thread_along() {
-    let world = World::new().await;
+    let mut world = World::idle(ServiceConfig {
+        exclusive: true,
+        ..config()
+    })
+    .await;
+    world.start_worker().await;
     let script = value!({"do": [["set", {"n": 1}]]});
     let run = world
         .create(request(RunThread::Temporary, script.clone()))

@@ -174,7 +174,10 @@ async fn a_stop_from_another_process_arrives_with_the_heartbeat() {
     let thread = world.thread().await;
     let run = world.run(thread, value!({"do": [["wait", "g"]]})).await;
     world.host.arrival("g").await;
-    let other = beside(&world, worker_b()).await;
+    // Signals between the processes are lost.
+    let mut backend = world.backend.clone();
+    backend.signals = Arc::<agentflow_storage::signal::Local>::default();
+    let other = World::over(backend, world.clock.clone(), worker_b(), None).await;
     let stop = other.service.cancel_runs(
         &other.scope,
         thread,

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use agentflow_types::{Error, Result};
 
-use super::{sample::thread_id, suite};
+use super::{
+    sample::{run_id, thread_id},
+    suite,
+};
 use crate::{
     Backend,
     signal::{Signal, Signals},
@@ -58,9 +61,12 @@ pub async fn a_listener_hears_all_places(backend: Backend) -> Result<()> {
     let signals = backend.signals;
     let mut listener = [signals.listen()];
     for signal in [
-        Signal::Thread(thread_id(1)),
+        Signal::Log(thread_id(1), 1),
         Signal::Queue,
-        Signal::Thread(thread_id(2)),
+        Signal::Stop(run_id(1)),
+        Signal::Ended(run_id(1)),
+        Signal::Log(thread_id(1), 2),
+        Signal::Log(thread_id(2), 2),
     ] {
         heard(&*signals, signal, &mut listener).await?;
     }

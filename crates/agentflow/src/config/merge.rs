@@ -18,6 +18,12 @@ const OPEN_TABLES: [&str; 2] = ["graphs", "models.providers"];
 /// Prefix of environment variables.
 const ENV_PREFIX: &str = "AGENTFLOW_";
 
+/// Environment variables that many programs know, and the keys that they set.
+const KNOWN_VARIABLES: [(&str, &str); 2] = [
+    ("DATABASE_URL", "storage.url"),
+    ("DATABASE_URL_FILE", "storage.url_file"),
+];
+
 /// Environment variables of that prefix that are not configuration keys.
 const OTHER_VARIABLES: [&str; 1] = ["AGENTFLOW_CONFIG"];
 
@@ -116,16 +122,22 @@ impl Merged {
         names: &[String],
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<()> {
+        for (name, key) in KNOWN_VARIABLES {
+            if let Some(text) = env(name).filter(|text| !text.is_empty()) {
+                self.set(key, Value::String(text), Origin::Env(name.into()))?;
+            }
+        }
         for name in names {
             let Some(rest) = name.strip_prefix(ENV_PREFIX) else {
                 continue;
             };
-            // Without a section it is a variable of something else (tests, tools).
-            if OTHER_VARIABLES.contains(&name.as_str()) || !rest.contains("__") {
+            let key = rest.to_lowercase().replace("__", ".");
+            // Without a section it may be a variable of something else (tests, tools).
+            let is_other = !rest.contains("__") && self.get(&key).is_none_or(Value::is_table);
+            if OTHER_VARIABLES.contains(&name.as_str()) || is_other {
                 continue;
             }
             let Some(text) = env(name) else { continue };
-            let key = rest.to_lowercase().replace("__", ".");
             let Some(current) = self.get(&key).cloned() else {
                 let known: Vec<String> = self.origins.keys().map(|key| variable(key)).collect();
                 let hint = suggestion(name, known.iter().map(String::as_str));
@@ -162,11 +174,7 @@ impl Merged {
         let mut rows: Vec<Row> = leaves(&self.table)
             .into_iter()
             .map(|(key, value)| Row {
-                value: if key.ends_with("api_key") {
-                    "\"***\"".into()
-                } else {
-                    value.to_string()
-                },
+                value: shown(&key, &value),
                 origin: self.origins.get(&key).cloned().unwrap_or(Origin::Default),
                 key,
             })
@@ -258,6 +266,46 @@ impl Merged {
         }
         walk(&Self::defaults().table, table, "")
     }
+}
+
+/// A value as people may see it: secrets and passwords of addresses masked.
+fn shown(key: &str, value: &Value) -> String {
+    const SECRET: [&str; 3] = ["api_key", "password", "secret"];
+    if SECRET.iter().any(|word| key.ends_with(word)) {
+        return "\"***\"".into();
+    }
+    match value {
+        Value::String(text) if key.ends_with("url") => Value::String(masked(text)).to_string(),
+        other => other.to_string(),
+    }
+}
+
+/// An address without its password.
+pub(super) fn masked(address: &str) -> String {
+    // The last sign, because a password may hold one too.
+    let Some((scheme, rest)) = address.split_once("://") else {
+        return address.to_owned();
+    };
+    let (Some(at), Some(colon)) = (rest.rfind('@'), rest.find(':')) else {
+        return hide_parameters(address);
+    };
+    match colon < at {
+        true => hide_parameters(&format!("{scheme}://{}:***{}", &rest[..colon], &rest[at..])),
+        false => hide_parameters(address),
+    }
+}
+
+/// Passwords may also stand among the parameters.
+fn hide_parameters(address: &str) -> String {
+    let Some((place, parameters)) = address.split_once('?') else {
+        return address.to_owned();
+    };
+    let hide = |parameter: &str| match parameter.split_once('=') {
+        Some((name, _)) if name.contains("password") => format!("{name}=***"),
+        _ => parameter.to_owned(),
+    };
+    let parameters: Vec<String> = parameters.split('&').map(hide).collect();
+    format!("{place}?{}", parameters.join("&"))
 }
 
 fn at(path: &Path, line: usize, message: &str) -> Error {

@@ -1,19 +1,22 @@
 //! Finding the tasks of the next superstep.
 
-use agentflow_types::{Map, Value};
+use std::sync::Arc;
+
+use agentflow_types::{Error, Map, Value};
 
 use super::Board;
 use crate::{
     channel::Slot,
     core::{
-        ids::{TaskId, TaskIds},
-        task::{Path, Pending, Task, read_send},
+        ids::{TaskId, TaskIds, task_ns},
+        task::{Failed, Path, Pending, Task, read_send},
         writes::stored_answers,
     },
     layout::{ChanId, NodeId},
 };
 
 /// What a superstep is prepared with.
+#[derive(Clone, Copy)]
 pub(crate) struct Prepare<'a> {
     /// Namespace of the graph.
     pub(crate) ns: &'a str,
@@ -21,11 +24,36 @@ pub(crate) struct Prepare<'a> {
     pub(crate) step: i64,
     /// Writes stored beside the checkpoint.
     pub(crate) pending: &'a [Pending],
+    /// Last superstep that may run.
+    pub(crate) stop: i64,
     /// Answers by interrupt id.
     pub(crate) resume_map: Option<&'a Map>,
 }
 
 impl Board {
+    /// The task that gets the error of `failed`, which belongs to the graph with namespace
+    /// `with.ns`; `None` if nobody handles it.
+    pub(crate) fn handler(
+        &self,
+        with: &Prepare<'_>,
+        failed: &Task,
+        error: Arc<Error>,
+    ) -> Option<Task> {
+        let layout = &*self.layout;
+        let node = layout.nodes[failed.node].handler?;
+        let ns = task_ns(with.ns, &layout.nodes[failed.node].name, failed.id);
+        let id = TaskIds::new(self.id, &ns, with.step).handler(&layout.nodes[node].name, failed.id);
+        let inside = Prepare { ns: &ns, ..*with };
+        let path = failed.path.handler();
+        let mut task = self.task(&inside, id, node, path, failed.input.clone());
+        task.failed = Some(Failed {
+            node: failed.node,
+            ns,
+            error,
+        });
+        Some(task)
+    }
+
     /// The tasks of the next superstep: what `Send` asked for, then triggered nodes.
     pub(crate) fn prepare(&self, with: &Prepare<'_>) -> Vec<Task> {
         let layout = &*self.layout;
@@ -53,13 +81,15 @@ impl Board {
                 return;
             }
             let def = &layout.nodes[node];
-            let input = if def.body.is_none() {
+            let input = if def.reads_input {
                 self.get(layout.start).unwrap_or_default()
             } else if def.reads.is_some() {
-                self.read_for(node)
+                layout.with_managed(self.read_for(node), with.step, with.stop)
             } else {
                 shared
-                    .get_or_insert_with(|| self.read(&layout.state))
+                    .get_or_insert_with(|| {
+                        layout.with_managed(self.read(&layout.state), with.step, with.stop)
+                    })
                     .clone()
             };
             let id = ids.pull(&def.name, &def.trigger_names);
@@ -100,6 +130,7 @@ impl Board {
             id,
             node,
             path,
+            failed: None,
             input,
             resume,
             writes: Vec::new(),

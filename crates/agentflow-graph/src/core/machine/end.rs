@@ -37,7 +37,8 @@ impl Machine {
 
     /// Shows the state with the writes of the tasks that did end, although the superstep did not.
     fn show_partial_values(&mut self) -> Result<()> {
-        let any_done = self.tasks.iter().any(super::Task::is_done);
+        let any_done = self.tasks.iter().any(super::Task::is_done)
+            || self.calls.iter().any(|call| !call.writes.is_empty());
         if !any_done || self.pending.is_empty() {
             return Ok(());
         }

@@ -222,10 +222,8 @@ impl Machine {
             _ => return Ok(false),
         };
         let with = Prepare {
-            ns: &self.setup.ns,
-            step: self.step,
-            pending: &self.pending,
             resume_map: None,
+            ..self.prepared_with()
         };
         let discarded = self.board.prepare(&with);
         let mut sets: Vec<WriteSet> = discarded

@@ -82,12 +82,13 @@ impl Machine {
         }
     }
 
-    /// Stores the writes of a task.
-    pub(super) fn commit_task(&mut self, at: usize, writes: &[Write]) {
-        if self.saves_writes() {
-            let task = &self.tasks[at];
-            let path = task.path.text(&self.setup.layout.nodes[task.node].name);
-            self.commit_writes(task.id, path, writes);
+    /// Keeps and stores the writes of a task.
+    pub(super) fn record(&mut self, id: TaskId, path: String, writes: &[Write]) {
+        if self.setup.saves {
+            self.remember(id, writes);
+            if self.saves_writes() {
+                self.commit_writes(id, path, writes);
+            }
         }
     }
 
@@ -148,10 +149,13 @@ impl Machine {
 
     /// The path of a task of this superstep, as it is stored; empty if there is no such task.
     pub(super) fn path_text(&self, id: TaskId) -> String {
+        let layout = &self.setup.layout;
         let task = self.tasks.iter().find(|task| task.id == id);
-        task.map_or_else(String::new, |task| {
-            task.path.text(&self.setup.layout.nodes[task.node].name)
-        })
+        let call = || self.calls.iter().find(|call| call.id == id);
+        match task {
+            Some(task) => task.path_text(layout),
+            None => call().map_or_else(String::new, |call| call.path_text.clone()),
+        }
     }
 
     /// Data of the `checkpoints` mode for the current state.
@@ -168,7 +172,7 @@ impl Machine {
             },
             id: self.board.id,
             parent: self.previous_id.as_deref(),
-            values: self.board.read(&self.setup.layout.state),
+            values: self.board.view(&self.setup.layout.state),
             metadata,
             tasks: &self.tasks,
             pending: &self.pending,

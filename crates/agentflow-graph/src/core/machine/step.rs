@@ -1,17 +1,20 @@
 //! Supersteps: which tasks run, what their ends mean, how their writes are combined.
 
-use agentflow_types::{Error, Result, Value, graph::StreamMode};
+use std::sync::Arc;
+
+use agentflow_types::{Error, Result, Str, Value, graph::StreamMode};
 
 use super::{Effect, Machine, Tick};
 use crate::{
     context::NodeContext,
     core::{
-        board::{Prepare, Versions, WriteSet},
+        board::{Versions, WriteSet},
         ids::TaskId,
-        payload::{self, Cached},
-        task::{Pending, Status, Target, Task, Write, interrupt_value, tasks_of},
+        payload::{self, Cached, Who},
+        task::{ERROR_SOURCE, Pending, Status, Target, Task, Write, interrupt_value, tasks_of},
         writes::Writers,
     },
+    layout::Layout,
     output::NodeOutput,
     signal,
 };
@@ -22,6 +25,8 @@ pub(crate) enum Finish {
     Wrote,
     /// It asks something.
     Asked,
+    /// It failed, and the task at this place handles it.
+    Handled(usize),
     /// It failed, or steers the graph above.
     Failed(Error),
 }
@@ -38,6 +43,7 @@ impl Machine {
         }
         if !self.is_replaying && !self.pending.is_empty() {
             self.hand_back();
+            self.handle_again();
         }
         if self
             .board
@@ -45,19 +51,18 @@ impl Machine {
         {
             return Tick::Interrupted;
         }
+        // After the static interrupts: going on passes those of the next superstep.
+        if self.setup.drain.is_cancelled() {
+            return Tick::Drained;
+        }
         self.announce();
         Tick::Run
     }
 
     /// Finds the tasks of the superstep and shows the checkpoint that they follow.
     pub(super) fn prepare(&mut self) {
-        let with = Prepare {
-            ns: &self.setup.ns,
-            step: self.step,
-            pending: &self.pending,
-            resume_map: self.resume_map.as_deref(),
-        };
-        self.tasks = self.board.prepare(&with);
+        self.tasks = self.board.prepare(&self.prepared_with());
+        self.calls.clear();
         if self.setup.saves
             && self
                 .setup
@@ -82,6 +87,47 @@ impl Machine {
         }
     }
 
+    /// Tasks that failed in an earlier attempt, and whose handler did not end: the handler runs
+    /// again, the task does not.
+    fn handle_again(&mut self) {
+        let source = |target: &Target| matches!(target, Target::Other(n) if &**n == ERROR_SOURCE);
+        for id in tasks_of(&self.pending) {
+            let of_task = || {
+                self.pending
+                    .iter()
+                    .filter(|p| p.task == id)
+                    .map(|p| &p.write)
+            };
+            let error = of_task().find(|write| write.target == Target::Error);
+            let at = self.tasks.iter().position(|task| task.id == id);
+            let (Some(error), Some(at)) = (error.cloned(), at) else {
+                continue;
+            };
+            if !of_task().any(|write| source(&write.target)) {
+                continue;
+            }
+            let text = error.value.as_str().unwrap_or_default().to_owned();
+            let failure = Arc::new(Error::failed(text));
+            let with = self.prepared_with();
+            if let Some(handler) = self.board.handler(&with, &self.tasks[at], failure) {
+                self.tasks[at].writes.push(error);
+                self.tasks.push(handler);
+            }
+        }
+    }
+
+    /// Gives a task what a cache remembers of it.
+    pub(crate) fn cached(&mut self, at: usize, writes: Vec<(Str, Value)>) {
+        let writes = self.parse_writes(writes);
+        let (id, path) = (
+            self.tasks[at].id,
+            self.tasks[at].path_text(&self.setup.layout),
+        );
+        self.record(id, path, &writes);
+        self.output_writes(at, &writes, Cached::Yes);
+        self.tasks[at].writes = writes;
+    }
+
     fn announce(&mut self) {
         let modes = self.setup.modes;
         if modes.any(&[StreamMode::Tasks, StreamMode::Debug]) {
@@ -102,7 +148,7 @@ impl Machine {
         }
     }
 
-    fn emit_wrapped(&mut self, mode: StreamMode, kind: &str, step: i64, data: Value) {
+    pub(super) fn emit_wrapped(&mut self, mode: StreamMode, kind: &str, step: i64, data: Value) {
         let debug = self
             .wants(StreamMode::Debug)
             .then(|| payload::debug(step, self.timestamp(), kind, data.clone()));
@@ -162,29 +208,63 @@ impl Machine {
             }
             return Finish::Asked;
         }
-        if signal::parent_command(&error).is_none() {
-            let text = error_repr(&error);
-            let mut all = used;
-            all.push(Write::new(Target::Error, Value::from(text)));
-            self.put_writes(at, all);
+        if signal::parent_command(&error).is_some() || signal::is_drained(&error) {
+            return Finish::Failed(error);
         }
-        Finish::Failed(error)
+        let text = error_repr(&error);
+        let mut all = used;
+        all.push(Write::new(Target::Error, Value::from(text)));
+        let error = Arc::new(error);
+        let with = self.prepared_with();
+        let handler = self.board.handler(&with, &self.tasks[at], error.clone());
+        let layout = self.setup.layout.clone();
+        if handler.is_some() {
+            let name = layout.nodes[self.tasks[at].node].name.clone();
+            let target = Target::Other(ERROR_SOURCE.into());
+            all.push(Write::new(target, Value::Str(name)));
+        }
+        self.put_writes(at, all);
+        match handler {
+            Some(handler) => {
+                self.tasks.push(handler);
+                Finish::Handled(self.tasks.len() - 1)
+            }
+            None => Finish::Failed(Arc::into_inner(error).unwrap_or_else(|| {
+                // Nobody else has the error of a task that nothing handles.
+                Error::bug("the error of a task is held elsewhere")
+            })),
+        }
     }
 
     /// Keeps, stores and shows the writes of a task that ended.
     fn put_writes(&mut self, at: usize, writes: Vec<Write>) {
-        let id = self.tasks[at].id;
-        if self.setup.saves {
-            self.remember(id, &writes);
-            self.commit_task(at, &writes);
-        }
+        let (id, path) = (
+            self.tasks[at].id,
+            self.tasks[at].path_text(&self.setup.layout),
+        );
+        self.record(id, path, &writes);
         self.output_writes(at, &writes, Cached::No);
         self.tasks[at].writes = writes;
     }
 
     /// Like [`put_writes`](Self::put_writes) for a task that waits: it keeps no writes, so that
     /// it runs again.
-    fn put_interrupt(&mut self, at: usize, mut writes: Vec<Write>) {
+    fn put_interrupt(&mut self, at: usize, writes: Vec<Write>) {
+        let (id, path) = (
+            self.tasks[at].id,
+            self.tasks[at].path_text(&self.setup.layout),
+        );
+        let kept = self.keep_question(id, path, writes);
+        self.output_writes(at, &kept, Cached::No);
+    }
+
+    /// Keeps and stores the writes of a task that waits; returns what is kept.
+    pub(super) fn keep_question(
+        &mut self,
+        id: TaskId,
+        path: String,
+        mut writes: Vec<Write>,
+    ) -> Vec<Write> {
         // Of several writes to one fixed slot the last one counts.
         let mut kept: Vec<Write> = Vec::with_capacity(2);
         for write in writes.drain(..) {
@@ -193,15 +273,14 @@ impl Machine {
                 None => kept.push(write),
             }
         }
-        let id = self.tasks[at].id;
         self.remember(id, &kept);
-        if self.setup.saves {
-            self.commit_task(at, &kept);
+        if self.setup.saves && self.saves_writes() {
+            self.commit_writes(id, path, &kept);
         }
-        self.output_writes(at, &kept, Cached::No);
+        kept
     }
 
-    fn remember(&mut self, id: TaskId, writes: &[Write]) {
+    pub(super) fn remember(&mut self, id: TaskId, writes: &[Write]) {
         self.written.push(id);
         self.pending.retain(|p| p.task != id);
         let fresh = writes.iter().map(|write| Pending {
@@ -218,17 +297,28 @@ impl Machine {
         if modes == payload::Modes::NONE || layout.nodes[self.tasks[at].node].is_hidden() {
             return;
         }
+        let task = &self.tasks[at];
+        let who = Who {
+            id: task.id,
+            name: &layout.nodes[task.node].name,
+        };
+        self.show(&layout, who, writes, cached);
+    }
+
+    /// Shows the writes of a task or of a functional task.
+    pub(super) fn show(&mut self, layout: &Layout, who: Who<'_>, writes: &[Write], cached: Cached) {
+        let modes = self.setup.modes;
         match writes.first().map(|w| &w.target) {
             Some(Target::Interrupt) => self.output_interrupts(writes),
             Some(Target::Error) | None => {}
             _ if modes.has(StreamMode::Updates) => {
-                let data = payload::update(&layout, &self.tasks[at], writes, cached);
+                let data = payload::update(layout, who, writes, cached);
                 self.emit(StreamMode::Updates, data);
             }
             _ => {}
         }
         if cached == Cached::No && modes.any(&[StreamMode::Tasks, StreamMode::Debug]) {
-            let data = payload::task_result(&layout, &self.tasks[at], writes);
+            let data = payload::task_result(layout, who, writes);
             self.emit_wrapped(StreamMode::Tasks, "task_result", self.step, data);
         }
     }
@@ -240,11 +330,15 @@ impl Machine {
             self.emit(StreamMode::Updates, data);
         }
         if self.wants(StreamMode::Values)
+            && self.setup.layout.function.is_none()
             && let Value::Map(mut map) = self.output()
         {
             std::sync::Arc::make_mut(&mut map)
                 .insert(agentflow_types::graph::INTERRUPT.into(), questions);
             self.emit(StreamMode::Values, Value::Map(map));
+        } else if self.wants(StreamMode::Values) {
+            let data = Value::object([(agentflow_types::graph::INTERRUPT, questions)]);
+            self.emit(StreamMode::Values, data);
         }
     }
 
@@ -262,6 +356,7 @@ impl Machine {
         }
         self.board.updated = Some(updated);
         self.collect_exit();
+        self.calls.clear();
         self.pending.clear();
         self.setup.answer.set(None);
         self.answer_is_new = false;
@@ -280,6 +375,9 @@ impl Machine {
 
     /// Applies the writes of all tasks; those of tasks stay empty afterwards.
     pub(super) fn apply_tasks(&mut self) -> Result<Vec<usize>> {
+        for call in &self.calls {
+            self.board.saw_task(&call.name);
+        }
         let mut sets: Vec<WriteSet> = self
             .tasks
             .iter_mut()
