@@ -69,3 +69,44 @@ fn element(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     }
     (found == tag).then(|| rest.split_at_checked(length))?
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `SEQUENCE { SEQUENCE { filler }, SEQUENCE { id }, filler }`, lengths in the long form.
+    fn certificate(id: &[u8]) -> Vec<u8> {
+        let sequence = |content: &[u8]| {
+            let length = u16::try_from(content.len()).expect("it is short");
+            let mut all = vec![SEQUENCE, 0x82];
+            all.extend(length.to_be_bytes());
+            all.extend(content);
+            all
+        };
+        let mut algorithm = vec![OBJECT_ID, u8::try_from(id.len()).expect("it is short")];
+        algorithm.extend(id);
+        let content = [sequence(&[7; 300]), sequence(&algorithm), vec![3, 1, 0]];
+        sequence(&content.concat())
+    }
+
+    #[test]
+    fn the_hash_is_the_one_of_the_signature() {
+        let length = |id: &[u8]| end_point(&certificate(id)).map(|hash| hash.len());
+        for (ids, bytes) in [(&SHA256[..], 32), (&SHA384[..], 48), (&SHA512[..], 64)] {
+            for id in ids {
+                assert_eq!(length(id), Some(bytes));
+            }
+        }
+        // Ed25519.
+        assert_eq!(length(&[0x2b, 0x65, 0x70]), None);
+    }
+
+    #[test]
+    fn what_is_no_certificate_has_no_hash() {
+        let whole = certificate(SHA256[2]);
+        for end in 0..whole.len() {
+            assert_eq!(end_point(&whole[..end]), None);
+        }
+        assert_eq!(end_point(&[SEQUENCE, 0xff, 1, 2, 3]), None);
+    }
+}

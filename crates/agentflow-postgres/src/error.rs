@@ -73,9 +73,18 @@ fn before_sending(err: &tokio_postgres::Error) -> bool {
     shown.starts_with("error serializing parameter") || shown.starts_with("error encoding message")
 }
 
-/// A pooler that found no server for the query within its own limit.
+/// What PgBouncer says to a client for whose query it found no server: none of it was sent on.
+const NO_SERVER: [&str; 4] = [
+    "query_wait_timeout",
+    "client_login_timeout",
+    "server login has been failing",
+    "no more connections allowed",
+];
+
+/// Whether a pooler says that it sent nothing on.
 fn never_sent(refused: &DbError) -> bool {
-    refused.message().contains("query_wait_timeout")
+    let said = refused.message();
+    NO_SERVER.iter().any(|words| said.contains(words))
 }
 
 fn io(err: &tokio_postgres::Error) -> bool {

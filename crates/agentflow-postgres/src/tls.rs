@@ -39,6 +39,9 @@ use crate::{
 /// Most bytes of a file with certificates or a key.
 const MAX_PEM_BYTES: u64 = 16 << 20;
 
+/// Stands for the name of a server that has none.
+const NO_NAME: &str = "name.invalid";
+
 /// Makes TLS of connections.
 #[derive(Clone)]
 pub(crate) struct Connector {
@@ -255,7 +258,8 @@ where
     type Error = InvalidDnsNameError;
 
     fn make_tls_connect(&mut self, host: &str) -> Result<Handshake, Self::Error> {
-        self.handshake(host)
+        // A socket has no name, and the driver refuses TLS without one; it asks all the same.
+        self.handshake(if host.is_empty() { NO_NAME } else { host })
     }
 }
 

@@ -325,8 +325,8 @@ async fn without_a_connection_past_the_pooler_the_own_process_is_told() -> Resul
     options.listen = Listen::Off;
     let backend = support::open(options).await.backend();
     let mut own = backend.signals.listen();
-    backend.signals.send(Signal::Thread(thread_id(1)));
-    assert_eq!(own.try_recv(), Ok(Signal::Thread(thread_id(1))));
+    backend.signals.send(Signal::Log(thread_id(1), 1));
+    assert_eq!(own.try_recv(), Ok(Signal::Log(thread_id(1), 1)));
     let row = database.admin().await.query_one(LISTENERS, &[]).await;
     assert_eq!(row.expect("a row").get::<_, i64>(0), 0);
     Ok(())

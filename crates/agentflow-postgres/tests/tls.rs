@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     time::{Duration, Instant},
 };
@@ -223,6 +224,25 @@ async fn plain_text_is_not_fallen_back_to() -> Result<()> {
         refused(works(options(&world.url(mode))).await, "tls offered");
     }
     works(options(&world.url("prefer"))).await
+}
+
+#[tokio::test]
+async fn a_socket_of_this_machine_needs_no_tls() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let anyone = fs::Permissions::from_mode(0o777);
+    fs::set_permissions(folder.path(), anyone).expect("the folder is ours");
+    let dir = tempfile::tempdir().expect("a folder");
+    let authority = Authority::new(dir.path(), "ca")?;
+    let settings = server::Options::new(Version::Debian)
+        .set("unix_socket_directories", text(folder.path()))
+        .hba(&["local all all scram-sha-256"]);
+    let world = World::with(&settings, authority, dir);
+    let (port, path) = (world.address().port, text(folder.path()));
+    let url = format!("postgres://app:{APP_PASSWORD}@/app?host={path}&port={port}");
+    works(options(&format!("{url}&sslmode=verify-full"))).await?;
+    let wrong = url.replace(APP_PASSWORD, "wrong");
+    refused(works(options(&wrong)).await, "password");
+    Ok(())
 }
 
 #[tokio::test]
