@@ -12,7 +12,7 @@ use std::{
 };
 
 use agentflow_storage::signal::{LAG, Local, Signal, Signals};
-use agentflow_types::{Error, Result, ThreadId};
+use agentflow_types::{Error, Result};
 use backon::BackoffBuilder as _;
 use futures_util::{Stream, StreamExt as _};
 use indexmap::IndexSet;
@@ -211,30 +211,25 @@ async fn answer(
 
 /// A signal as other processes hear it: who says it, and where to look.
 fn encode(sender: Uuid, signal: Signal) -> String {
-    match signal {
-        Signal::Queue => format!("{} queue", sender.simple()),
-        Signal::Thread(id) => format!("{} {id}", sender.simple()),
-    }
+    format!("{} {signal}", sender.simple())
 }
 
 /// The sender and the signal; `None` for what a newer version may say.
 fn decode(payload: &str) -> Option<(Uuid, Signal)> {
-    let (sender, place) = payload.split_once(' ')?;
-    let signal = match place {
-        "queue" => Signal::Queue,
-        id => Signal::Thread(id.parse::<ThreadId>().ok()?),
-    };
-    Some((Uuid::parse_str(sender).ok()?, signal))
+    let (sender, signal) = payload.split_once(' ')?;
+    Some((Uuid::parse_str(sender).ok()?, signal.parse().ok()?))
 }
 
 #[cfg(test)]
 mod tests {
+    use agentflow_types::ThreadId;
+
     use super::*;
 
     #[test]
     fn a_signal_is_heard_as_it_was_said() {
         let (own, thread) = (Uuid::new_v4(), ThreadId::mint());
-        for signal in [Signal::Queue, Signal::Thread(thread)] {
+        for signal in [Signal::Queue, Signal::Log(thread, 7)] {
             assert_eq!(decode(&encode(own, signal)), Some((own, signal)));
         }
         assert_eq!(decode("something newer"), None);
@@ -249,7 +244,7 @@ mod tests {
         }
         assert_eq!(outbox.take().await.len(), 1);
         for _ in 0..2 * LAG {
-            outbox.put(Signal::Thread(ThreadId::mint()));
+            outbox.put(Signal::Log(ThreadId::mint(), 1));
         }
         assert_eq!(outbox.take().await.len(), LAG);
     }

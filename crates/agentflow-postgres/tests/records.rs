@@ -303,9 +303,9 @@ async fn heard(from: &Backend, listener: &mut Receiver<Signal>, signal: Signal) 
 async fn another_server_hears_a_signal_also_after_its_connection_was_cut() -> Result<()> {
     let (database, [here, there]) = two_servers().await;
     let mut listener = there.signals.listen();
-    heard(&here, &mut listener, Signal::Thread(thread_id(1))).await;
+    heard(&here, &mut listener, Signal::Log(thread_id(1), 1)).await;
     assert!(cut_listeners(&database).await > 0, "nobody listened");
-    heard(&here, &mut listener, Signal::Thread(thread_id(2))).await;
+    heard(&here, &mut listener, Signal::Log(thread_id(2), 1)).await;
     let mut own = here.signals.listen();
     here.signals.send(Signal::Queue);
     assert_eq!(
@@ -325,8 +325,8 @@ async fn without_a_connection_past_the_pooler_the_own_process_is_told() -> Resul
     options.listen = Listen::Off;
     let backend = support::open(options).await.backend();
     let mut own = backend.signals.listen();
-    backend.signals.send(Signal::Thread(thread_id(1)));
-    assert_eq!(own.try_recv(), Ok(Signal::Thread(thread_id(1))));
+    backend.signals.send(Signal::Log(thread_id(1), 1));
+    assert_eq!(own.try_recv(), Ok(Signal::Log(thread_id(1), 1)));
     let row = database.admin().await.query_one(LISTENERS, &[]).await;
     assert_eq!(row.expect("a row").get::<_, i64>(0), 0);
     Ok(())
