@@ -196,6 +196,22 @@ fn an_own_postgres_survives_a_kill_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_standby_has_what_was_acknowledged_and_takes_over() {
+    let mut first = Own::start(&postgres::Options::new(Version::Debian)).unwrap();
+    let standby = first.standby().unwrap();
+    let sql = "CREATE TABLE t (n int); INSERT INTO t VALUES (7)";
+    first.address().sql("postgres", sql).unwrap();
+    let second = standby.address();
+    second
+        .sql("postgres", "INSERT INTO t VALUES (8)")
+        .unwrap_err();
+    first.kill().unwrap();
+    standby.promote().unwrap();
+    let sql = "INSERT INTO t VALUES (8) RETURNING (SELECT max(n) FROM t)";
+    assert_eq!(second.sql("postgres", sql).unwrap(), "7");
+}
+
+#[test]
 fn shared_redis_gives_databases_with_and_without_tls() {
     let plain = redis::shared().unwrap();
     let tls = redis::shared_tls().unwrap();

@@ -36,6 +36,8 @@ pub(crate) enum Signal {
     Terminate,
     /// No chance to clean up.
     Kill,
+    /// Does nothing from now on.
+    Stop,
 }
 
 impl Signal {
@@ -44,6 +46,7 @@ impl Signal {
             Self::Interrupt => "INT",
             Self::Terminate => "TERM",
             Self::Kill => "KILL",
+            Self::Stop => "STOP",
         }
     }
 }
@@ -261,10 +264,17 @@ impl Owned {
         };
         let mut pids = vec![child.id()];
         if how == Signal::Kill {
+            // A process that has stopped has no further children after they were counted.
+            signal(&pids, Signal::Stop)?;
             pids.extend(children(child.id()));
         }
         signal(&pids, how)?;
         child.wait().map_err(find::io)?;
+        // Orphans hold what the next start needs until they are gone as well.
+        let end = Instant::now() + START;
+        while pids[1..].iter().any(|pid| lives(*pid)) && Instant::now() < end {
+            thread::sleep(LOOK);
+        }
         // The number may belong to somebody else from now on.
         note(&self.dir, "")
     }
@@ -285,6 +295,12 @@ fn children(pid: u32) -> Vec<u32> {
     text.split_whitespace()
         .filter_map(|word| word.parse().ok())
         .collect()
+}
+
+/// Whether a process is there and no zombie.
+fn lives(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.is_ok_and(|stat| !stat.contains(") Z "))
 }
 
 #[cfg(test)]

@@ -196,8 +196,9 @@ impl Options {
     }
 
     fn hba_text(&self) -> String {
-        let admin = format!("host all {ADMIN} 127.0.0.1/32 scram-sha-256");
-        format!("{admin}\n{}\n", self.hba.join("\n"))
+        let admin = format!("{ADMIN} 127.0.0.1/32 scram-sha-256");
+        let standby = format!("host replication {admin}");
+        format!("host all {admin}\n{standby}\n{}\n", self.hba.join("\n"))
     }
 }
 
@@ -448,11 +449,51 @@ impl Own {
     pub fn start(options: &Options) -> Result<Self> {
         let owned = Owned::new("postgres-own")?;
         let data = initialise(&owned.dir, options, "")?;
+        Self::begin(options.version, data, owned)
+    }
+
+    /// Starts a hot standby of this server, which takes over with [`Own::promote`]. From then on
+    /// a commit is acknowledged only after the standby has it, so that nothing that was
+    /// acknowledged is lost with this server. Needs Debian's version: the npm package carries no
+    /// `pg_basebackup`.
+    ///
+    /// # Errors
+    /// `Failed` if it does not start or this server has another version.
+    pub fn standby(&self) -> Result<Self> {
+        let owned = Owned::new("postgres-standby")?;
+        let data = owned.dir.join("data");
+        fs::create_dir(&data).map_err(find::io)?;
+        user::give(&data)?;
+        let mut copy = user::command(&self.address.version.bin()?.join("pg_basebackup"))?;
+        copy.args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync"])
+            .args(["--host", "127.0.0.1", "--username", ADMIN, "--pgdata"])
+            .arg(&data)
+            .arg("--port")
+            .arg(self.address.port.to_string())
+            .env("PGPASSWORD", ADMIN_PASSWORD)
+            .current_dir(&owned.dir);
+        daemon::run(copy, "")?;
+        let standby = Self::begin(self.address.version, data, owned)?;
+        // Two calls: this setting cannot be changed inside a transaction.
+        let wait = "ALTER SYSTEM SET synchronous_standby_names = '*'";
+        self.address.sql("postgres", wait)?;
+        self.address.sql("postgres", "SELECT pg_reload_conf()")?;
+        Ok(standby)
+    }
+
+    /// Makes a standby the server. Returns when it takes writes; it no longer waits for others.
+    ///
+    /// # Errors
+    /// `Failed` if it is none.
+    pub fn promote(&self) -> Result<()> {
+        self.address
+            .sql("postgres", "SELECT pg_promote()")
+            .map(drop)
+    }
+
+    fn begin(version: Version, data: PathBuf, owned: Owned) -> Result<Self> {
         let mut own = Self {
-            address: Address {
-                port: 0,
-                version: options.version,
-            },
+            address: Address { port: 0, version },
             data,
             owned,
         };
