@@ -12,6 +12,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -19,12 +20,14 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use tokio::{sync::watch, task::JoinHandle, time::sleep};
 
-use self::{audit::Audit, follow::Seen, server::Server};
+use self::{
+    audit::Audit,
+    follow::Seen,
+    server::{Server, Store},
+};
 
 /// Longest wait for all runs to end after the last kill.
 const SETTLE: Duration = Duration::from_secs(120);
-/// Longest time between two kills, in milliseconds.
-const BETWEEN_KILLS_MS: u64 = 500;
 /// Time of a restart, roughly, in milliseconds; with the above it says how long all kills take.
 const RESTART_MS: u64 = 100;
 
@@ -53,6 +56,12 @@ pub struct Args {
     /// Kills.
     #[arg(long, default_value_t = 30)]
     kills: usize,
+    /// Servers; more than one share a PostgreSQL database.
+    #[arg(long, default_value_t = 1)]
+    servers: usize,
+    /// Longest time between two kills, in milliseconds; half of it on average.
+    #[arg(long, default_value_t = 500)]
+    between_kills_ms: u64,
     /// Tasks per run.
     #[arg(long, default_value_t = 8)]
     nodes: usize,
@@ -91,7 +100,7 @@ async fn base(url: &mut Url) -> Result<String> {
 /// Creates runs on one thread, one after the other; returns those that were acknowledged.
 async fn create_runs(
     client: reqwest::Client,
-    mut url: Url,
+    (mut here, there): (Url, Url),
     thread: String,
     input: Value,
     pauses_ms: Vec<u64>,
@@ -102,11 +111,16 @@ async fn create_runs(
             "assistant_id": "recorder", "input": input,
             "stream_mode": ["updates"], "stream_resumable": true,
         });
-        let (status, run) =
-            post(&client, &mut url, &format!("/threads/{thread}/runs"), &body).await?;
+        let (status, run) = post(
+            &client,
+            &mut here,
+            &format!("/threads/{thread}/runs"),
+            &body,
+        )
+        .await?;
         ensure!(status == 200, "creating a run answered {status}: {run}");
         let run = run["run_id"].as_str().context("no run id")?.to_owned();
-        let follower = follow::follow(client.clone(), url.clone(), thread.clone(), run.clone());
+        let follower = follow::follow(client.clone(), there.clone(), thread.clone(), run.clone());
         acknowledged.push(Acknowledged {
             thread: thread.clone(),
             run,
@@ -149,33 +163,41 @@ pub async fn run(args: Args) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let record = folder.path().join("record.txt");
     fs::write(&record, "")?;
-    let data = folder.path().join("data");
-    let (mut server, watch) = Server::new(args.server.clone(), data.clone());
-    server.start().await?;
+    let store = Arc::new(match args.servers {
+        0 | 1 => Store::Folder(folder.path().join("data")),
+        _ => Store::postgres().await?,
+    });
+    let start = || Server::new(args.server.clone(), store.clone());
+    let (mut servers, watches): (Vec<Server>, Vec<Url>) =
+        (0..args.servers.max(1)).map(|_| start()).unzip();
+    for server in &mut servers {
+        server.start().await?;
+    }
     let client = reqwest::Client::builder()
         .read_timeout(Duration::from_secs(20))
         .build()?;
     let mut threads = Vec::new();
     for _ in 0..args.threads {
-        let (_, thread) = post(&client, &mut watch.clone(), "/threads", &json!({})).await?;
+        let (_, thread) = post(&client, &mut watches[0].clone(), "/threads", &json!({})).await?;
         let id = thread["thread_id"].as_str().context("no thread id")?;
         threads.push(id.to_owned());
     }
-    let creators = start_load(&args, &client, &watch, &threads, &record, &mut rng);
+    let creators = start_load(&args, &client, &watches, &threads, &record, &mut rng);
 
-    let mut audit = Audit::new(record, data, threads);
+    let mut audit = Audit::new(record, store.clone(), threads);
     for _ in 0..args.kills {
-        sleep(Duration::from_millis(rng.u64(1..BETWEEN_KILLS_MS))).await;
-        server.kill().await?;
+        sleep(Duration::from_millis(rng.u64(1..args.between_kills_ms))).await;
+        let server = rng.usize(..servers.len());
+        servers[server].kill().await?;
         audit.look().await?;
-        server.start().await?;
+        servers[server].start().await?;
     }
     let hits = audit.hits;
     let mut acknowledged = Vec::new();
     for creator in creators {
         acknowledged.extend(creator.await??);
     }
-    let base = base(&mut watch.clone()).await?;
+    let base = base(&mut watches[0].clone()).await?;
     let statuses = settle(&client, &base, &acknowledged).await?;
     let count = acknowledged.len();
     let mut followed = Vec::new();
@@ -183,11 +205,14 @@ pub async fn run(args: Args) -> Result<()> {
         followed.push(acknowledged.follower.await??);
     }
     let results = audit.results(&client, &base).await?;
-    server.kill().await?;
+    for server in &mut servers {
+        server.kill().await?;
+    }
     audit.look().await?;
 
     println!(
-        "{} kills, {hits} of them amid running tasks; {count} runs acknowledged, ended {statuses:?}",
+        "{} servers, {} kills, {hits} of them amid running tasks; {count} runs acknowledged, ended {statuses:?}",
+        servers.len(),
         args.kills
     );
     ensure!(
@@ -243,22 +268,25 @@ fn verdict(
 fn start_load(
     args: &Args,
     client: &reqwest::Client,
-    watch: &Url,
+    watches: &[Url],
     threads: &[String],
     record: &Path,
     rng: &mut fastrand::Rng,
 ) -> Vec<JoinHandle<Result<Vec<Acknowledged>>>> {
     let input = json!({ "nodes": args.nodes, "file": record });
     let count = args.runs.div_ceil(args.threads);
-    let span_ms = args.kills as u64 * (BETWEEN_KILLS_MS / 2 + RESTART_MS);
+    let span_ms = args.kills as u64 * (args.between_kills_ms / 2 + RESTART_MS);
     let longest_ms = (2 * span_ms / count as u64).max(1);
     threads
         .iter()
-        .map(|thread| {
+        .enumerate()
+        .map(|(number, thread)| {
             let pauses = (0..count).map(|_| rng.u64(0..longest_ms)).collect();
-            let (client, watch) = (client.clone(), watch.clone());
-            let (thread, input) = (thread.clone(), input.clone());
-            tokio::spawn(create_runs(client, watch, thread, input, pauses))
+            // Each thread is asked of one server, and its runs are followed on the next one.
+            let here = watches[number % watches.len()].clone();
+            let there = watches[(number + 1) % watches.len()].clone();
+            let (client, thread, input) = (client.clone(), thread.clone(), input.clone());
+            tokio::spawn(create_runs(client, (here, there), thread, input, pauses))
         })
         .collect()
 }

@@ -23,9 +23,10 @@ const BLOCK: usize = 16;
 /// use agentflow_types::value;
 ///
 /// let codec = Codec::encrypted(Cipher::new("0123456789abcdef0123456789abcdef")?);
-/// let (word, bytes) = codec.dump(&value!({"card": "4111"}))?;
+/// let plain = value!({"card": "4111"});
+/// let (word, bytes) = codec.dump(&plain)?;
 /// assert_eq!(word, "msgpack+aes");
-/// assert_eq!(codec.load(word, &bytes)?, value!({"card": "4111"}));
+/// assert_eq!(codec.load(word, &bytes)?, plain);
 /// # Ok::<(), agentflow_types::Error>(())
 /// ```
 #[derive(Clone)]

@@ -171,6 +171,7 @@ fn service_config(config: &Config, database: &Database) -> ServiceConfig {
         ),
         concurrency: config.runs.concurrency,
         max_attempts: config.runs.max_attempts,
+        lease: Duration::from_secs(config.runs.lease_seconds),
         run_timeout: Duration::from_secs(config.runs.timeout_seconds),
         drain_timeout: Duration::from_secs(config.server.drain_seconds),
         event_retention: Duration::from_secs(config.runs.event_retention_seconds),

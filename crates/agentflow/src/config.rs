@@ -151,6 +151,8 @@ pub struct Runs {
     pub concurrency: usize,
     /// Attempts per run.
     pub max_attempts: u32,
+    /// How long a run belongs to a server that does not renew its claim, in seconds.
+    pub lease_seconds: u64,
     /// Longest attempt in seconds.
     pub timeout_seconds: u64,
     /// Retention of events of ended runs in seconds.
@@ -295,6 +297,7 @@ fn check(merged: &Merged, base: PathBuf, file: Option<PathBuf>) -> Result<Config
     positive(raw.storage.max_connections, "storage.max_connections")?;
     positive(raw.server.max_connections, "server.max_connections")?;
     positive(raw.runs.max_attempts as usize, "runs.max_attempts")?;
+    positive(raw.runs.lease_seconds as usize, "runs.lease_seconds")?;
     if !raw.server.host.is_loopback() {
         return Err(Error::invalid(
             "authentication is not available yet, so only loopback addresses may be served; \

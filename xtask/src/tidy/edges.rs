@@ -21,7 +21,7 @@ const LAYERS: [(&str, u8); 14] = [
     ("agentflow-declarative", 3),
     ("agentflow-server", 3),
     ("agentflow", 4),
-    ("agentflow-bench", 5),
+    ("agentflow-bench", 6),
     ("agentflow-testkit", 5),
     ("xtask", 5),
 ];

@@ -4,16 +4,16 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use agentflow_embedded::{Embedded, Options};
 use agentflow_storage::checkpoint::{CheckpointQuery, special};
 use agentflow_types::ThreadId;
 use anyhow::Result;
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::follow::Seen;
+use super::{follow::Seen, server::Store};
 
 /// Events read from the log at once.
 const PAGE: u32 = 1000;
@@ -38,7 +38,7 @@ pub struct Results {
 /// The books of one drive.
 pub struct Audit {
     record: PathBuf,
-    data: PathBuf,
+    store: Arc<Store>,
     threads: Vec<String>,
     /// What the database said at the last look.
     pub seen: Promised,
@@ -54,10 +54,10 @@ pub struct Audit {
 
 impl Audit {
     /// Empty books.
-    pub fn new(record: PathBuf, data: PathBuf, threads: Vec<String>) -> Self {
+    pub fn new(record: PathBuf, store: Arc<Store>, threads: Vec<String>) -> Self {
         Self {
             record,
-            data,
+            store,
             threads,
             seen: Promised::default(),
             lines: 0,
@@ -67,14 +67,16 @@ impl Audit {
         }
     }
 
-    /// Looks at a database whose server is dead.
+    /// Looks at a database; one in a folder must have no server.
     pub async fn look(&mut self) -> Result<()> {
+        // The database first: a line that is not there yet when the record is read, of a task whose
+        // result was stored before that, is a second execution, also while other servers live.
+        let now = promised(&self.store, &self.threads).await?;
         let ran = recorded(&self.record, self.lines);
         let again = ran.iter().filter(|task| self.seen.tasks.contains(*task));
         self.repeated.extend(again.cloned());
         self.lines += ran.len();
         self.hits += usize::from(!ran.is_empty());
-        let now = promised(&self.data, &self.threads).await?;
         let gone = self.seen.events.iter();
         self.reused += gone
             .filter(|(key, was)| now.events.get(*key) != Some(*was))
@@ -115,9 +117,8 @@ impl Audit {
     }
 }
 
-async fn promised(data: &Path, threads: &[String]) -> Result<Promised> {
-    let database = Embedded::open(data.join("agentflow.db"), Options::default())?;
-    let backend = database.backend();
+async fn promised(store: &Store, threads: &[String]) -> Result<Promised> {
+    let backend = store.backend()?;
     let mut found = Promised::default();
     for thread in threads {
         let query = CheckpointQuery {

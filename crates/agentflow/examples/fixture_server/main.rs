@@ -23,6 +23,15 @@ struct Args {
     /// Data folder; without one nothing is kept.
     #[arg(long)]
     data: Option<PathBuf>,
+    /// PostgreSQL database instead of a folder.
+    #[arg(long)]
+    database_url: Option<String>,
+    /// Address of that database past a pooler.
+    #[arg(long, default_value = "")]
+    listen_url: String,
+    /// How long a run belongs to a server that is gone.
+    #[arg(long, default_value_t = 30)]
+    lease_seconds: u64,
     /// Log filter.
     #[arg(long, default_value = "warn")]
     log: String,
@@ -36,12 +45,15 @@ struct Args {
 }
 
 async fn serve(args: Args, started: Instant) -> Result<()> {
-    let keep = if args.data.is_some() {
+    let keep = if args.data.is_some() || args.database_url.is_some() {
         Keep::OnDisk
     } else {
         Keep::Nothing
     };
     let mut config = config::embedded(&args.data.unwrap_or_default())?;
+    config.storage.url = args.database_url.unwrap_or_default();
+    config.storage.listen_url = args.listen_url;
+    config.runs.lease_seconds = args.lease_seconds;
     config.server.port = args.port;
     config.port_is_explicit = true;
     config.runs.concurrency = args.concurrency;
