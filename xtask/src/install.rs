@@ -13,10 +13,12 @@ use crate::shell::{cache, cargo, exists, output, program, root, run};
 const SDK: &str = "langgraph-sdk==0.4.14";
 
 /// Python packages of the client tests; one place for their versions.
-const PYTHON: [&str; 10] = [
+const PYTHON: [&str; 12] = [
     "langgraph==1.2.22",
     SDK,
     "langgraph-checkpoint-sqlite==3.1.2",
+    "langgraph-checkpoint-postgres==3.2.0",
+    "psycopg[binary]==3.3.9",
     "langgraph-checkpoint-conformance==0.0.2",
     "pycryptodome==4.4.0",
     "pytest==9.2.0",

@@ -37,16 +37,20 @@ const SENDS_IN_CHANNEL: i64 = 4;
 
 /// The statement for tuples of the checkpoints that `inner` selects (`SELECT * FROM checkpoints
 /// …`), in the order `order`. One statement, so that it sees one state of the database.
+///
+/// Each blob is looked up by its key: as a plain join, PostgreSQL reads all blobs that the thread
+/// ever had.
 fn tuples(inner: &Statement, order: &str) -> Statement {
     // Texts of Python's tables have the database's collation; slots must sort by bytes.
     let after = format!(
         ") AS c
         LEFT JOIN LATERAL (
-            SELECT array_agg(b.channel) AS channels, array_agg(b.type) AS types,
+            SELECT array_agg(v.key) AS channels, array_agg(b.type) AS types,
                 array_agg(b.blob) AS blobs
             FROM jsonb_each_text(c.checkpoint -> 'channel_versions') AS v
-            JOIN checkpoint_blobs AS b ON b.thread_id = c.thread_id
-                AND b.checkpoint_ns = c.checkpoint_ns AND b.channel = v.key AND b.version = v.value
+            CROSS JOIN LATERAL (SELECT type, blob FROM checkpoint_blobs
+                WHERE thread_id = c.thread_id AND checkpoint_ns = c.checkpoint_ns
+                    AND channel = v.key AND version = v.value LIMIT 1) AS b
             WHERE b.type <> 'empty'
         ) AS b ON true
         LEFT JOIN LATERAL (

@@ -15,7 +15,7 @@ use agentflow_storage::signal::{LAG, Local, Signal, Signals};
 use agentflow_types::{Error, Result};
 use backon::BackoffBuilder as _;
 use futures_util::{Stream, StreamExt as _};
-use indexmap::IndexSet;
+use indexmap::IndexMap;
 use tokio::{
     sync::{Notify, broadcast},
     task::JoinSet,
@@ -48,30 +48,41 @@ pub(crate) struct Wakeups {
 /// Signals on their way to other processes.
 #[derive(Default)]
 struct Outbox {
-    /// At most [`LAG`]; held only to put one in or to take all out. More are dropped: listeners
-    /// that lag so far must look everywhere anyway.
-    waiting: Mutex<IndexSet<Signal>>,
+    /// At most [`LAG`], by where to look; held only to put one in or to take all out. More are
+    /// dropped: listeners that lag so far must look everywhere anyway.
+    waiting: Mutex<IndexMap<Signal, Signal>>,
     filled: Notify,
 }
 
 impl Outbox {
     fn put(&self, signal: Signal) {
+        // A log that grew twice is looked at once, up to its newest number.
+        let place = match signal {
+            Signal::Log(thread, _) => Signal::Log(thread, 0),
+            other => other,
+        };
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.len() < LAG {
-            waiting.insert(signal);
+        let is_room = waiting.len() < LAG;
+        match (waiting.get_mut(&place), signal) {
+            (Some(Signal::Log(_, seq)), Signal::Log(_, newer)) => *seq = newer.max(*seq),
+            (None, _) if is_room => {
+                waiting.insert(place, signal);
+            }
+            _ => {}
         }
         drop(waiting);
         self.filled.notify_one();
     }
 
     /// Waits until there is something, and takes all of it.
-    async fn take(&self) -> IndexSet<Signal> {
+    async fn take(&self) -> Vec<Signal> {
         loop {
-            let waiting = self.waiting.lock().map(|mut set| std::mem::take(&mut *set));
-            let waiting =
-                waiting.unwrap_or_else(|poison| std::mem::take(&mut *poison.into_inner()));
-            if !waiting.is_empty() {
-                return waiting;
+            let all = {
+                let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+                std::mem::take(&mut *waiting)
+            };
+            if !all.is_empty() {
+                return all.into_values().collect();
             }
             self.filled.notified().await;
         }
@@ -242,7 +253,12 @@ mod tests {
         for _ in 0..3 {
             outbox.put(Signal::Queue);
         }
-        assert_eq!(outbox.take().await.len(), 1);
+        let thread = ThreadId::mint();
+        for seq in [1, 3, 2] {
+            outbox.put(Signal::Log(thread, seq));
+        }
+        let all = [Signal::Queue, Signal::Log(thread, 3)];
+        assert_eq!(outbox.take().await, all);
         for _ in 0..2 * LAG {
             outbox.put(Signal::Log(ThreadId::mint(), 1));
         }

@@ -296,6 +296,30 @@ async fn copy_checkpoints(from: &Postgres, database: &Database, to: &Postgres) {
     to.backend().checkpoints.commit(ops, None).await.unwrap();
 }
 
+/// LangGraph's own suite for savers, over the Rust storage through PgBouncer.
+#[tokio::test]
+async fn the_checkpoint_conformance_package_passes() {
+    // Test programs live in `deps` beside `examples`; a plain `cargo test` builds the examples.
+    let here = std::env::current_exe().unwrap();
+    let saver = here
+        .parent()
+        .unwrap()
+        .with_file_name("examples")
+        .join("postgres_saver");
+    assert!(
+        saver.exists(),
+        "build it first: cargo build -p agentflow-postgres --example postgres_saver"
+    );
+    let server = server(Version::Debian);
+    let database = server.create_database().unwrap();
+    pooled(&server, &database, Codec::plain()).await;
+    let url = database.bouncer_url(&server.bouncer().unwrap());
+    python(
+        "../../../agentflow-embedded/tests/python/run_conformance.py",
+        &[saver.to_str().unwrap(), &url, &database.url()],
+    );
+}
+
 /// What the tables are like: columns and indexes, and which steps are noted.
 fn tables(database: &Database) -> String {
     let columns = "SELECT table_name, column_name, data_type, is_nullable, column_default

@@ -347,7 +347,9 @@ async fn a_thousand_faults_leave_nothing_behind() -> Result<()> {
 /// Appends events one after the other. Before it appends again what it does not know to be stored
 /// or not, it looks.
 async fn write_on(backend: Backend, answered: Arc<AtomicUsize>) {
-    let (mut acknowledged, mut unsure) = (0, false);
+    // An append of unknown outcome may still be at work when its connection is long gone, so the
+    // doubt about it ends only with the next one that is acknowledged.
+    let (mut acknowledged, mut unsure, mut doubt) = (0, false, false);
     loop {
         if unsure {
             let Ok(last) = ask(&backend).await else {
@@ -360,12 +362,13 @@ async fn write_on(backend: Backend, answered: Arc<AtomicUsize>) {
         let next = vec![event(acknowledged + 1, 1)];
         match backend.events.append(thread_id(1), next, None).await {
             Ok(()) => {
-                acknowledged += 1;
+                (acknowledged, doubt) = (acknowledged + 1, false);
                 answered.fetch_add(1, SeqCst);
             }
             // Nothing was written: the same number must be free.
             Err(err) if err.kind() == ErrorKind::Busy => {}
-            Err(err) if err.kind() == ErrorKind::Uncertain => unsure = true,
+            Err(err) if err.kind() == ErrorKind::Uncertain => (unsure, doubt) = (true, true),
+            Err(err) if err.kind() == ErrorKind::Conflict && doubt => unsure = true,
             Err(err) => panic!("{err:?}"),
         }
     }

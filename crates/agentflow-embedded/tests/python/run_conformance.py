@@ -1,8 +1,9 @@
 """Runs LangGraph's checkpoint conformance package against the Rust storage.
 
-usage: run_conformance.py SAVER_PROGRAM
+usage: run_conformance.py SAVER_PROGRAM [PROGRAM_URL DIRECT_URL]
 
-Exits with 1 if a test fails.
+With URLs the storage is that PostgreSQL database, emptied before each test; otherwise a new file
+for each. Exits with 1 if a test fails.
 """
 
 import asyncio
@@ -16,11 +17,21 @@ from langgraph.checkpoint.conformance import checkpointer_test, validate
 BASE = {"put", "put_writes", "get_tuple", "list", "delete_thread"}
 
 
-async def main(program: str) -> int:
+def place(folder: str, url: str | None, direct: str | None) -> str:
+    if url is None:
+        return os.path.join(folder, "test.db")
+    import psycopg
+
+    with psycopg.connect(direct, autocommit=True) as connection:
+        connection.execute("TRUNCATE checkpoints, checkpoint_blobs, checkpoint_writes")
+    return url
+
+
+async def main(program: str, url: str | None = None, direct: str | None = None) -> int:
     @checkpointer_test(name="AgentFlow")
     async def fresh():
         with tempfile.TemporaryDirectory() as folder:
-            saver = await AgentFlowSaver.start(program, os.path.join(folder, "test.db"))
+            saver = await AgentFlowSaver.start(program, place(folder, url, direct))
             try:
                 yield saver
             finally:
@@ -40,4 +51,4 @@ async def main(program: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main(sys.argv[1])))
+    sys.exit(asyncio.run(main(*sys.argv[1:])))

@@ -118,11 +118,12 @@ fn page(key: &CheckpointKey, from: &From, channels: &[Str]) -> Statement {
             FROM jsonb_each(l.checkpoint -> 'channel_values') AS v WHERE v.key = ANY($3)
         ) AS i ON true
         LEFT JOIN LATERAL (
-            SELECT array_agg(b.channel) AS channels, array_agg(b.type) AS types,
+            SELECT array_agg(n.channel) AS channels, array_agg(b.type) AS types,
                 array_agg(b.blob) AS blobs
-            FROM unnest($3) AS n (channel) JOIN checkpoint_blobs AS b
-                ON b.thread_id = $1 AND b.checkpoint_ns = $2 AND b.channel = n.channel
-                AND b.version = l.checkpoint -> 'channel_versions' ->> n.channel
+            FROM unnest($3) AS n (channel)
+            CROSS JOIN LATERAL (SELECT type, blob FROM checkpoint_blobs
+                WHERE thread_id = $1 AND checkpoint_ns = $2 AND channel = n.channel
+                    AND version = l.checkpoint -> 'channel_versions' ->> n.channel LIMIT 1) AS b
             WHERE b.type <> 'empty'
         ) AS b ON true
         ORDER BY l.place"

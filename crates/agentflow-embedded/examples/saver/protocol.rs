@@ -2,11 +2,10 @@
 //! line. `tests/python/agentflow_saver.py` speaks it, so that LangGraph's conformance package can
 //! examine the Rust storage.
 //!
-//! Values travel as `[type word, base64]`. Usage: `saver FILE`.
+//! Values travel as `[type word, base64]`.
 
 use std::io::{BufRead, Write};
 
-use agentflow_embedded::{Embedded, Options};
 use agentflow_storage::{
     checkpoint::{
         CheckpointKey, CheckpointOp, CheckpointQuery, CheckpointTuple, Checkpoints, Prune,
@@ -213,18 +212,17 @@ fn operation(request: Request) -> Result<CheckpointOp> {
     }
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<()> {
-    let path = std::env::args()
-        .nth(1)
-        .ok_or_else(|| Error::invalid("usage: saver FILE"))?;
-    let backend = Embedded::open(path, Options::default())?.backend();
+/// Answers requests until the input ends.
+///
+/// # Errors
+/// `Failed` if the standard streams break.
+pub async fn serve(port: &dyn Checkpoints) -> Result<()> {
     let broken = |err: std::io::Error| Error::failed("standard streams").source_err(err);
     for line in std::io::stdin().lock().lines() {
         let request = agentflow_storage::json::parse(line.map_err(broken)?.as_bytes());
         let request = request.and_then(|request| from_value::<Request>(&request));
         let outcome = match request {
-            Ok(request) => perform(&*backend.checkpoints, request).await,
+            Ok(request) => perform(port, request).await,
             Err(err) => Err(err),
         };
         let reply = match outcome {

@@ -1,6 +1,6 @@
 //! Measures what a superstep's commit costs beside the server's own smallest commit.
 //!
-//! `cargo run --release -p agentflow-postgres --example commit_speed URL`; it leaves its threads
+//! `cargo run --release -p agentflow-postgres --example postgres_commit_speed URL`; it leaves its threads
 //! in the database.
 
 use std::{
@@ -168,7 +168,7 @@ where
 #[tokio::main]
 async fn main() -> Result<()> {
     let url = std::env::args().nth(1);
-    let url = url.ok_or_else(|| Error::invalid("usage: commit_speed URL"))?;
+    let url = url.ok_or_else(|| Error::invalid("usage: postgres_commit_speed URL"))?;
     let options = Options {
         listen: Listen::Off,
         ..Options::new(Dsn::parse(&url)?)
