@@ -122,7 +122,12 @@ impl managed::Manager for Manager {
         }
         match time::timeout(ASK_TIMEOUT, connection.client.batch_execute("")).await {
             Ok(Ok(())) => Ok(()),
-            _ => Err(RecycleError::message("it does not answer")),
+            _ => {
+                // Left to itself the driver would wait for the answer, on a peer that is silent
+                // but there for ever.
+                drop(connection.driver.take());
+                Err(RecycleError::message("it does not answer"))
+            }
         }
     }
 }

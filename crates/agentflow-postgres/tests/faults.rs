@@ -128,10 +128,11 @@ impl Writers {
 }
 
 /// Appends events one after the other until told to stop; returns the last number. After an
-/// answer that leaves open whether an event is stored, it looks first.
+/// answer that leaves open whether an event is stored, it looks first. What a server received
+/// before its connection broke may also be stored after that look; then the number is taken.
 async fn write(backend: Backend, number: u8, stored: Arc<AtomicU64>, stop: Arc<AtomicBool>) -> u64 {
     let id = thread_id(number);
-    let mut unsure = false;
+    let (mut unsure, mut doubtful) = (false, 0);
     while unsure || !stop.load(SeqCst) {
         let known = stored.load(SeqCst);
         if unsure {
@@ -148,7 +149,12 @@ async fn write(backend: Backend, number: u8, stored: Arc<AtomicU64>, stop: Arc<A
             Ok(()) => stored.store(known + 1, SeqCst),
             // Nothing was written: the number is free.
             Err(error) if error.kind() == ErrorKind::Busy => {}
-            Err(error) if error.kind() == ErrorKind::Uncertain => unsure = true,
+            Err(error) if error.kind() == ErrorKind::Uncertain => {
+                (unsure, doubtful) = (true, known + 1);
+            }
+            Err(error) if error.kind() == ErrorKind::Conflict && doubtful == known + 1 => {
+                unsure = true;
+            }
             Err(error) => panic!("{error:?}"),
         }
     }
