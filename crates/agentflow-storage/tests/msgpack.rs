@@ -84,8 +84,11 @@ fn scalar() -> impl Strategy<Value = Value> {
             .prop_map(Value::Float),
         ".{0,40}".prop_map(Value::from),
         proptest::collection::vec(any::<u8>(), 0..300).prop_map(|b| Value::Bytes(b.into())),
-        // Codes from 6 on are never looked into.
-        (6_i8..=127, proptest::collection::vec(any::<u8>(), 0..40))
+        // Of the codes from 6 on only a delta channel's, 7, is looked into.
+        (
+            prop_oneof![Just(6_i8), 8_i8..=127],
+            proptest::collection::vec(any::<u8>(), 0..40)
+        )
             .prop_map(|(code, b)| Value::Ext(code, b.into())),
     ]
 }
