@@ -359,6 +359,17 @@ impl Events for Faulty {
         self.alive()?;
         self.inner.events.read(thread_id, run, after, limit).await
     }
+    async fn read_stored(
+        &self,
+        thread_id: ThreadId,
+        run: Option<RunId>,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<Event>> {
+        self.alive()?;
+        let events = &self.inner.events;
+        events.read_stored(thread_id, run, after, limit).await
+    }
     async fn last_seq(&self, thread_id: ThreadId) -> Result<u64> {
         self.alive()?;
         self.inner.events.last_seq(thread_id).await
