@@ -68,26 +68,37 @@ struct Inner {
 }
 
 impl Redis {
-    /// Connects, and checks that the user may do what is needed.
+    /// Checks the options; connects when something is asked.
     ///
     /// # Errors
-    /// `Busy` if there is no connection or a right is missing; the fact `check` then tells which
-    /// check failed. `Invalid` if the address, the prefix or a file is wrong.
-    pub async fn open(options: Options) -> Result<Self> {
+    /// `Invalid` if the prefix is wrong.
+    pub fn new(options: Options) -> Result<Self> {
         // TLS needs a provider for the whole process; if there is one already it stays.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let redis = Self {
+        Ok(Self {
             inner: Arc::new(Inner {
                 keys: Keys::new(&options.prefix)?,
                 link: Link::new(options.access, options.limits),
             }),
-        };
-        redis.probe().await?;
+        })
+    }
+
+    /// As [`Self::new`], and [`Self::check`].
+    ///
+    /// # Errors
+    /// As those.
+    pub async fn open(options: Options) -> Result<Self> {
+        let redis = Self::new(options)?;
+        redis.check().await?;
         Ok(redis)
     }
 
-    /// Uses each kind of command once.
-    async fn probe(&self) -> Result<()> {
+    /// Connects if there is no connection, and uses each kind of command once.
+    ///
+    /// # Errors
+    /// `Busy` if there is no connection or a right is missing; the fact `check` then tells which
+    /// check failed. `Invalid` if the address or a file is wrong.
+    pub async fn check(&self) -> Result<()> {
         let [text, hash, set, stream] = self.inner.keys.probe();
         let names = [text, hash, set];
         let script = &scripts::PROBE;
@@ -111,7 +122,7 @@ impl Redis {
             .arg("COUNT")
             .arg(1);
         all.cmd("DEL").arg(&stream);
-        let _: () = self.inner.link.run_all(&all, Repeat::Yes).await?;
+        let _: redis::Value = self.inner.link.run_all(&all, Repeat::Yes).await?;
         Ok(())
     }
 
