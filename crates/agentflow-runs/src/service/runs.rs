@@ -125,15 +125,18 @@ impl Service {
             inside.put(created);
             Ok(changes)
         };
-        self.backend
-            .threads
-            .decide(scope, thread_id, Box::new(decide))
-            .await?;
+        let threads = &self.backend.threads;
+        let decided = threads.decide(scope, thread_id, Box::new(decide)).await;
         let Created {
             run,
             ended,
             stopping,
-        } = outside.take()?;
+        } = match decided {
+            Err(err) if err.kind() == ErrorKind::Uncertain => {
+                self.stored_after_all(scope, outside.take(), err).await?
+            }
+            decided => decided.and_then(|()| outside.take())?,
+        };
         match (run.status, permit) {
             (RunStatus::Running, Some(permit)) => self.start(scope.clone(), run.clone(), permit),
             _ => {
@@ -154,6 +157,29 @@ impl Service {
             status: RunStatus::Pending,
             ..run
         })
+    }
+
+    /// A creation whose answer was lost, if it is there: its client need not know, and a run that
+    /// was claimed with it starts at once.
+    ///
+    /// # Errors
+    /// `lost` if it is not there, or cannot be seen.
+    async fn stored_after_all(
+        &self,
+        scope: &Scope,
+        created: Result<Created>,
+        lost: Error,
+    ) -> Result<Created> {
+        let Ok(created) = created else {
+            return Err(lost);
+        };
+        let found = self.backend.threads.run(scope, created.run.run_id).await;
+        let ours =
+            |run: &Run| run.created_at == created.run.created_at && run.lease == created.run.lease;
+        match found {
+            Ok(Some(run)) if ours(&run) => Ok(created),
+            _ => Err(lost),
+        }
     }
 
     pub(super) fn worker(&self) -> Worker {
@@ -406,10 +432,13 @@ impl Service {
                 Ok(Ok(ended)) => return Ok(Some(ended)),
                 // It ended elsewhere.
                 Ok(Err(_)) => return Ok(None),
-                Err(_) => match self.backend.threads.run(scope, run.run_id).await? {
-                    Some(run) if !run.status.is_terminal() => {}
-                    _ => return Ok(rx.try_recv().ok()),
-                },
+                Err(_) => {}
+            }
+            let threads = &self.backend.threads;
+            let look = || threads.run(scope, run.run_id);
+            match self.config.patience.ask(look).await? {
+                Some(run) if !run.status.is_terminal() => {}
+                _ => return Ok(rx.try_recv().ok()),
             }
         }
     }
@@ -426,8 +455,11 @@ impl Service {
 
     /// The result of a run that ended before anybody waited.
     async fn stored_result(&self, scope: &Scope, thread: ThreadId, id: RunId) -> Result<Value> {
-        let run = self.get_run(scope, Some(thread), id).await?;
-        let thread = self.get_thread(scope, thread).await?;
+        let patience = self.config.patience;
+        let run = patience
+            .ask(|| self.get_run(scope, Some(thread), id))
+            .await?;
+        let thread = patience.ask(|| self.get_thread(scope, thread)).await?;
         let interrupts: Vec<_> = thread.interrupts.values().flatten().cloned().collect();
         Ok(result_of(&Ended {
             error: run.error,
