@@ -12,7 +12,9 @@ use agentflow_storage::{
         ThreadStatus, ThreadTtl,
     },
 };
-use agentflow_types::{Error, Map, Result, RunId, Timestamp, Value, graph::Interrupt, value};
+use agentflow_types::{
+    CronId, Error, Map, Result, RunId, Timestamp, Value, graph::Interrupt, value,
+};
 use indexmap::IndexMap;
 
 /// Minutes that the thread of a stateless run stays for readers that are still reading; it goes
@@ -55,6 +57,19 @@ pub struct Create {
     pub missing: Missing,
     /// Claims the run in the same decision if the thread is idle and the run is due.
     pub claim: Option<Worker>,
+    /// The firing of a cron that it is for: both are stored or neither.
+    pub firing: Option<Firing>,
+}
+
+/// One firing of a cron.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Firing {
+    /// The cron.
+    pub cron_id: CronId,
+    /// When it was to fire.
+    pub expected: Timestamp,
+    /// When it fires next.
+    pub next: Option<Timestamp>,
 }
 
 /// What a creation did besides its changes.
@@ -71,7 +86,8 @@ pub struct Created {
 /// Creates a run, applying its multitask strategy to the others.
 ///
 /// # Errors
-/// `NotFound` without a thread, `Conflict` if the thread is busy and the strategy is `reject`.
+/// `NotFound` without a thread, `Conflict` if the thread is busy and the strategy is `reject`. The
+/// store refuses an id that is taken, and a firing that is past, with `Conflict`.
 pub fn create(
     found: Option<&ThreadRuns>,
     create: Create,
@@ -82,6 +98,7 @@ pub fn create(
         graph_id,
         missing,
         claim,
+        firing,
     } = create;
     let mut changes = Vec::new();
     let mut created = Created {
@@ -128,7 +145,20 @@ pub fn create(
     }
     created.run = run.clone();
     changes.push(Change::PutThread(Box::new(thread)));
-    changes.push(Change::PutRun(Box::new(run)));
+    // Whether the id is taken, also by a run that has ended, is decided with the rest.
+    changes.push(Change::InsertRun(Box::new(run)));
+    if let Some(Firing {
+        cron_id,
+        expected,
+        next,
+    }) = firing
+    {
+        changes.push(Change::AdvanceCron {
+            cron_id,
+            expected,
+            next,
+        });
+    }
     Ok((changes, created))
 }
 

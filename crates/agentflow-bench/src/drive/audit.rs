@@ -119,7 +119,7 @@ impl Audit {
 
 async fn promised(store: &Store, threads: &[String]) -> Result<Promised> {
     let backend = match store {
-        Store::Postgres(shared) => return shared.promised(),
+        Store::Postgres(shared) => return shared.promised(threads),
         Store::Folder(folder) => Store::folder(folder)?,
     };
     let mut found = Promised::default();

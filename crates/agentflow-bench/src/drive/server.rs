@@ -67,18 +67,22 @@ impl Shared {
         Ok(address.sql(&self.name, sql)?)
     }
 
-    /// What is stored, without our own code in between.
-    pub fn promised(&self) -> Result<Promised> {
+    /// What is stored about these threads, without our own code in between.
+    pub fn promised(&self, threads: &[String]) -> Result<Promised> {
         // Slots below zero hold what is not a result: errors, questions, answers.
         const TASKS: &str = "SELECT DISTINCT task_id FROM checkpoint_writes WHERE idx >= 0";
         const EVENTS: &str = "SELECT thread_id, seq, run_id, md5(kind || ' ' || data)
             FROM agentflow.events";
         let tasks: BTreeSet<String> = self.sql(TASKS)?.lines().map(str::to_owned).collect();
         let mut events = BTreeMap::new();
+        let threads: BTreeSet<&str> = threads.iter().map(String::as_str).collect();
         for line in self.sql(EVENTS)?.lines() {
             let mut columns = line.split('|');
             let mut next = || columns.next().context("a column is missing");
             let (thread, seq) = (next()?.to_owned(), next()?.parse()?);
+            if !threads.contains(thread.as_str()) {
+                continue;
+            }
             events.insert((thread, seq), (next()?.to_owned(), next()?.to_owned()));
         }
         Ok(Promised { tasks, events })

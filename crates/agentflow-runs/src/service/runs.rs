@@ -19,7 +19,7 @@ use super::{EARLY_STOPS, END, Ended, Service, threads::Refresh};
 use crate::{
     config::{self, CreateRun, RunThread},
     hub::Draft,
-    machine::{self, Cancelled, Created, Missing, Which, Worker},
+    machine::{self, Cancelled, Created, Firing, Missing, Which, Worker},
 };
 
 /// Carries a value out of a decision, which the backend may run on another thread.
@@ -55,6 +55,16 @@ impl Service {
     /// `NotFound` for thread or assistant, `Conflict` on a busy thread with strategy `reject`,
     /// `Unprocessable` for a malformed request, `Invalid` for a resume without a thread.
     pub async fn create_run(self: &Arc<Self>, scope: &Scope, request: CreateRun) -> Result<Run> {
+        self.create_fired(scope, request, None).await
+    }
+
+    /// As [`Service::create_run`], together with the firing of a cron, or neither.
+    pub(super) async fn create_fired(
+        self: &Arc<Self>,
+        scope: &Scope,
+        request: CreateRun,
+        firing: Option<Firing>,
+    ) -> Result<Run> {
         let assistant = self
             .resolve_assistant(scope, &request.assistant)
             .await
@@ -90,17 +100,12 @@ impl Service {
             true => Missing::Create(Box::new(fresh_thread(thread_id, &request, now))),
             false => Missing::Reject,
         };
-        if let Some(id) = request.run_id
-            && self.backend.threads.run(scope, id).await?.is_some()
-        {
-            return Err(Error::conflict("a run with this id exists").with("run_id", id));
-        }
         let planned = config::plan(request, &assistant, existing.as_ref(), thread_id, now)?;
         // Its own task, because a client that goes away between the claim and the start would
         // leave a run that nobody executes until its lease is over.
         let (service, scope) = (self.clone(), scope.clone());
         let inserted =
-            tokio::spawn(async move { service.insert_run(&scope, planned, missing).await });
+            tokio::spawn(async move { service.insert_run(&scope, planned, missing, firing).await });
         inserted.await.map_err(panicked)?
     }
 
@@ -109,6 +114,7 @@ impl Service {
         scope: &Scope,
         planned: config::Planned,
         missing: Missing,
+        firing: Option<Firing>,
     ) -> Result<Run> {
         let now = self.now();
         let thread_id = planned.run.thread_id;
@@ -118,6 +124,7 @@ impl Service {
             graph_id: planned.graph_id,
             missing,
             claim: permit.is_some().then(|| self.worker()),
+            firing,
         };
         let (inside, outside) = Slot::new();
         let decide = move |found: Option<&ThreadRuns>| {

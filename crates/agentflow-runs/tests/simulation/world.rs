@@ -196,6 +196,7 @@ impl World {
             graph_id: "graph".into(),
             missing,
             claim: claimant.map(worker_named),
+            firing: None,
         };
         if strategy == MultitaskStrategy::Rollback {
             self.model.allow_removal(thread).await;
