@@ -7,11 +7,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use agentflow_storage::checkpoint::{
-    CheckpointKey, CheckpointOp, CheckpointQuery, CheckpointTuple, Checkpoints, Fence, Prune,
-    delta::DeltaHistory,
+use agentflow_storage::{
+    checkpoint::{
+        CheckpointKey, CheckpointOp, CheckpointQuery, CheckpointTuple, Checkpoints, Fence, Prune,
+        delta::DeltaHistory,
+    },
+    store::{Item, ItemQuery, NamespaceQuery, PutItem, Refresh, Store},
 };
-use agentflow_types::{Error, ErrorKind, Result, Str};
+use agentflow_types::{Error, ErrorKind, Result, Scope, Str, Timestamp};
 use async_trait::async_trait;
 use tokio::time::Instant;
 
@@ -140,5 +143,66 @@ impl Checkpoints for Patient {
 
     async fn prune(&self, thread_ids: &[String], strategy: Prune) -> Result<()> {
         self.inner.prune(thread_ids, strategy).await
+    }
+}
+
+/// Long-term items that wait for their database, for the nodes of graphs. A put that is repeated
+/// stores the same once more.
+#[must_use]
+pub fn store(inner: Arc<dyn Store>, patience: Patience) -> Arc<dyn Store> {
+    Arc::new(PatientStore { inner, patience })
+}
+
+struct PatientStore {
+    inner: Arc<dyn Store>,
+    patience: Patience,
+}
+
+#[async_trait]
+impl Store for PatientStore {
+    async fn put(&self, scope: &Scope, now: Timestamp, items: Vec<PutItem>) -> Result<()> {
+        self.patience
+            .ask(|| self.inner.put(scope, now, items.clone()))
+            .await
+    }
+
+    async fn get(
+        &self,
+        scope: &Scope,
+        now: Timestamp,
+        namespace: &[String],
+        key: &str,
+        refresh: Refresh,
+    ) -> Result<Option<Item>> {
+        self.patience
+            .ask(|| self.inner.get(scope, now, namespace, key, refresh))
+            .await
+    }
+
+    async fn delete(&self, scope: &Scope, namespace: &[String], key: &str) -> Result<()> {
+        self.patience
+            .ask(|| self.inner.delete(scope, namespace, key))
+            .await
+    }
+
+    async fn search(&self, scope: &Scope, now: Timestamp, query: &ItemQuery) -> Result<Vec<Item>> {
+        self.patience
+            .ask(|| self.inner.search(scope, now, query))
+            .await
+    }
+
+    async fn namespaces(
+        &self,
+        scope: &Scope,
+        now: Timestamp,
+        query: &NamespaceQuery,
+    ) -> Result<Vec<Vec<String>>> {
+        self.patience
+            .ask(|| self.inner.namespaces(scope, now, query))
+            .await
+    }
+
+    async fn sweep(&self, now: Timestamp, limit: u32) -> Result<u64> {
+        self.inner.sweep(now, limit).await
     }
 }

@@ -61,7 +61,8 @@ pub struct ServiceConfig {
     pub exclusive: bool,
     /// Runs that execute at once.
     pub concurrency: usize,
-    /// Attempts of a run before it counts as failed.
+    /// Attempts of a run in a row that make no checkpoint before their worker is lost; then it
+    /// counts as failed.
     pub max_attempts: u32,
     /// Length of a lease; renewed at a third of it.
     pub lease: Duration,

@@ -113,14 +113,18 @@ impl App {
         let mut database = database::open(&self.config, self.keep).await?;
         let backend = database.backend.clone();
         let settings = service_config(&self.config, &database);
-        let saver = match database.is_exclusive {
+        let (checkpoints, store) = (backend.checkpoints.clone(), backend.store.clone());
+        let (saver, store) = match database.is_exclusive {
             // A database of this process is not away.
-            true => backend.checkpoints.clone(),
-            false => patience::checkpoints(backend.checkpoints.clone(), settings.patience),
+            true => (checkpoints, store),
+            false => (
+                patience::checkpoints(checkpoints, settings.patience),
+                patience::store(store, settings.patience),
+            ),
         };
         let runtime = Runtime {
             saver: Some(saver),
-            store: Some(backend.store.clone()),
+            store: Some(store),
             ..Runtime::default()
         };
         let graphs: Vec<String> = self.graphs.keys().cloned().collect();

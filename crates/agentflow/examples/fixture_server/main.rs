@@ -50,9 +50,8 @@ struct Args {
     /// Runs at once.
     #[arg(long, default_value_t = 64)]
     concurrency: usize,
-    /// Attempts per run: many, because the crash driver kills the server on purpose, and that is
-    /// not the fault of the runs.
-    #[arg(long, default_value_t = 100)]
+    /// Attempts per run that make no checkpoint.
+    #[arg(long, default_value_t = 3)]
     max_attempts: u32,
 }
 

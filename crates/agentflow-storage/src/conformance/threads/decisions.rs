@@ -16,10 +16,9 @@ use futures_util::future::join_all;
 
 use super::{
     super::{
+        crons::{cron, cron_id},
         refused,
-        sample::{
-            at, change, cron, cron_id, event, leased, map, run, run_id, seed, thread, thread_id,
-        },
+        sample::{at, change, event, leased, map, run, run_id, seed, stranger, thread, thread_id},
     },
     search,
 };
@@ -276,9 +275,8 @@ pub async fn a_run_is_inserted_once(backend: Backend) -> Result<()> {
         refused(change(&backend, &scope, 1, again).await, Conflict);
         let elsewhere = vec![put(2), insert(run(2, 1))];
         refused(change(&backend, &scope, 2, elsewhere).await, Conflict);
-        let stranger = Scope::new("other", "somebody");
         let elsewhere = vec![put(3), insert(run(3, 1))];
-        refused(change(&backend, &stranger, 3, elsewhere).await, Conflict);
+        refused(change(&backend, &stranger(), 3, elsewhere).await, Conflict);
         assert_eq!(backend.threads.run(&scope, run_id(1)).await?, Some(known));
         assert_eq!(backend.threads.get(&scope, thread_id(2)).await?, None);
     }
