@@ -112,7 +112,7 @@ pub fn create(
         (None, Missing::Reject) => return Err(Error::not_found("Thread or assistant not found.")),
     };
     if live.iter().any(|other| other.run_id == run.run_id) {
-        return Err(Error::conflict("a run with this id exists").with("run_id", run.run_id));
+        return Err(Error::conflict("run id is taken").with("run_id", run.run_id));
     }
     let mut waits = !live.is_empty();
     match run.multitask_strategy {
@@ -562,5 +562,105 @@ pub fn new_thread(thread_id: agentflow_types::ThreadId, metadata: Map, now: Time
         interrupts: IndexMap::new(),
         error: Value::Null,
         ttl: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use agentflow_types::{AssistantId, ThreadId};
+
+    use super::*;
+
+    const MOST: u32 = 3;
+    const NOON: Timestamp = Timestamp(1_767_268_800_000_000);
+
+    fn after(seconds: u64) -> Timestamp {
+        NOON.plus(Duration::from_secs(seconds))
+    }
+
+    fn worker() -> Worker {
+        Worker {
+            id: "w".into(),
+            lease: Duration::from_secs(30),
+        }
+    }
+
+    /// A run that was claimed at noon.
+    fn running() -> Run {
+        let mut run = Run {
+            run_id: RunId::mint(),
+            thread_id: ThreadId::mint(),
+            assistant_id: AssistantId::system("g"),
+            created_at: NOON,
+            updated_at: NOON,
+            status: RunStatus::Pending,
+            metadata: Map::new(),
+            kwargs: Map::new(),
+            multitask_strategy: MultitaskStrategy::Enqueue,
+            attempt: 0,
+            cancel: None,
+            lease: None,
+            error: Value::Null,
+            temporary_thread: false,
+        };
+        take(&mut run, &worker(), NOON);
+        run
+    }
+
+    /// Loses the worker again and again; each attempt makes a checkpoint, or not. Returns the
+    /// attempts that were started, the first included, and whether the run was given up.
+    fn lose(gets_on: &[bool]) -> (Vec<u32>, bool) {
+        let mut run = running();
+        let mut attempts = vec![run.attempt];
+        let mut newest = None;
+        for (lost, gets_on) in (0..).zip(gets_on) {
+            if *gets_on {
+                newest = Some(after(100 * lost + 10));
+            }
+            let found = ThreadRuns {
+                thread: new_thread(run.thread_id, Map::new(), NOON),
+                live: vec![run.clone()],
+            };
+            let now = after(100 * (lost + 1));
+            let (changes, claimed) = claim(&found, &worker(), MOST, None, now);
+            assert_eq!((changes, claimed.lost), (vec![], Some(run.run_id)));
+            let progress = Progress {
+                run_id: run.run_id,
+                newest,
+            };
+            let (_, claimed) = claim(&found, &worker(), MOST, Some(progress), now);
+            match claimed.run {
+                Some(again) => run = again,
+                None => return (attempts, claimed.ended.len() == 1),
+            }
+            attempts.push(run.attempt);
+        }
+        (attempts, false)
+    }
+
+    #[test]
+    fn only_attempts_without_a_new_checkpoint_count() {
+        assert_eq!(lose(&[false; 5]), (vec![1, 2, 3], true));
+        assert_eq!(lose(&[true; 5]), (vec![1, 2, 2, 2, 2, 2], false));
+        let now_and_then = [true, false, true, false, false, false];
+        assert_eq!(lose(&now_and_then), (vec![1, 2, 3, 2, 3], true));
+    }
+
+    #[test]
+    fn an_attempt_that_was_given_back_is_not_the_first() {
+        let run = running();
+        let found = ThreadRuns {
+            thread: new_thread(run.thread_id, Map::new(), NOON),
+            live: vec![run.clone()],
+        };
+        let token = run.lease.as_ref().map_or(0, |lease| lease.token);
+        let (changes, ended) = release(Some(&found), run.run_id, token, after(1)).unwrap();
+        let [Change::PutRun(back)] = changes.as_slice() else {
+            panic!("{changes:?}");
+        };
+        assert_eq!(
+            (back.attempt, back.status, ended),
+            (1, RunStatus::Pending, None)
+        );
     }
 }

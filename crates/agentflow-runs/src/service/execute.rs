@@ -178,11 +178,11 @@ impl Service {
                         }
                     }
                     Ok(Err(err)) if err.kind() == ErrorKind::Conflict => return lost.cancel(),
-                    Ok(Err(err)) => {
+                    Ok(Err(err)) if Instant::now() < ends => {
                         tracing::warn!(run_id = %fence.run_id, error = %err, "heartbeat failed");
                         pause = (lease / 10).min(ends.saturating_duration_since(Instant::now()));
                     }
-                    Err(_) => {
+                    Ok(Err(_)) | Err(_) => {
                         tracing::warn!(run_id = %fence.run_id, "a lease was not renewed in time");
                         return lost.cancel();
                     }
