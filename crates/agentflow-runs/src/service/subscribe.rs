@@ -10,7 +10,10 @@ use tokio::sync::{
 };
 
 use super::Service;
-use crate::hub::{Channel, Elsewhere};
+use crate::{
+    hub::{Channel, Elsewhere},
+    patience::Trial,
+};
 
 /// Events read from storage at once.
 const PAGE: u32 = 256;
@@ -50,6 +53,8 @@ pub struct Subscription {
     sure: bool,
     /// Whether the run was terminal when last looked at: after storage is read, that is all.
     over: bool,
+    /// How long storage has been away, if it is.
+    trial: Option<Trial>,
 }
 
 impl Service {
@@ -59,6 +64,34 @@ impl Service {
             // Everything is heard here; only a removed thread says nothing.
             true => self.config.poll * 10,
             false => self.config.poll,
+        }
+    }
+
+    /// All that is said from now on; of a thread that nobody wrote to, that is everything.
+    pub(super) fn listen(
+        self: &Arc<Self>,
+        scope: &Scope,
+        thread: ThreadId,
+        topic: Topic,
+    ) -> Subscription {
+        let channel = self.hub.channel(thread);
+        let elsewhere = channel.elsewhere();
+        let missed = elsewhere.borrow().missed;
+        Subscription {
+            service: self.clone(),
+            scope: scope.clone(),
+            thread,
+            topic,
+            rx: channel.listen(),
+            elsewhere,
+            missed,
+            _channel: channel,
+            last: 0,
+            page: VecDeque::new(),
+            behind: false,
+            sure: false,
+            over: false,
+            trial: None,
         }
     }
 
@@ -74,8 +107,7 @@ impl Service {
         after: Option<u64>,
     ) -> Result<Subscription> {
         // Listen first: what happens while storage is read is then not missed.
-        let channel = self.hub.channel(thread);
-        let rx = channel.listen();
+        let listening = self.listen(scope, thread, topic);
         let over = match topic {
             Topic::Run(id) => self
                 .get_run(scope, Some(thread), id)
@@ -91,22 +123,12 @@ impl Service {
             Some(seq) => seq,
             None => self.backend.events.last_seq(thread).await?,
         };
-        let elsewhere = channel.elsewhere();
-        let missed = elsewhere.borrow().missed;
         Ok(Subscription {
-            service: self.clone(),
-            scope: scope.clone(),
-            thread,
-            topic,
-            rx,
-            elsewhere,
-            missed,
-            _channel: channel,
             last,
-            page: VecDeque::new(),
             behind: true,
             sure: over,
             over,
+            ..listening
         })
     }
 }
@@ -114,10 +136,13 @@ impl Service {
 impl Subscription {
     /// The next event; `None` when the run ended and everything was read.
     ///
-    /// Cancel safe: dropping the future loses no event.
+    /// Cancel safe: dropping the future loses no event. A log that is away is waited for.
     ///
     /// # Errors
-    /// Errors of the backend while the log is read.
+    /// Errors of the backend while the log is read; of class [`UNAVAILABLE`] if it was away for
+    /// too long.
+    ///
+    /// [`UNAVAILABLE`]: crate::patience::UNAVAILABLE
     pub async fn next(&mut self) -> Result<Option<Arc<Event>>> {
         loop {
             if let Some(event) = self.page.pop_front() {
@@ -125,7 +150,8 @@ impl Subscription {
                 return Ok(Some(self.note(event)));
             }
             if self.behind {
-                self.read_page().await?;
+                let read = self.read_page().await;
+                self.bear(read).await?;
                 continue;
             }
             if self.over {
@@ -143,7 +169,8 @@ impl Subscription {
                     continue;
                 }
                 () = tokio::time::sleep(self.service.patience()) => {
-                    self.look().await?;
+                    let looked = self.look().await;
+                    self.bear(looked).await?;
                     continue;
                 }
             };
@@ -159,6 +186,21 @@ impl Subscription {
                 }
                 Err(RecvError::Lagged(_)) => self.behind = true,
                 Err(RecvError::Closed) => return Ok(None),
+            }
+        }
+    }
+
+    /// Waits a while after a failure that may pass; what failed is then done again.
+    async fn bear(&mut self, result: Result<()>) -> Result<()> {
+        match result {
+            Ok(()) => {
+                self.trial = None;
+                Ok(())
+            }
+            Err(err) => {
+                let patience = self.service.config.patience;
+                let trial = self.trial.get_or_insert_with(|| patience.begin());
+                trial.again(err).await
             }
         }
     }
