@@ -21,7 +21,7 @@ use tokio::{
 use super::{Url, audit::Promised};
 
 /// How long a run belongs to a dead server while another one lives, in seconds.
-pub const LEASE_SECONDS: u64 = 2;
+pub const LEASE_SECONDS: u64 = 3;
 
 /// Where servers keep their data.
 pub enum Store {
