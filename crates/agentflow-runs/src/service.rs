@@ -1,6 +1,7 @@
 //! The run service: everything that the agent API does, without HTTP.
 
 mod assistants;
+mod attend;
 mod conclude;
 mod crons;
 mod execute;
@@ -8,6 +9,7 @@ mod items;
 mod runs;
 mod signals;
 mod subscribe;
+mod temporary;
 mod threads;
 mod worker;
 
@@ -31,6 +33,7 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
 pub use assistants::{CreateAssistant, DeleteThreads, IfExists, PatchAssistant};
+pub use attend::Awaited;
 pub use crons::{CreateCron, PatchCron};
 pub use subscribe::{END, Subscription, Topic};
 pub use threads::{CreateThread, PatchThread, StateUpdate};
@@ -137,6 +140,8 @@ struct Local {
     early_stops: IndexMap<RunId, CancelAction>,
     /// Who waits for a run's end.
     waiters: HashMap<RunId, Vec<oneshot::Sender<Arc<Ended>>>>,
+    /// Threads of stateless runs that are over.
+    leaving: temporary::Leaving,
 }
 
 /// Stops that are remembered for runs that may be about to start here. A run that misses its stop

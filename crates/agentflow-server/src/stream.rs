@@ -160,6 +160,16 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
+    /// The reader of a run.
+    pub(crate) fn of(scope: Scope, run: &Run, on_disconnect: OnDisconnect) -> Self {
+        Self {
+            scope,
+            thread: run.thread_id,
+            run: run.run_id,
+            on_disconnect,
+        }
+    }
+
     /// Stops the run if its reader went away and wanted that.
     pub(crate) async fn ended(self, state: &AppState, ending: Ending) {
         if ending != Ending::Gone || self.on_disconnect != OnDisconnect::Cancel {

@@ -360,7 +360,7 @@ pub struct RunQuery {
     pub offset: u64,
 }
 
-/// Work that a worker may take.
+/// A thread that there is something to do about: work to take, or an end of its time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {
     /// Whose it is; the principal is [`QUEUE_PRINCIPAL`].
@@ -390,6 +390,22 @@ pub trait Threads: Send + Sync {
     /// `Bug` if a change names another thread, or puts a run where no
     /// thread is. Deleting what does not exist is fine.
     async fn decide(&self, scope: &Scope, id: ThreadId, decide: Decide) -> Result<()>;
+
+    /// Removes those of the threads that have no live run, as [`Change::DeleteThread`] does. A
+    /// backend may remove all in one transaction.
+    ///
+    /// # Errors
+    /// Errors of the backend; some of the threads may be gone then.
+    async fn remove_resting(&self, threads: &[Candidate]) -> Result<()> {
+        for Candidate { scope, thread_id } in threads {
+            let decide = |found: Option<&ThreadRuns>| {
+                let rests = found.is_some_and(|found| found.live.is_empty());
+                Ok(Vec::from_iter(rests.then_some(Change::DeleteThread)))
+            };
+            self.decide(scope, *thread_id, Box::new(decide)).await?;
+        }
+        Ok(())
+    }
 
     /// One page of the threads that match.
     async fn search(

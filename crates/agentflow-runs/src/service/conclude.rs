@@ -8,7 +8,7 @@ use agentflow_storage::{
     signal::Signal,
 };
 use agentflow_types::{
-    Error, ErrorKind, Result, Scope, ThreadId, Value,
+    Error, ErrorKind, Result, Scope, Value,
     graph::{CheckpointRef, Interrupt, RunOutcome, StateSnapshot},
     value,
 };
@@ -27,9 +27,6 @@ use crate::{
     machine::{self, Finish, Finished},
     patience::is_unavailable,
 };
-
-/// How long a stateless run can still be joined or streamed after its end.
-const TEMPORARY_GRACE: Duration = Duration::from_secs(1);
 
 /// What there is to say about the end of an attempt.
 struct Report {
@@ -75,33 +72,12 @@ impl Service {
         self.tell_waiters(&over, result.clone());
         self.call_webhook(&over, &result);
         if over.temporary_thread {
-            self.clone().remove_temporary(scope.clone(), over.thread_id);
+            self.remove_later(scope.clone(), over.thread_id);
         } else if rolled_back {
             self.refresh_thread(scope, over.thread_id, Refresh::AtRest)
                 .await?;
         }
         Ok(more)
-    }
-
-    /// Removes the thread of a stateless run once nobody reads it any more. If the process ends
-    /// before, the thread's time to live does it.
-    fn remove_temporary(self: Arc<Self>, scope: Scope, thread: ThreadId) {
-        tokio::spawn(async move {
-            let grace = match self.config.exclusive {
-                true => TEMPORARY_GRACE,
-                // Other processes may have readers, who look once per poll.
-                false => TEMPORARY_GRACE + self.config.poll * 10,
-            };
-            loop {
-                tokio::time::sleep(grace).await;
-                if self.hub.listeners(thread) == 0 {
-                    break;
-                }
-            }
-            if let Err(err) = self.delete_thread(&scope, thread).await {
-                tracing::debug!(thread_id = %thread, error = %err, "temporary thread stays");
-            }
-        });
     }
 
     /// Gives the run back to the queue, or ends it if it was to be stopped.

@@ -189,7 +189,7 @@ impl Service {
                 expected,
                 next,
             };
-            let created = self.create_fired(&scope, run_of(&cron), Some(firing));
+            let created = self.create_fired(&scope, run_of(&cron), firing);
             match created.await {
                 Ok(_) => {}
                 // Nothing is stored, or the date has moved: the next round sees which.

@@ -48,6 +48,15 @@ impl<T> Slot<T> {
     }
 }
 
+/// A run that is not stored yet.
+pub(super) struct NewRun {
+    pub(super) planned: config::Planned,
+    /// What to do without its thread.
+    missing: Missing,
+    /// The firing of a cron that is stored together with it.
+    firing: Option<Firing>,
+}
+
 impl Service {
     /// Creates a run; it starts at once if the thread is idle and there is room here.
     ///
@@ -55,7 +64,8 @@ impl Service {
     /// `NotFound` for thread or assistant, `Conflict` on a busy thread with strategy `reject`,
     /// `Unprocessable` for a malformed request, `Invalid` for a resume without a thread.
     pub async fn create_run(self: &Arc<Self>, scope: &Scope, request: CreateRun) -> Result<Run> {
-        self.create_fired(scope, request, None).await
+        let new = self.plan_run(scope, request).await?;
+        self.insert_in_background(scope, new).await
     }
 
     /// As [`Service::create_run`], together with the firing of a cron, or neither.
@@ -63,8 +73,15 @@ impl Service {
         self: &Arc<Self>,
         scope: &Scope,
         request: CreateRun,
-        firing: Option<Firing>,
+        firing: Firing,
     ) -> Result<Run> {
+        let mut new = self.plan_run(scope, request).await?;
+        new.firing = Some(firing);
+        self.insert_in_background(scope, new).await
+    }
+
+    /// A run that only has to be stored, by [`Service::insert_in_background`].
+    pub(super) async fn plan_run(&self, scope: &Scope, request: CreateRun) -> Result<NewRun> {
         let assistant = self
             .resolve_assistant(scope, &request.assistant)
             .await
@@ -101,21 +118,31 @@ impl Service {
             false => Missing::Reject,
         };
         let planned = config::plan(request, &assistant, existing.as_ref(), thread_id, now)?;
-        // Its own task, because a client that goes away between the claim and the start would
-        // leave a run that nobody executes until its lease is over.
+        Ok(NewRun {
+            planned,
+            missing,
+            firing: None,
+        })
+    }
+
+    /// Stores a run in a task of its own, because a client that goes away between the claim and
+    /// the start would leave a run that nobody executes until its lease is over.
+    pub(super) async fn insert_in_background(
+        self: &Arc<Self>,
+        scope: &Scope,
+        new: NewRun,
+    ) -> Result<Run> {
         let (service, scope) = (self.clone(), scope.clone());
-        let inserted =
-            tokio::spawn(async move { service.insert_run(&scope, planned, missing, firing).await });
+        let inserted = tokio::spawn(async move { service.insert_run(&scope, new).await });
         inserted.await.map_err(panicked)?
     }
 
-    async fn insert_run(
-        self: &Arc<Self>,
-        scope: &Scope,
-        planned: config::Planned,
-        missing: Missing,
-        firing: Option<Firing>,
-    ) -> Result<Run> {
+    async fn insert_run(self: &Arc<Self>, scope: &Scope, new: NewRun) -> Result<Run> {
+        let NewRun {
+            planned,
+            missing,
+            firing,
+        } = new;
         let now = self.now();
         let thread_id = planned.run.thread_id;
         let permit = self.try_slot();
@@ -385,7 +412,7 @@ impl Service {
     }
 
     /// Registers for the end of a run; nothing that happens later is missed.
-    fn wait_here(&self, id: RunId) -> oneshot::Receiver<Arc<Ended>> {
+    pub(super) fn wait_here(&self, id: RunId) -> oneshot::Receiver<Arc<Ended>> {
         let (tx, rx) = oneshot::channel();
         self.local().waiters.entry(id).or_default().push(tx);
         rx
@@ -428,7 +455,7 @@ impl Service {
     }
 
     /// Waits here; looks at storage now and then, because the run may execute elsewhere.
-    async fn wait_end_of(
+    pub(super) async fn wait_end_of(
         &self,
         run: &Run,
         rx: &mut oneshot::Receiver<Arc<Ended>>,
@@ -450,7 +477,7 @@ impl Service {
         }
     }
 
-    fn forget_waiters(&self, id: RunId) {
+    pub(super) fn forget_waiters(&self, id: RunId) {
         let mut local = self.local();
         if let Some(waiters) = local.waiters.get_mut(&id) {
             waiters.retain(|waiter| !waiter.is_closed());
@@ -461,7 +488,12 @@ impl Service {
     }
 
     /// The result of a run that ended before anybody waited.
-    async fn stored_result(&self, scope: &Scope, thread: ThreadId, id: RunId) -> Result<Value> {
+    pub(super) async fn stored_result(
+        &self,
+        scope: &Scope,
+        thread: ThreadId,
+        id: RunId,
+    ) -> Result<Value> {
         let patience = self.config.patience;
         let run = patience
             .ask(|| self.get_run(scope, Some(thread), id))
@@ -504,7 +536,7 @@ fn fresh_thread(id: ThreadId, request: &CreateRun, now: agentflow_types::Timesta
     machine::new_thread(id, metadata, now)
 }
 
-fn result_of(ended: &Ended) -> Value {
+pub(super) fn result_of(ended: &Ended) -> Value {
     match ended.error.is_null() {
         true => ended.result.clone(),
         false => Value::object([("__error__", ended.error.clone())]),

@@ -59,6 +59,30 @@ impl Service {
         }
     }
 
+    /// All that is said from now on; of a thread that nobody wrote to, that is everything.
+    pub(super) fn listen(
+        self: &Arc<Self>,
+        scope: &Scope,
+        thread: ThreadId,
+        topic: Topic,
+    ) -> Subscription {
+        let channel = self.hub.channel(thread);
+        Subscription {
+            service: self.clone(),
+            scope: scope.clone(),
+            thread,
+            topic,
+            rx: channel.listen(),
+            elsewhere: channel.elsewhere(),
+            _channel: channel,
+            last: 0,
+            page: VecDeque::new(),
+            behind: false,
+            over: false,
+            trial: None,
+        }
+    }
+
     /// Events of a run or a thread with numbers greater than `after`; `None` means from now on.
     ///
     /// # Errors
@@ -71,8 +95,7 @@ impl Service {
         after: Option<u64>,
     ) -> Result<Subscription> {
         // Listen first: what happens while storage is read is then not missed.
-        let channel = self.hub.channel(thread);
-        let rx = channel.listen();
+        let listening = self.listen(scope, thread, topic);
         let over = match topic {
             Topic::Run(id) => self
                 .get_run(scope, Some(thread), id)
@@ -89,18 +112,10 @@ impl Service {
             None => self.backend.events.last_seq(thread).await?,
         };
         Ok(Subscription {
-            service: self.clone(),
-            scope: scope.clone(),
-            thread,
-            topic,
-            rx,
-            elsewhere: channel.elsewhere(),
-            _channel: channel,
             last,
-            page: VecDeque::new(),
             behind: true,
             over,
-            trial: None,
+            ..listening
         })
     }
 }

@@ -36,6 +36,7 @@ suite! {
     rolling_back_removes_the_run_and_its_checkpoints,
     deleting_a_run_keeps_its_checkpoints,
     deleting_a_thread_removes_everything,
+    only_resting_threads_are_removed_together,
     strangers_see_no_thread,
     search_finds_threads,
     search_contains_json,
