@@ -1,8 +1,10 @@
 //! Load generators and the crash driver; `cargo xtask` calls them.
 
+mod chaos;
 mod checkpoints;
 mod crash;
 mod database;
+mod drive;
 mod engine;
 mod floor;
 mod graphs;
@@ -20,6 +22,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Break what is between servers and their PostgreSQL, and check what they promised.
+    Chaos(chaos::Args),
     /// Time what storing supersteps on PostgreSQL costs; one JSON line per case.
     Checkpoints(checkpoints::Args),
     /// Start a PostgreSQL server to measure; it stops when the input ends.
@@ -37,6 +41,7 @@ async fn main() -> Result<()> {
     // A second install in one process would be the only error.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match Cli::parse().command {
+        Command::Chaos(args) => chaos::run(args).await,
         Command::Checkpoints(args) => checkpoints::run(args).await,
         Command::Crash(args) => crash::run(args).await,
         Command::Database(args) => database::run(&args),
