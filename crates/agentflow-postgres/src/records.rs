@@ -18,7 +18,9 @@
 //! a key would lock that row again for each event.
 
 /// The tables as statements, by version from 1. Never change one that was released.
-pub(crate) const MIGRATIONS: [&str; 1] = [r#"
+pub(crate) const MIGRATIONS: [&str; 2] = [TABLES, crate::checkpoints::FUNCTION];
+
+const TABLES: &str = r#"
     CREATE TABLE agentflow.assistants (
         assistant_id uuid PRIMARY KEY,
         tenant text COLLATE "C" NOT NULL,
@@ -152,4 +154,4 @@ pub(crate) const MIGRATIONS: [&str; 1] = [r#"
     CREATE INDEX crons_due ON agentflow.crons (next_run_date, cron_id)
         WHERE enabled AND next_run_date IS NOT NULL;
     CREATE INDEX crons_metadata ON agentflow.crons USING gin (metadata_search jsonb_path_ops);
-"#];
+"#;
