@@ -1,5 +1,6 @@
 //! Load generators and the crash driver; `cargo xtask` calls them.
 
+mod cpu;
 mod crash;
 mod engine;
 mod floor;
@@ -24,13 +25,13 @@ enum Command {
     Load(load::Args),
 }
 
-#[tokio::main]
-async fn main() -> Result<()> {
+fn main() -> Result<()> {
     // A second install in one process would be the only error.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Runtime::new;
     match Cli::parse().command {
-        Command::Crash(args) => crash::run(args).await,
-        Command::Engine(args) => engine::run(&args).await,
-        Command::Load(args) => load::run(&args).await,
+        Command::Crash(args) => runtime()?.block_on(crash::run(args)),
+        Command::Engine(args) => runtime()?.block_on(engine::run(&args)),
+        Command::Load(args) => load::run(&args),
     }
 }
