@@ -18,7 +18,7 @@ use crate::{
 /// Name and action of a step.
 type Step = (&'static str, fn() -> Result<Outcome>);
 
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 14] = [
     ("fmt", || plain(&mut cargo(["fmt", "--all", "--check"]))),
     ("tidy", || tidy::run().map(|()| Outcome::default())),
     ("deny", deny),
@@ -31,7 +31,9 @@ const STEPS: [Step; 12] = [
     ("clients-python", suites::clients_python),
     ("clients-js", suites::clients_js),
     ("sdk-suite", suites::sdk_suite),
-    ("crash", || suites::crash(&[])),
+    ("crash", || suites::crash::<&str>(&[])),
+    ("crash-replicas", || suites::crash(&suites::REPLICAS)),
+    ("chaos", || suites::chaos(&suites::SHORT_CHAOS)),
     ("fuzz", suites::fuzz),
 ];
 

@@ -1,7 +1,9 @@
 //! Load generators and the crash driver; `cargo xtask` calls them.
 
+mod chaos;
 mod cpu;
 mod crash;
+mod drive;
 mod engine;
 mod floor;
 mod load;
@@ -17,6 +19,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Break what is between servers and their PostgreSQL, and check what they promised.
+    Chaos(chaos::Args),
     /// Kill a server at random moments under load and check what it promised.
     Crash(crash::Args),
     /// Time the graph engine; one JSON line per case.
@@ -30,6 +34,7 @@ fn main() -> Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Runtime::new;
     match Cli::parse().command {
+        Command::Chaos(args) => runtime()?.block_on(chaos::run(args)),
         Command::Crash(args) => runtime()?.block_on(crash::run(args)),
         Command::Engine(args) => runtime()?.block_on(engine::run(&args)),
         Command::Load(args) => load::run(&args),

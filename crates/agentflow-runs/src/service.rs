@@ -41,6 +41,7 @@ pub use threads::{CreateThread, PatchThread, StateUpdate};
 use crate::{
     host::{GraphHost, GraphInfo},
     hub::Hub,
+    patience::Patience,
 };
 
 /// Tells somebody outside that a run ended.
@@ -63,7 +64,8 @@ pub struct ServiceConfig {
     pub exclusive: bool,
     /// Runs that execute at once.
     pub concurrency: usize,
-    /// Attempts of a run before it counts as failed.
+    /// Attempts of a run in a row that make no checkpoint before their worker is lost; then it
+    /// counts as failed.
     pub max_attempts: u32,
     /// Length of a lease; renewed at a third of it.
     pub lease: Duration,
@@ -71,6 +73,9 @@ pub struct ServiceConfig {
     pub run_timeout: Duration,
     /// How long running work may go on after the worker was told to stop.
     pub drain_timeout: Duration,
+    /// How long running work, and who reads it, waits for a database that is away; then a run is
+    /// given back.
+    pub patience: Patience,
     /// How long events of ended runs are kept.
     pub event_retention: Duration,
     /// Pause between looks at the database for work of other processes, lost leases, crons and
@@ -88,6 +93,7 @@ impl Default for ServiceConfig {
             lease: agentflow_storage::record::LEASE,
             run_timeout: Duration::from_secs(86_400),
             drain_timeout: Duration::from_secs(30),
+            patience: Patience(Duration::from_secs(300)),
             event_retention: Duration::from_secs(7 * 86_400),
             poll: Duration::from_secs(1),
         }

@@ -8,7 +8,10 @@ use std::{
 };
 
 use agentflow_graph::{Graph, Runtime};
-use agentflow_runs::service::{Service, ServiceConfig, ServiceParts};
+use agentflow_runs::{
+    patience,
+    service::{Service, ServiceConfig, ServiceParts},
+};
 use agentflow_server::AppState;
 use agentflow_types::{Error, Result, SystemClock};
 use tokio::{
@@ -109,9 +112,19 @@ impl App {
     pub async fn start(self) -> Result<Running> {
         let mut database = database::open(&self.config, self.keep).await?;
         let backend = database.backend.clone();
+        let settings = service_config(&self.config, &database);
+        let (checkpoints, store) = (backend.checkpoints.clone(), backend.store.clone());
+        let (saver, store) = match database.is_exclusive {
+            // A database of this process is not away.
+            true => (checkpoints, store),
+            false => (
+                patience::checkpoints(checkpoints, settings.patience),
+                patience::store(store, settings.patience),
+            ),
+        };
         let runtime = Runtime {
-            saver: Some(backend.checkpoints.clone()),
-            store: Some(backend.store.clone()),
+            saver: Some(saver),
+            store: Some(store),
             ..Runtime::default()
         };
         let graphs: Vec<String> = self.graphs.keys().cloned().collect();
@@ -120,7 +133,7 @@ impl App {
             backend,
             hosts: vec![host],
             clock: Arc::new(SystemClock),
-            config: service_config(&self.config, &database),
+            config: settings,
             webhook: None,
         })
         .await?;

@@ -149,7 +149,7 @@ pub enum Synchronous {
 pub struct Runs {
     /// Runs at once.
     pub concurrency: usize,
-    /// Attempts per run.
+    /// Attempts per run that make no checkpoint before their server is lost.
     pub max_attempts: u32,
     /// How long a run belongs to a server that does not renew its claim, in seconds.
     pub lease_seconds: u64,
