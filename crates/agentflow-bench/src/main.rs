@@ -2,6 +2,7 @@
 
 mod chaos;
 mod checkpoints;
+mod cpu;
 mod crash;
 mod database;
 mod drive;
@@ -36,16 +37,16 @@ enum Command {
     Load(load::Args),
 }
 
-#[tokio::main]
-async fn main() -> Result<()> {
+fn main() -> Result<()> {
     // A second install in one process would be the only error.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Runtime::new;
     match Cli::parse().command {
-        Command::Chaos(args) => chaos::run(args).await,
-        Command::Checkpoints(args) => checkpoints::run(args).await,
-        Command::Crash(args) => crash::run(args).await,
-        Command::Database(args) => database::run(&args),
-        Command::Engine(args) => engine::run(&args).await,
-        Command::Load(args) => load::run(&args).await,
+        Command::Chaos(args) => runtime()?.block_on(chaos::run(args)),
+        Command::Checkpoints(args) => runtime()?.block_on(checkpoints::run(args)),
+        Command::Crash(args) => runtime()?.block_on(crash::run(args)),
+        Command::Database(args) => runtime()?.block_on(database::run(&args)),
+        Command::Engine(args) => runtime()?.block_on(engine::run(&args)),
+        Command::Load(args) => load::run(&args),
     }
 }
