@@ -23,4 +23,5 @@ pub mod host;
 pub mod logging;
 pub mod models;
 pub mod project;
+mod redis;
 mod upkeep;
