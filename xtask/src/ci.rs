@@ -18,7 +18,7 @@ use crate::{
 /// Name and action of a step.
 type Step = (&'static str, fn() -> Result<Outcome>);
 
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 13] = [
     ("fmt", || plain(&mut cargo(["fmt", "--all", "--check"]))),
     ("tidy", || tidy::run().map(|()| Outcome::default())),
     ("deny", deny),
@@ -30,6 +30,7 @@ const STEPS: [Step; 12] = [
     ("conformance", suites::conformance),
     ("clients-python", suites::clients_python),
     ("clients-js", suites::clients_js),
+    ("clients-browser", suites::clients_browser),
     ("sdk-suite", suites::sdk_suite),
     ("crash", || suites::crash(&[])),
     ("fuzz", suites::fuzz),

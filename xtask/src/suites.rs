@@ -93,6 +93,18 @@ pub fn clients_js() -> Result<Outcome> {
     })
 }
 
+/// `useStream` of both generations on pages in a browser.
+pub fn clients_browser() -> Result<Outcome> {
+    let dir = install::pages()?;
+    with_fixture("clients-browser", |server| {
+        let mut command = program("node");
+        command
+            .args(["--test", "--test-reporter=tap"])
+            .current_dir(&dir);
+        counted(command.env("AGENTFLOW_URL", &server.url))
+    })
+}
+
 /// LangGraph's own integration suite of its Python SDK, from the SDK's source package.
 pub fn sdk_suite() -> Result<Outcome> {
     let suite = install::sdk_suite()?;
