@@ -18,7 +18,7 @@ use crate::{
 /// Name and action of a step.
 type Step = (&'static str, fn() -> Result<Outcome>);
 
-const STEPS: [Step; 13] = [
+const STEPS: [Step; 15] = [
     ("fmt", || plain(&mut cargo(["fmt", "--all", "--check"]))),
     ("tidy", || tidy::run().map(|()| Outcome::default())),
     ("deny", deny),
@@ -32,7 +32,9 @@ const STEPS: [Step; 13] = [
     ("clients-js", suites::clients_js),
     ("clients-browser", suites::clients_browser),
     ("sdk-suite", suites::sdk_suite),
-    ("crash", || suites::crash(&[])),
+    ("crash", || suites::crash::<&str>(&[])),
+    ("crash-replicas", || suites::crash(&suites::REPLICAS)),
+    ("chaos", || suites::chaos(&suites::SHORT_CHAOS)),
     ("fuzz", suites::fuzz),
 ];
 

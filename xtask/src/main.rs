@@ -32,9 +32,15 @@ enum Command {
     Servers,
     /// Rules about the code that the compiler does not know.
     Tidy,
-    /// Kill the server at random moments under load and check what it promised.
+    /// Kill servers at random moments under load and check what it promised.
     Crash {
         /// Options of the driver, for example `--kills 100 --seed 7`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Break what is between two servers and their PostgreSQL, and check what they promised.
+    Chaos {
+        /// Options of the driver, for example `--rounds 1 --seed 7`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
@@ -61,6 +67,7 @@ fn main() -> ExitCode {
         Command::Servers => install::servers(),
         Command::Tidy => tidy::run(),
         Command::Crash { args } => suites::by_hand(suites::crash(&args)),
+        Command::Chaos { args } => suites::by_hand(suites::chaos(&args)),
         Command::Bench(Bench::Graph(args)) => bench::graph(&args),
         Command::Integration { suite } => suites::by_hand(match suite {
             Some(suite) => suites::integration(&suite),

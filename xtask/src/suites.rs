@@ -149,8 +149,36 @@ fn copy_suite(from: &Path, to: &Path, url: &str) -> Result<()> {
     Ok(())
 }
 
-/// Kills the server at random moments under load; see `agentflow-bench crash --help`.
-pub fn crash(args: &[String]) -> Result<Outcome> {
+/// What CI kills of two servers on one database; by hand `--runs 2000 --kills 60
+/// --between-kills-ms 2000`.
+pub const REPLICAS: [&str; 10] = [
+    "--servers",
+    "2",
+    "--runs",
+    "200",
+    "--kills",
+    "10",
+    "--between-kills-ms",
+    "1500",
+    "--threads",
+    "10",
+];
+
+/// What CI breaks between servers and their database.
+pub const SHORT_CHAOS: [&str; 6] = ["--rounds", "1", "--faults", "200", "--lasting-ms", "1500"];
+
+/// Kills servers at random moments under load; see `agentflow-bench crash --help`.
+pub fn crash<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Result<Outcome> {
+    drive("crash", args)
+}
+
+/// Breaks what is between servers and their database; see `agentflow-bench chaos --help`.
+pub fn chaos<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Result<Outcome> {
+    drive("chaos", args)
+}
+
+/// Runs a driver of `agentflow-bench` with the fixture server.
+fn drive<S: AsRef<std::ffi::OsStr>>(name: &str, args: &[S]) -> Result<Outcome> {
     let server = fixture::build()?;
     run(&mut cargo([
         "build",
@@ -161,7 +189,7 @@ pub fn crash(args: &[String]) -> Result<Outcome> {
     let driver = target().join("debug").join("agentflow-bench");
     counted(
         program(driver)
-            .args(["crash", "--server"])
+            .args([name, "--server"])
             .arg(server)
             .args(args),
     )

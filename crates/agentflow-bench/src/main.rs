@@ -1,6 +1,8 @@
 //! Load generators and the crash driver; `cargo xtask` calls them.
 
+mod chaos;
 mod crash;
+mod drive;
 mod engine;
 mod floor;
 mod load;
@@ -16,6 +18,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Break what is between servers and their PostgreSQL, and check what they promised.
+    Chaos(chaos::Args),
     /// Kill a server at random moments under load and check what it promised.
     Crash(crash::Args),
     /// Time the graph engine; one JSON line per case.
@@ -29,6 +33,7 @@ async fn main() -> Result<()> {
     // A second install in one process would be the only error.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match Cli::parse().command {
+        Command::Chaos(args) => chaos::run(args).await,
         Command::Crash(args) => crash::run(args).await,
         Command::Engine(args) => engine::run(&args).await,
         Command::Load(args) => load::run(&args).await,

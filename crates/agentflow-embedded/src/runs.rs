@@ -55,6 +55,18 @@ pub(crate) fn live(db: &Connection, thread: ThreadId) -> Result<Vec<Run>> {
     all(db, &sql, [thread.text()], read)
 }
 
+/// Stores a new run. Nobody else writes meanwhile.
+///
+/// # Errors
+/// `Conflict` if there is a run of this id, whoever owns it.
+pub(crate) fn insert(db: &Connection, tenant: &str, run: &Run) -> Result<()> {
+    let sql = "SELECT 1 FROM agentflow_runs WHERE run_id = ?1";
+    if first(db, sql, [run.run_id.text()], |_| Ok(()))?.is_some() {
+        return Err(Error::conflict("run id is taken").with("run_id", run.run_id));
+    }
+    put(db, tenant, run)
+}
+
 /// Stores a run, new or known.
 ///
 /// # Errors

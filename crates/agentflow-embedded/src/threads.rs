@@ -18,7 +18,7 @@ use crate::{
     column::{
         self, all, bytes, execute, first, get, id, map, order, some_word, text, time, value, word,
     },
-    events, runs,
+    crons, events, runs,
 };
 
 const COLUMNS: &str = "thread_id, created_at, updated_at, state_updated_at, status, metadata, \
@@ -127,11 +127,22 @@ impl Applying<'_> {
                 self.last_seq.get_or_insert(0);
                 Ok(())
             }
-            Change::PutRun(run) if run.thread_id != thread => Err(elsewhere()),
-            Change::PutRun(_) if self.last_seq.is_none() => {
+            Change::PutRun(run) | Change::InsertRun(run) if run.thread_id != thread => {
+                Err(elsewhere())
+            }
+            Change::PutRun(_) | Change::InsertRun(_) if self.last_seq.is_none() => {
                 Err(Error::bug("a run needs its thread"))
             }
             Change::PutRun(run) => runs::put(db, self.tenant, run),
+            Change::InsertRun(run) => runs::insert(db, self.tenant, run),
+            Change::AdvanceCron {
+                cron_id,
+                expected,
+                next,
+            } => match crons::advance(db, *cron_id, *expected, *next)? {
+                true => Ok(()),
+                false => Err(Error::conflict("the firing is past").with("cron_id", cron_id)),
+            },
             Change::Append(events) => {
                 let last = self.last_seq.ok_or_else(|| {
                     Error::not_found("thread not found").with("thread_id", thread)

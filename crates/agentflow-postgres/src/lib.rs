@@ -52,8 +52,8 @@ use crate::{connect::Opener, signals::Wakeups, turns::Turns};
 pub struct Limits {
     /// Most connections, at least 1; the one that listens for wake-ups comes on top.
     pub max_connections: usize,
-    /// How long a caller waits for a connection to become free; then, at most as long, for one
-    /// to be opened.
+    /// How long a caller waits for a connection to become free or to be opened, whichever is
+    /// first; a try to open one that has begun by then is waited for.
     pub acquire_timeout: Duration,
     /// How long connecting to one server may take, unless the address says otherwise.
     pub connect_timeout: Duration,

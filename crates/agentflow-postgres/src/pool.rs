@@ -12,7 +12,7 @@ use std::{
 };
 
 use agentflow_types::{Error, Result};
-use backon::{ExponentialBuilder, Retryable as _};
+use backon::{BackoffBuilder as _, ExponentialBuilder};
 use deadpool::managed::{
     self, Metrics, Object, PoolError, RecycleError, RecycleResult, TimeoutType, Timeouts,
 };
@@ -84,20 +84,11 @@ impl Manager {
 
 impl managed::Manager for Manager {
     type Type = Connection;
-    type Error = Error;
+    type Error = Refused;
 
-    async fn create(&self) -> Result<Connection> {
-        let pauses = ExponentialBuilder::default()
-            .with_min_delay(BACKOFF.0)
-            .with_max_delay(BACKOFF.1)
-            .with_total_delay(Some(self.limits.acquire_timeout))
-            .without_max_times()
-            .with_jitter();
-        let opened = (|| self.opener.open())
-            .retry(pauses)
-            .when(|refused: &Refused| refused.passing)
-            .await
-            .map_err(|refused| refused.error)?;
+    /// Tries once: whoever waits for a connection takes one that becomes free meanwhile.
+    async fn create(&self) -> Result<Connection, Refused> {
+        let opened = self.opener.open().await?;
         let early = self.limits.max_lifetime.mul_f64(SPREAD * fastrand::f64());
         let driver = opened.driver;
         Ok(Connection {
@@ -113,7 +104,7 @@ impl managed::Manager for Manager {
         })
     }
 
-    async fn recycle(&self, connection: &mut Connection, used: &Metrics) -> RecycleResult<Error> {
+    async fn recycle(&self, connection: &mut Connection, used: &Metrics) -> RecycleResult<Refused> {
         if connection.is_over() {
             return Err(RecycleError::message("it has ended"));
         }
@@ -203,6 +194,7 @@ impl Pool {
         let at_once = self.take(Duration::ZERO).await;
         let got = match at_once {
             Err(PoolError::Timeout(TimeoutType::Wait)) => self.wait().await,
+            Err(PoolError::Backend(refused)) if refused.passing => self.wait().await,
             other => other,
         };
         let object = got.map_err(|err| self.name(err))?;
@@ -219,7 +211,7 @@ impl Pool {
         *broke.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    async fn take(&self, wait: Duration) -> Result<Object<Manager>, PoolError<Error>> {
+    async fn take(&self, wait: Duration) -> Result<Object<Manager>, PoolError<Refused>> {
         // Creating one has its own limit, and so has asking whether it lives.
         let timeouts = Timeouts {
             wait: Some(wait),
@@ -229,7 +221,9 @@ impl Pool {
         self.connections.timeout_get(&timeouts).await
     }
 
-    async fn wait(&self) -> Result<Object<Manager>, PoolError<Error>> {
+    /// Waits for a connection to become free or to be opened, whichever is first: a server that
+    /// takes no more connections may still answer over those that there are.
+    async fn wait(&self) -> Result<Object<Manager>, PoolError<Refused>> {
         /// Counts a caller while it waits, however that ends.
         struct Waiting<'a>(&'a Counters, Instant);
         impl Drop for Waiting<'_> {
@@ -242,12 +236,36 @@ impl Pool {
         self.counters.waits.fetch_add(1, Relaxed);
         self.counters.waiting.fetch_add(1, Relaxed);
         let _waiting = Waiting(&self.counters, Instant::now());
-        self.take(self.limits.acquire_timeout).await
+        let ends = Instant::now() + self.limits.acquire_timeout;
+        let mut pauses = ExponentialBuilder::default()
+            .with_min_delay(BACKOFF.0)
+            .with_max_delay(BACKOFF.1)
+            .without_max_times()
+            .with_jitter()
+            .build();
+        loop {
+            let left = ends.saturating_duration_since(Instant::now());
+            match self.take(left).await {
+                Err(PoolError::Backend(refused)) if refused.passing => {
+                    let pause = pauses.next().unwrap_or(BACKOFF.1);
+                    if Instant::now() + pause > ends {
+                        return Err(PoolError::Backend(refused));
+                    }
+                    time::sleep(pause).await;
+                }
+                done => return done,
+            }
+        }
     }
 
-    fn name(&self, err: PoolError<Error>) -> Error {
+    fn name(&self, err: PoolError<Refused>) -> Error {
         match err {
-            PoolError::Backend(err) => err,
+            PoolError::Backend(refused) => {
+                if refused.passing {
+                    self.counters.timeouts.fetch_add(1, Relaxed);
+                }
+                refused.error
+            }
             PoolError::Timeout(_) => {
                 self.counters.timeouts.fetch_add(1, Relaxed);
                 Error::busy("no connection to the database became free in time")

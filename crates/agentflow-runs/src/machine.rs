@@ -12,12 +12,17 @@ use agentflow_storage::{
         ThreadStatus, ThreadTtl,
     },
 };
-use agentflow_types::{Error, Map, Result, RunId, Timestamp, Value, graph::Interrupt, value};
+use agentflow_types::{
+    CronId, Error, Map, Result, RunId, Timestamp, Value, graph::Interrupt, value,
+};
 use indexmap::IndexMap;
 
 /// Minutes that the thread of a stateless run stays for readers that are still reading; it goes
 /// at once when there are none.
 const TEMPORARY_THREAD_MINUTES: f64 = 1.0;
+
+/// Low bits of a fencing token that hold the attempt; the others hold microseconds.
+const ATTEMPT_BITS: u32 = 8;
 
 /// Text of the refusal when a thread is busy, as LangGraph's server words it.
 pub const BUSY: &str = "Thread is already running a task. Wait for it to finish or choose a \
@@ -52,6 +57,19 @@ pub struct Create {
     pub missing: Missing,
     /// Claims the run in the same decision if the thread is idle and the run is due.
     pub claim: Option<Worker>,
+    /// The firing of a cron that it is for: both are stored or neither.
+    pub firing: Option<Firing>,
+}
+
+/// One firing of a cron.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Firing {
+    /// The cron.
+    pub cron_id: CronId,
+    /// When it was to fire.
+    pub expected: Timestamp,
+    /// When it fires next.
+    pub next: Option<Timestamp>,
 }
 
 /// What a creation did besides its changes.
@@ -68,7 +86,8 @@ pub struct Created {
 /// Creates a run, applying its multitask strategy to the others.
 ///
 /// # Errors
-/// `NotFound` without a thread, `Conflict` if the thread is busy and the strategy is `reject`.
+/// `NotFound` without a thread, `Conflict` if the thread is busy and the strategy is `reject`. The
+/// store refuses an id that is taken, and a firing that is past, with `Conflict`.
 pub fn create(
     found: Option<&ThreadRuns>,
     create: Create,
@@ -79,6 +98,7 @@ pub fn create(
         graph_id,
         missing,
         claim,
+        firing,
     } = create;
     let mut changes = Vec::new();
     let mut created = Created {
@@ -125,7 +145,20 @@ pub fn create(
     }
     created.run = run.clone();
     changes.push(Change::PutThread(Box::new(thread)));
-    changes.push(Change::PutRun(Box::new(run)));
+    // Whether the id is taken, also by a run that has ended, is decided with the rest.
+    changes.push(Change::InsertRun(Box::new(run)));
+    if let Some(Firing {
+        cron_id,
+        expected,
+        next,
+    }) = firing
+    {
+        changes.push(Change::AdvanceCron {
+            cron_id,
+            expected,
+            next,
+        });
+    }
     Ok((changes, created))
 }
 
@@ -165,9 +198,23 @@ fn take(run: &mut Run, worker: &Worker, now: Timestamp) {
         worker: worker.id.clone(),
         // Time in the high bits makes tokens grow over restarts; the attempt keeps two claims of
         // one microsecond apart.
-        token: (now.micros() << 8) | i64::from(run.attempt & 0xff),
+        token: (now.micros() << ATTEMPT_BITS) | i64::from(run.attempt & 0xff),
         expires_at: now.plus(worker.lease),
     });
+}
+
+/// When the worker took the run, by its own clock, which also dates its checkpoints.
+fn claimed_at(lease: &Lease) -> Timestamp {
+    Timestamp(lease.token >> ATTEMPT_BITS)
+}
+
+/// What the checkpoints say about a run whose worker was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The run.
+    pub run_id: RunId,
+    /// When its newest checkpoint was made; `None` if it has none.
+    pub newest: Option<Timestamp>,
 }
 
 /// What a claim found.
@@ -175,15 +222,22 @@ fn take(run: &mut Run, worker: &Worker, now: Timestamp) {
 pub struct Claimed {
     /// The run that the worker now holds.
     pub run: Option<Run>,
+    /// A run whose worker was lost: nothing was changed, and the claim is to be made again with
+    /// its [`Progress`].
+    pub lost: Option<RunId>,
     /// Runs that ended because their worker was lost too often, or was to be stopped anyway.
     pub ended: Vec<Run>,
 }
 
 /// Re-queues runs whose lease is over, then takes the oldest due run if none is running.
+///
+/// A run is given up after `max_attempts` attempts in a row that ended with the loss of their
+/// worker and made no checkpoint: one that gets on, however slowly, is not what kills the workers.
 pub fn claim(
     found: &ThreadRuns,
     worker: &Worker,
     max_attempts: u32,
+    progress: Option<Progress>,
     now: Timestamp,
 ) -> (Vec<Change>, Claimed) {
     let mut changes = Vec::new();
@@ -199,8 +253,21 @@ pub fn claim(
             live.push(run.clone());
             continue;
         }
+        let Some(known) = progress.filter(|known| known.run_id == run.run_id) else {
+            let lost = Some(run.run_id);
+            let again = Claimed {
+                lost,
+                ..Claimed::default()
+            };
+            return (Vec::new(), again);
+        };
         let mut run = run.clone();
-        run.lease = None;
+        if let (Some(lease), Some(newest)) = (run.lease.take(), known.newest)
+            && claimed_at(&lease) < newest
+        {
+            // Later attempts differ from the first, so it does not begin with 0 again.
+            run.attempt = 1;
+        }
         run.updated_at = now;
         if let Some(action) = run.cancel {
             run.status = RunStatus::Interrupted;
@@ -213,7 +280,7 @@ pub fn claim(
             run.status = RunStatus::Error;
             run.error = value!({
                 "error": "WorkerLostError",
-                "message": format!("the worker was lost in each of {max_attempts} attempts"),
+                "message": format!("the worker was lost in each of {max_attempts} attempts without a new checkpoint"),
             });
             changes.push(Change::PutRun(Box::new(run.clone())));
             claimed.ended.push(run);
@@ -383,8 +450,8 @@ pub fn release(
     run.updated_at = now;
     let Some(action) = run.cancel else {
         run.status = RunStatus::Pending;
-        // A shutdown is not the run's fault.
-        run.attempt = run.attempt.saturating_sub(1);
+        // A shutdown is not the run's fault; but what comes next is not the first attempt.
+        run.attempt = run.attempt.saturating_sub(1).max(1);
         return Ok((vec![Change::PutRun(Box::new(run))], None));
     };
     run.status = RunStatus::Interrupted;

@@ -38,6 +38,7 @@ pub use threads::{CreateThread, PatchThread, StateUpdate};
 use crate::{
     host::{GraphHost, GraphInfo},
     hub::Hub,
+    patience::Patience,
 };
 
 /// Tells somebody outside that a run ended.
@@ -68,6 +69,9 @@ pub struct ServiceConfig {
     pub run_timeout: Duration,
     /// How long running work may go on after the worker was told to stop.
     pub drain_timeout: Duration,
+    /// How long running work, and who reads it, waits for a database that is away; then a run is
+    /// given back.
+    pub patience: Patience,
     /// How long events of ended runs are kept.
     pub event_retention: Duration,
     /// Pause between looks at the database for work of other processes, lost leases, crons and
@@ -85,6 +89,7 @@ impl Default for ServiceConfig {
             lease: agentflow_storage::record::LEASE,
             run_timeout: Duration::from_secs(86_400),
             drain_timeout: Duration::from_secs(30),
+            patience: Patience(Duration::from_secs(300)),
             event_retention: Duration::from_secs(7 * 86_400),
             poll: Duration::from_secs(1),
         }

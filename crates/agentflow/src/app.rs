@@ -8,7 +8,10 @@ use std::{
 };
 
 use agentflow_graph::{Graph, Runtime};
-use agentflow_runs::service::{Service, ServiceConfig, ServiceParts};
+use agentflow_runs::{
+    patience,
+    service::{Service, ServiceConfig, ServiceParts},
+};
 use agentflow_server::AppState;
 use agentflow_types::{Error, Result, SystemClock};
 use tokio::{
@@ -109,8 +112,14 @@ impl App {
     pub async fn start(self) -> Result<Running> {
         let mut database = database::open(&self.config, self.keep).await?;
         let backend = database.backend.clone();
+        let settings = service_config(&self.config, &database);
+        let saver = match database.is_exclusive {
+            // A database of this process is not away.
+            true => backend.checkpoints.clone(),
+            false => patience::checkpoints(backend.checkpoints.clone(), settings.patience),
+        };
         let runtime = Runtime {
-            saver: Some(backend.checkpoints.clone()),
+            saver: Some(saver),
             store: Some(backend.store.clone()),
             ..Runtime::default()
         };
@@ -120,7 +129,7 @@ impl App {
             backend,
             hosts: vec![host],
             clock: Arc::new(SystemClock),
-            config: service_config(&self.config, &database),
+            config: settings,
             webhook: None,
         })
         .await?;

@@ -19,7 +19,7 @@ use super::{EARLY_STOPS, END, Ended, Service, threads::Refresh};
 use crate::{
     config::{self, CreateRun, RunThread},
     hub::Draft,
-    machine::{self, Cancelled, Created, Missing, Which, Worker},
+    machine::{self, Cancelled, Created, Firing, Missing, Which, Worker},
 };
 
 /// Carries a value out of a decision, which the backend may run on another thread.
@@ -55,6 +55,16 @@ impl Service {
     /// `NotFound` for thread or assistant, `Conflict` on a busy thread with strategy `reject`,
     /// `Unprocessable` for a malformed request, `Invalid` for a resume without a thread.
     pub async fn create_run(self: &Arc<Self>, scope: &Scope, request: CreateRun) -> Result<Run> {
+        self.create_fired(scope, request, None).await
+    }
+
+    /// As [`Service::create_run`], together with the firing of a cron, or neither.
+    pub(super) async fn create_fired(
+        self: &Arc<Self>,
+        scope: &Scope,
+        request: CreateRun,
+        firing: Option<Firing>,
+    ) -> Result<Run> {
         let assistant = self
             .resolve_assistant(scope, &request.assistant)
             .await
@@ -90,17 +100,12 @@ impl Service {
             true => Missing::Create(Box::new(fresh_thread(thread_id, &request, now))),
             false => Missing::Reject,
         };
-        if let Some(id) = request.run_id
-            && self.backend.threads.run(scope, id).await?.is_some()
-        {
-            return Err(Error::conflict("a run with this id exists").with("run_id", id));
-        }
         let planned = config::plan(request, &assistant, existing.as_ref(), thread_id, now)?;
         // Its own task, because a client that goes away between the claim and the start would
         // leave a run that nobody executes until its lease is over.
         let (service, scope) = (self.clone(), scope.clone());
         let inserted =
-            tokio::spawn(async move { service.insert_run(&scope, planned, missing).await });
+            tokio::spawn(async move { service.insert_run(&scope, planned, missing, firing).await });
         inserted.await.map_err(panicked)?
     }
 
@@ -109,6 +114,7 @@ impl Service {
         scope: &Scope,
         planned: config::Planned,
         missing: Missing,
+        firing: Option<Firing>,
     ) -> Result<Run> {
         let now = self.now();
         let thread_id = planned.run.thread_id;
@@ -118,6 +124,7 @@ impl Service {
             graph_id: planned.graph_id,
             missing,
             claim: permit.is_some().then(|| self.worker()),
+            firing,
         };
         let (inside, outside) = Slot::new();
         let decide = move |found: Option<&ThreadRuns>| {
@@ -125,15 +132,18 @@ impl Service {
             inside.put(created);
             Ok(changes)
         };
-        self.backend
-            .threads
-            .decide(scope, thread_id, Box::new(decide))
-            .await?;
+        let threads = &self.backend.threads;
+        let decided = threads.decide(scope, thread_id, Box::new(decide)).await;
         let Created {
             run,
             ended,
             stopping,
-        } = outside.take()?;
+        } = match decided {
+            Err(err) if err.kind() == ErrorKind::Uncertain => {
+                self.stored_after_all(scope, outside.take(), err).await?
+            }
+            decided => decided.and_then(|()| outside.take())?,
+        };
         match (run.status, permit) {
             (RunStatus::Running, Some(permit)) => self.start(scope.clone(), run.clone(), permit),
             _ => {
@@ -154,6 +164,29 @@ impl Service {
             status: RunStatus::Pending,
             ..run
         })
+    }
+
+    /// A creation whose answer was lost, if it is there: its client need not know, and a run that
+    /// was claimed with it starts at once.
+    ///
+    /// # Errors
+    /// `lost` if it is not there, or cannot be seen.
+    async fn stored_after_all(
+        &self,
+        scope: &Scope,
+        created: Result<Created>,
+        lost: Error,
+    ) -> Result<Created> {
+        let Ok(created) = created else {
+            return Err(lost);
+        };
+        let found = self.backend.threads.run(scope, created.run.run_id).await;
+        let ours =
+            |run: &Run| run.created_at == created.run.created_at && run.lease == created.run.lease;
+        match found {
+            Ok(Some(run)) if ours(&run) => Ok(created),
+            _ => Err(lost),
+        }
     }
 
     pub(super) fn worker(&self) -> Worker {
@@ -406,10 +439,13 @@ impl Service {
                 Ok(Ok(ended)) => return Ok(Some(ended)),
                 // It ended elsewhere.
                 Ok(Err(_)) => return Ok(None),
-                Err(_) => match self.backend.threads.run(scope, run.run_id).await? {
-                    Some(run) if !run.status.is_terminal() => {}
-                    _ => return Ok(rx.try_recv().ok()),
-                },
+                Err(_) => {}
+            }
+            let threads = &self.backend.threads;
+            let look = || threads.run(scope, run.run_id);
+            match self.config.patience.ask(look).await? {
+                Some(run) if !run.status.is_terminal() => {}
+                _ => return Ok(rx.try_recv().ok()),
             }
         }
     }
@@ -426,8 +462,11 @@ impl Service {
 
     /// The result of a run that ended before anybody waited.
     async fn stored_result(&self, scope: &Scope, thread: ThreadId, id: RunId) -> Result<Value> {
-        let run = self.get_run(scope, Some(thread), id).await?;
-        let thread = self.get_thread(scope, thread).await?;
+        let patience = self.config.patience;
+        let run = patience
+            .ask(|| self.get_run(scope, Some(thread), id))
+            .await?;
+        let thread = patience.ask(|| self.get_thread(scope, thread)).await?;
         let interrupts: Vec<_> = thread.interrupts.values().flatten().cloned().collect();
         Ok(result_of(&Ended {
             error: run.error,

@@ -10,7 +10,7 @@ use tokio::sync::{
 };
 
 use super::Service;
-use crate::hub::Channel;
+use crate::{hub::Channel, patience::Trial};
 
 /// Events read from storage at once.
 const PAGE: u32 = 256;
@@ -45,6 +45,8 @@ pub struct Subscription {
     behind: bool,
     /// Whether the run was terminal when last looked at: after storage is read, that is all.
     over: bool,
+    /// How long storage has been away, if it is.
+    trial: Option<Trial>,
 }
 
 impl Service {
@@ -98,6 +100,7 @@ impl Service {
             page: VecDeque::new(),
             behind: true,
             over,
+            trial: None,
         })
     }
 }
@@ -105,10 +108,13 @@ impl Service {
 impl Subscription {
     /// The next event; `None` when the run ended and everything was read.
     ///
-    /// Cancel safe: dropping the future loses no event.
+    /// Cancel safe: dropping the future loses no event. A log that is away is waited for.
     ///
     /// # Errors
-    /// Errors of the backend while the log is read.
+    /// Errors of the backend while the log is read; of class [`UNAVAILABLE`] if it was away for
+    /// too long.
+    ///
+    /// [`UNAVAILABLE`]: crate::patience::UNAVAILABLE
     pub async fn next(&mut self) -> Result<Option<Arc<Event>>> {
         loop {
             if let Some(event) = self.page.pop_front() {
@@ -116,7 +122,8 @@ impl Subscription {
                 return Ok(Some(self.note(event)));
             }
             if self.behind {
-                self.read_page().await?;
+                let read = self.read_page().await;
+                self.bear(read).await?;
                 continue;
             }
             if self.over {
@@ -131,7 +138,8 @@ impl Subscription {
                     continue;
                 }
                 () = tokio::time::sleep(self.service.patience()) => {
-                    self.look().await?;
+                    let looked = self.look().await;
+                    self.bear(looked).await?;
                     continue;
                 }
             };
@@ -147,6 +155,21 @@ impl Subscription {
                 }
                 Err(RecvError::Lagged(_)) => self.behind = true,
                 Err(RecvError::Closed) => return Ok(None),
+            }
+        }
+    }
+
+    /// Waits a while after a failure that may pass; what failed is then done again.
+    async fn bear(&mut self, result: Result<()>) -> Result<()> {
+        match result {
+            Ok(()) => {
+                self.trial = None;
+                Ok(())
+            }
+            Err(err) => {
+                let patience = self.service.config.patience;
+                let trial = self.trial.get_or_insert_with(|| patience.begin());
+                trial.again(err).await
             }
         }
     }

@@ -3,14 +3,14 @@
 use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
 
 use agentflow_storage::{
-    checkpoint::Prune,
+    checkpoint::{CheckpointQuery, Prune},
     record::{Candidate, Change, Run, RunQuery, RunStatus, ThreadRuns},
 };
-use agentflow_types::{Result, Scope, ThreadId, Timestamp};
+use agentflow_types::{Error, ErrorKind, Map, Result, RunId, Scope, ThreadId, Timestamp, Value};
 use tokio_util::sync::CancellationToken;
 
 use super::{Service, runs::Slot};
-use crate::machine::{self, Claimed};
+use crate::machine::{self, Claimed, Progress};
 
 /// Candidates looked at per round.
 const CANDIDATES: u32 = 64;
@@ -132,25 +132,80 @@ impl Service {
     }
 
     async fn claim(&self, candidate: Candidate) -> Result<Option<Run>> {
+        let Candidate { scope, thread_id } = candidate;
+        let mut claimed = self.try_claim(&scope, thread_id, None).await?;
+        if let Some(lost) = claimed.lost {
+            let progress = self.progress(thread_id, lost).await?;
+            claimed = self.try_claim(&scope, thread_id, Some(progress)).await?;
+        }
+        self.end_without_worker(&scope, thread_id, claimed.ended)
+            .await?;
+        Ok(claimed.run)
+    }
+
+    async fn try_claim(
+        &self,
+        scope: &Scope,
+        thread: ThreadId,
+        progress: Option<Progress>,
+    ) -> Result<Claimed> {
         let (now, worker, max) = (self.now(), self.worker(), self.config.max_attempts);
         let (inside, outside) = Slot::new();
         let decide = move |found: Option<&ThreadRuns>| {
             let (changes, claimed) = match found {
-                Some(found) => machine::claim(found, &worker, max, now),
+                Some(found) => machine::claim(found, &worker, max, progress, now),
                 None => (vec![], Claimed::default()),
             };
             inside.put(claimed);
             Ok(changes)
         };
-        let thread = candidate.thread_id;
-        self.backend
-            .threads
-            .decide(&candidate.scope, thread, Box::new(decide))
-            .await?;
-        let Claimed { run, ended } = outside.take()?;
-        self.end_without_worker(&candidate.scope, thread, ended)
-            .await?;
-        Ok(run)
+        let threads = &self.backend.threads;
+        match threads.decide(scope, thread, Box::new(decide)).await {
+            Ok(()) => outside.take(),
+            Err(err) if err.kind() == ErrorKind::Uncertain => {
+                self.claimed_after_all(outside.take(), err).await
+            }
+            Err(err) => Err(err),
+        }
+    }
+
+    /// A claim whose answer was lost, if it was stored: nobody else would execute the run before
+    /// its lease is over.
+    ///
+    /// # Errors
+    /// `answer` if it was not stored, or that cannot be seen.
+    async fn claimed_after_all(&self, claimed: Result<Claimed>, answer: Error) -> Result<Claimed> {
+        let Ok(claimed) = claimed else {
+            return Err(answer);
+        };
+        let lease = claimed.run.as_ref().and_then(|run| run.lease.as_ref());
+        let Some((run, lease)) = claimed.run.as_ref().zip(lease) else {
+            return Err(answer);
+        };
+        let until = self.now().plus(self.config.lease);
+        let threads = &self.backend.threads;
+        match threads.heartbeat(run.run_id, lease.token, until).await {
+            Ok(_) => Ok(claimed),
+            Err(_) => Err(answer),
+        }
+    }
+
+    /// When a run made its newest checkpoint.
+    async fn progress(&self, thread: ThreadId, run_id: RunId) -> Result<Progress> {
+        let mut metadata = Map::new();
+        metadata.insert("run_id".into(), Value::str(run_id.text()));
+        let query = CheckpointQuery {
+            thread_id: Some(thread.text()),
+            metadata,
+            limit: Some(1),
+            ..CheckpointQuery::default()
+        };
+        let found = self.backend.checkpoints.list(&query).await?;
+        // Whoever wrote a time that cannot be read is not known to have got on.
+        let newest = found
+            .first()
+            .and_then(|tuple| tuple.checkpoint.ts.parse().ok());
+        Ok(Progress { run_id, newest })
     }
 
     /// Fires crons and removes what has expired, until stopped.

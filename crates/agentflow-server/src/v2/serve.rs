@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use agentflow_runs::{
     config::Kwargs,
+    patience::is_passing,
     service::{Subscription, Topic},
 };
 use agentflow_storage::event::Event;
@@ -188,12 +189,19 @@ pub(crate) async fn sse(
         tokio::select! {
             found = &mut waiting => match found {
                 Ok(events) => break events,
+                Err(err) if is_passing(&err) => {
+                    writer.abort().await;
+                    return Ending::Broken;
+                }
                 Err(err) => {
                     let sent = writer.send(bytes_of(&[failure(&err)])).await;
                     return sent.map_or(Ending::Gone, |()| Ending::Complete);
                 }
             },
-            () = app.closing.cancelled() => return Ending::Stopping,
+            () = app.closing.cancelled() => {
+                writer.abort().await;
+                return Ending::Broken;
+            }
             beat = writer.beat() => {
                 let sent = match beat {
                     Ok(()) => writer.send(Bytes::from_static(HEARTBEAT)).await,

@@ -31,6 +31,8 @@ suite! {
     a_decision_stays_on_its_thread,
     decisions_about_a_thread_do_not_interleave,
     a_decision_appends_events,
+    a_run_is_inserted_once,
+    a_decision_fires_a_cron_once,
     rolling_back_removes_the_run_and_its_checkpoints,
     deleting_a_run_keeps_its_checkpoints,
     deleting_a_thread_removes_everything,

@@ -33,6 +33,18 @@ struct Args {
     /// How long a run belongs to a server that is gone.
     #[arg(long, default_value_t = 30)]
     lease_seconds: u64,
+    /// Most connections to that database.
+    #[arg(long, default_value_t = 20)]
+    max_connections: usize,
+    /// How long a request waits for a connection to it.
+    #[arg(long, default_value_t = 10)]
+    acquire_timeout_seconds: u64,
+    /// How long a statement may take.
+    #[arg(long, default_value_t = 30)]
+    statement_timeout_seconds: u64,
+    /// How long running work may go on after a stop signal.
+    #[arg(long, default_value_t = 30)]
+    drain_seconds: u64,
     /// Log filter.
     #[arg(long, default_value = "warn")]
     log: String,
@@ -54,6 +66,10 @@ async fn serve(args: Args, started: Instant) -> Result<()> {
     let mut config = config::embedded(&args.data.unwrap_or_default())?;
     config.storage.url = args.database_url.unwrap_or_default();
     config.storage.listen_url = args.listen_url;
+    config.storage.max_connections = args.max_connections;
+    config.storage.acquire_timeout_seconds = args.acquire_timeout_seconds;
+    config.storage.statement_timeout_seconds = args.statement_timeout_seconds;
+    config.server.drain_seconds = args.drain_seconds;
     config.runs.lease_seconds = args.lease_seconds;
     config.server.port = args.port;
     config.port_is_explicit = true;
