@@ -52,7 +52,9 @@ enum Command {
 #[derive(Subcommand)]
 enum Bench {
     /// The graph engine and the agent server against LangGraph's; writes docs/benchmarks.md.
-    Graph(bench::Args),
+    Graph(bench::GraphArgs),
+    /// Checkpoints on PostgreSQL against LangGraph's; writes docs/benchmarks-checkpoints.md.
+    Checkpoints(bench::CheckpointArgs),
 }
 
 fn main() -> ExitCode {
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         Command::Tidy => tidy::run(),
         Command::Crash { args } => suites::by_hand(suites::crash(&args)),
         Command::Bench(Bench::Graph(args)) => bench::graph(&args),
+        Command::Bench(Bench::Checkpoints(args)) => bench::checkpoints(&args),
         Command::Integration { suite } => suites::by_hand(match suite {
             Some(suite) => suites::integration(&suite),
             None => suites::sdk_suite(),

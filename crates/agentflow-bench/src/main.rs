@@ -1,9 +1,13 @@
 //! Load generators and the crash driver; `cargo xtask` calls them.
 
+mod checkpoints;
 mod crash;
+mod database;
 mod engine;
 mod floor;
+mod graphs;
 mod load;
+mod meter;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -16,6 +20,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Time what storing supersteps on PostgreSQL costs; one JSON line per case.
+    Checkpoints(checkpoints::Args),
+    /// Start a PostgreSQL server to measure; it stops when the input ends.
+    Database(database::Args),
     /// Kill a server at random moments under load and check what it promised.
     Crash(crash::Args),
     /// Time the graph engine; one JSON line per case.
@@ -29,7 +37,9 @@ async fn main() -> Result<()> {
     // A second install in one process would be the only error.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match Cli::parse().command {
+        Command::Checkpoints(args) => checkpoints::run(args).await,
         Command::Crash(args) => crash::run(args).await,
+        Command::Database(args) => database::run(&args),
         Command::Engine(args) => engine::run(&args).await,
         Command::Load(args) => load::run(&args).await,
     }
