@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Result, bail};
 
 use crate::{
-    install,
+    install, registry,
     shell::{cargo, exists, run as run_to_end, target},
     suites,
     summary::{Outcome, Tally, counted},
@@ -18,12 +18,13 @@ use crate::{
 /// Name and action of a step.
 type Step = (&'static str, fn() -> Result<Outcome>);
 
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 13] = [
     ("fmt", || plain(&mut cargo(["fmt", "--all", "--check"]))),
     ("tidy", || tidy::run().map(|()| Outcome::default())),
     ("deny", deny),
     ("clippy", clippy),
     ("tests", tests),
+    ("registry", registry::check),
     ("doctests", || {
         counted(&mut cargo(["test", "--workspace", "--doc", "--quiet"]))
     }),

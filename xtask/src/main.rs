@@ -4,6 +4,7 @@ mod bench;
 mod ci;
 mod fixture;
 mod install;
+mod registry;
 mod shell;
 mod suites;
 mod summary;

@@ -48,7 +48,7 @@ pub use stats::Stats;
 pub(crate) use connect::Direct;
 pub(crate) use pool::Pool;
 
-use crate::{connect::Opener, signals::Wakeups, turns::Turns};
+use crate::{checkpoints::Gather, connect::Opener, signals::Wakeups, turns::Turns};
 
 /// Limits of a pool of connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -192,6 +192,7 @@ pub struct Postgres {
     pool: Pool,
     wakeups: Arc<Wakeups>,
     turns: Arc<Turns>,
+    gather: Arc<Gather>,
     /// What begins a transaction.
     begin: Arc<str>,
     codec: Codec,
@@ -224,6 +225,7 @@ impl Postgres {
             pool,
             wakeups,
             turns: Arc::default(),
+            gather: Arc::default(),
         })
     }
 

@@ -104,6 +104,17 @@ impl Metrics {
             counts.executing
         ));
         line(format_args!(
+            "# HELP agentflow_claims_total Runs in the queue that this process tried to claim; \
+             missed: another one was faster."
+        ));
+        line(format_args!("# TYPE agentflow_claims_total counter"));
+        let held = counts.claims_tried.saturating_sub(counts.claims_missed);
+        for (result, n) in [("claimed", held), ("missed", counts.claims_missed)] {
+            line(format_args!(
+                "agentflow_claims_total{{result=\"{result}\"}} {n}"
+            ));
+        }
+        line(format_args!(
             "# HELP agentflow_api_http_requests_total Requests answered."
         ));
         line(format_args!(
