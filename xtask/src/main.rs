@@ -4,6 +4,7 @@ mod bench;
 mod ci;
 mod fixture;
 mod install;
+mod registry;
 mod shell;
 mod suites;
 mod summary;
@@ -58,7 +59,9 @@ enum Command {
 #[derive(Subcommand)]
 enum Bench {
     /// The graph engine and the agent server against LangGraph's; writes docs/benchmarks.md.
-    Graph(bench::Args),
+    Graph(bench::GraphArgs),
+    /// Checkpoints on PostgreSQL against LangGraph's; writes docs/benchmarks-checkpoints.md.
+    Checkpoints(bench::CheckpointArgs),
 }
 
 fn main() -> ExitCode {
@@ -69,6 +72,7 @@ fn main() -> ExitCode {
         Command::Crash { args } => suites::by_hand(suites::crash(&args)),
         Command::Chaos { args } => suites::by_hand(suites::chaos(&args)),
         Command::Bench(Bench::Graph(args)) => bench::graph(&args),
+        Command::Bench(Bench::Checkpoints(args)) => bench::checkpoints(&args),
         Command::Integration { suite } => suites::by_hand(match suite {
             Some(suite) => suites::integration(&suite),
             None => suites::sdk_suite(),

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use agentflow_runs::service::Service;
+use agentflow_storage::figures::Figures;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -41,7 +42,7 @@ impl Default for Limits {
             depth: 100,
             body_timeout: Duration::from_secs(60),
             header_timeout: Duration::from_secs(30),
-            connections: 10_000,
+            connections: 12_000,
             heartbeat: Duration::from_secs(5),
             stall: Duration::from_secs(30),
             frames: 64,
@@ -76,6 +77,8 @@ pub struct AppState {
     pub(crate) limits: Arc<Limits>,
     pub(crate) info: Arc<Info>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Who tells figures for `/metrics`.
+    pub(crate) figures: Vec<Arc<dyn Figures>>,
     /// Owns the tasks that feed streams.
     pub(crate) tasks: TaskTracker,
     /// Ends all streams when it fires.
@@ -93,6 +96,7 @@ impl AppState {
             limits: Arc::default(),
             info: Arc::default(),
             metrics: Arc::default(),
+            figures: Vec::new(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
             started: Arc::new(watch::Sender::new(0)),
@@ -103,6 +107,13 @@ impl AppState {
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = Arc::new(limits);
+        self
+    }
+
+    /// Adds figures to `/metrics`; their names must differ from those of others.
+    #[must_use]
+    pub fn with_figures(mut self, figures: Arc<dyn Figures>) -> Self {
+        self.figures.push(figures);
         self
     }
 

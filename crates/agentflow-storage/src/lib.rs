@@ -11,6 +11,7 @@ pub mod conformance;
 pub mod cron;
 pub mod event;
 pub mod faulty;
+pub mod figures;
 pub mod filter;
 pub mod json;
 pub mod memory;

@@ -25,6 +25,7 @@ use crate::{
     banner::Ready,
     config::Config,
     database::{self, Database},
+    descriptors,
     host::{Hosted, InProcess},
     models, project,
 };
@@ -143,11 +144,14 @@ impl App {
             let (service, stop) = (service.clone(), stop.clone());
             async move { service.run_worker(stop).await }
         });
-        let state = AppState::new(service.clone()).with_limits(agentflow_server::Limits {
+        let mut state = AppState::new(service.clone()).with_limits(agentflow_server::Limits {
             body_bytes: self.config.server.body_limit_bytes,
-            connections: self.config.server.max_connections,
+            connections: descriptors::room_for(self.config.server.max_connections),
             ..agentflow_server::Limits::default()
         });
+        if let Some(figures) = &database.figures {
+            state = state.with_figures(figures.clone());
+        }
         let listening = tokio::spawn(agentflow_server::serve(
             listener,
             agentflow_server::router(state.clone()),

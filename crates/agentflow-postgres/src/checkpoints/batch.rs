@@ -1,4 +1,4 @@
-//! A commit as one statement.
+//! A commit as one statement, and commits of several threads as one.
 //!
 //! Everything that a superstep stores goes in one statement of its own transaction: one round
 //! trip, one plan, one commit. Rows of one table come as arrays. Writes of one commit to the same
@@ -26,13 +26,17 @@ const MAX_BYTES: usize = 1000 << 20;
 type At = (String, String, String);
 /// Thread, namespace, channel, version.
 type VersionAt = (String, String, Str, String);
+/// Checkpoint, task, slot.
+type WriteAt = (At, String, i64);
 
+#[derive(Clone)]
 struct Head {
     parent: String,
     checkpoint: String,
     metadata: String,
 }
 
+#[derive(Clone)]
 struct Write {
     path: String,
     channel: Str,
@@ -42,13 +46,12 @@ struct Write {
 }
 
 /// Rows of a commit by their keys.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Batch {
     heads: IndexMap<At, Head>,
     /// What a version holds never changes.
     blobs: IndexMap<VersionAt, (&'static str, Vec<u8>)>,
-    /// Task and slot.
-    writes: IndexMap<(At, String, i64), Write>,
+    writes: IndexMap<WriteAt, Write>,
     bytes: usize,
 }
 
@@ -132,7 +135,7 @@ impl Batch {
         }
     }
 
-    fn write(&mut self, key: (At, String, i64), write: Write) {
+    fn write(&mut self, key: WriteAt, write: Write) {
         match self.writes.entry(key) {
             Entry::Vacant(vacant) => {
                 vacant.insert(write);
@@ -144,6 +147,21 @@ impl Batch {
             }
             Entry::Occupied(_) => {}
         }
+    }
+
+    /// About how many bytes it stores.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The thread, if it is about one only.
+    pub(super) fn thread(&self) -> Option<&str> {
+        let heads = self.heads.keys().map(|at| &at.0);
+        let blobs = self.blobs.keys().map(|at| &at.0);
+        let writes = self.writes.keys().map(|(at, ..)| &at.0);
+        let mut all = heads.chain(blobs).chain(writes);
+        let first = all.next()?;
+        all.all(|thread| thread == first).then_some(first)
     }
 
     /// The statement. It returns one row: whether the lease of the fence was held. If not,
@@ -163,96 +181,196 @@ impl Batch {
                 .and(" AND lease_token = ", fence.token, " FOR SHARE)"),
             None => sql.text("lease AS (SELECT)"),
         };
-        let (last, first): (Vec<_>, Vec<_>) = self
-            .writes
-            .into_iter()
-            .partition(|(_, write)| write.replaces);
-        sql = blobs(sql, self.blobs);
-        sql = heads(sql, self.heads);
-        sql = writes(sql, "kept", first, "DO NOTHING");
-        sql = writes(
-            sql,
-            "replaced",
-            last,
-            "DO UPDATE SET channel = excluded.channel, type = excluded.type, blob = excluded.blob",
-        );
-        sql.text(" SELECT EXISTS (SELECT FROM lease)")
+        let mut rows = Rows::default();
+        rows.add(0, self);
+        rows.insert(sql, Guard::One)
+            .text(" SELECT EXISTS (SELECT FROM lease)")
     }
 }
 
-fn heads(sql: Statement, rows: IndexMap<At, Head>) -> Statement {
+/// The statement for commits of several threads: each with its number and its fence. It returns
+/// the numbers of those that were stored. One is left out if its lease is not held, or if
+/// somebody has the row of its run locked: alone it waits for the row, here all would.
+pub(super) fn together(commits: Vec<(i64, Batch, Option<Fence>)>) -> Statement {
+    let (mut numbers, mut runs, mut tokens) = (Vec::new(), Vec::new(), Vec::new());
+    let mut free = Vec::new();
+    let mut rows = Rows::default();
+    for (number, batch, fence) in commits {
+        match fence {
+            Some(fence) => {
+                numbers.push(number);
+                runs.push(fence.run_id.0);
+                tokens.push(fence.token);
+            }
+            None => free.push(number),
+        }
+        rows.add(number, batch);
+    }
+    let sql = Statement::new("WITH held AS MATERIALIZED (SELECT f.number FROM unnest(")
+        .and("", numbers, ", ")
+        .and("", runs, ", ")
+        .and("", tokens, "")
+        .text(
+            ") AS f (number, run_id, token) JOIN agentflow.runs AS r
+            ON r.run_id = f.run_id AND r.status = 'running' AND r.lease_token = f.token
+            FOR SHARE OF r SKIP LOCKED),
+        lease AS MATERIALIZED (SELECT number FROM held UNION ALL SELECT unnest(",
+        )
+        .and("", free, ") AS number)");
+    rows.insert(sql, Guard::Each)
+        .text(" SELECT number FROM lease")
+}
+
+/// Which rows are stored.
+#[derive(Clone, Copy)]
+enum Guard {
+    /// All, if the lease is there.
+    One,
+    /// Those whose number is among the leases.
+    Each,
+}
+
+impl Guard {
+    /// The end of a list of arrays, the columns it makes, and the condition on its rows.
+    fn rows(self, sql: Statement, numbers: Vec<i64>, columns: &str) -> Statement {
+        match self {
+            Self::One => sql.text(&format!(
+                ") AS r ({columns}) WHERE EXISTS (SELECT FROM lease)"
+            )),
+            Self::Each => sql.and(", ", numbers, ")").text(&format!(
+                " AS r ({columns}, number) WHERE r.number IN (SELECT number FROM lease)"
+            )),
+        }
+    }
+}
+
+/// Rows of several commits, each with the number of its commit.
+#[derive(Default)]
+struct Rows {
+    heads: Vec<(i64, At, Head)>,
+    blobs: Vec<(i64, VersionAt, (&'static str, Vec<u8>))>,
+    /// Those that a write of the same slot leaves as they are, and those that it replaces.
+    kept: Vec<(i64, WriteAt, Write)>,
+    replaced: Vec<(i64, WriteAt, Write)>,
+}
+
+impl Rows {
+    fn add(&mut self, number: i64, batch: Batch) {
+        let heads = batch.heads.into_iter();
+        self.heads
+            .extend(heads.map(|(at, head)| (number, at, head)));
+        let blobs = batch.blobs.into_iter();
+        self.blobs
+            .extend(blobs.map(|(at, blob)| (number, at, blob)));
+        for (at, write) in batch.writes {
+            match write.replaces {
+                true => self.replaced.push((number, at, write)),
+                false => self.kept.push((number, at, write)),
+            }
+        }
+    }
+
+    fn insert(self, sql: Statement, guard: Guard) -> Statement {
+        let sql = blobs(sql, self.blobs, guard);
+        let sql = heads(sql, self.heads, guard);
+        let sql = writes(sql, "kept", self.kept, "DO NOTHING", guard);
+        writes(
+            sql,
+            "replaced",
+            self.replaced,
+            "DO UPDATE SET channel = excluded.channel, type = excluded.type, blob = excluded.blob",
+            guard,
+        )
+    }
+}
+
+fn heads(sql: Statement, rows: Vec<(i64, At, Head)>, guard: Guard) -> Statement {
     if rows.is_empty() {
         return sql;
     }
     let mut columns: [Vec<String>; 6] = Default::default();
-    for ((thread, ns, id), head) in rows {
+    let mut numbers = Vec::with_capacity(rows.len());
+    for (number, (thread, ns, id), head) in rows {
         let row = [thread, ns, id, head.parent, head.checkpoint, head.metadata];
         for (column, value) in columns.iter_mut().zip(row) {
             column.push(value);
         }
+        numbers.push(number);
     }
     let [thread, ns, id, parent, checkpoint, metadata] = columns;
-    sql.text(
-        ", heads AS (INSERT INTO checkpoints (thread_id, checkpoint_ns, checkpoint_id,
+    let sql = sql
+        .text(
+            ", heads AS (INSERT INTO checkpoints (thread_id, checkpoint_ns, checkpoint_id,
             parent_checkpoint_id, checkpoint, metadata)
         SELECT r.thread, r.ns, r.id, nullif(r.parent, ''), r.checkpoint::jsonb, r.metadata::jsonb
         FROM unnest(",
-    )
-    .and("", thread, ", ")
-    .and("", ns, ", ")
-    .and("", id, ", ")
-    .and("", parent, ", ")
-    .and("", checkpoint, ", ")
-    .and("", metadata, "")
-    .text(
-        ") AS r (thread, ns, id, parent, checkpoint, metadata)
-        WHERE EXISTS (SELECT FROM lease)
-        ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id) DO UPDATE SET
+        )
+        .and("", thread, ", ")
+        .and("", ns, ", ")
+        .and("", id, ", ")
+        .and("", parent, ", ")
+        .and("", checkpoint, ", ")
+        .and("", metadata, "");
+    guard
+        .rows(sql, numbers, "thread, ns, id, parent, checkpoint, metadata")
+        .text(
+            " ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id) DO UPDATE SET
             parent_checkpoint_id = excluded.parent_checkpoint_id,
             checkpoint = excluded.checkpoint, metadata = excluded.metadata)",
-    )
+        )
 }
 
-fn blobs(sql: Statement, rows: IndexMap<VersionAt, (&'static str, Vec<u8>)>) -> Statement {
+fn blobs(
+    sql: Statement,
+    rows: Vec<(i64, VersionAt, (&'static str, Vec<u8>))>,
+    guard: Guard,
+) -> Statement {
     if rows.is_empty() {
         return sql;
     }
     let mut columns: [Vec<String>; 5] = Default::default();
     let mut bytes = Vec::with_capacity(rows.len());
-    for ((thread, ns, channel, version), (word, blob)) in rows {
+    let mut numbers = Vec::with_capacity(rows.len());
+    for (number, (thread, ns, channel, version), (word, blob)) in rows {
         let row = [thread, ns, channel.as_ref().into(), version, word.into()];
         for (column, value) in columns.iter_mut().zip(row) {
             column.push(value);
         }
         bytes.push(Blob(blob));
+        numbers.push(number);
     }
     let [thread, ns, channel, version, word] = columns;
-    sql.text(
-        ", blobs AS (INSERT INTO checkpoint_blobs (thread_id, checkpoint_ns, channel, version,
+    let sql = sql
+        .text(
+            ", blobs AS (INSERT INTO checkpoint_blobs (thread_id, checkpoint_ns, channel, version,
             type, blob)
-        SELECT r.* FROM unnest(",
-    )
-    .and("", thread, ", ")
-    .and("", ns, ", ")
-    .and("", channel, ", ")
-    .and("", version, ", ")
-    .and("", word, ", ")
-    .and("", bytes, ") AS r WHERE EXISTS (SELECT FROM lease)")
-    .text(" ON CONFLICT (thread_id, checkpoint_ns, channel, version) DO NOTHING)")
+        SELECT r.thread, r.ns, r.channel, r.version, r.word, r.bytes FROM unnest(",
+        )
+        .and("", thread, ", ")
+        .and("", ns, ", ")
+        .and("", channel, ", ")
+        .and("", version, ", ")
+        .and("", word, ", ")
+        .and("", bytes, "");
+    guard
+        .rows(sql, numbers, "thread, ns, channel, version, word, bytes")
+        .text(" ON CONFLICT (thread_id, checkpoint_ns, channel, version) DO NOTHING)")
 }
 
 fn writes(
     sql: Statement,
     name: &str,
-    rows: Vec<((At, String, i64), Write)>,
+    rows: Vec<(i64, WriteAt, Write)>,
     conflict: &str,
+    guard: Guard,
 ) -> Statement {
     if rows.is_empty() {
         return sql;
     }
     let mut columns: [Vec<String>; 7] = Default::default();
     let (mut slots, mut bytes) = (Vec::new(), Vec::new());
-    for (((thread, ns, id), task, slot), write) in rows {
+    let mut numbers = Vec::with_capacity(rows.len());
+    for (number, ((thread, ns, id), task, slot), write) in rows {
         let channel = write.channel.as_ref().to_owned();
         let row = [thread, ns, id, task, write.path, channel, write.word.into()];
         for (column, value) in columns.iter_mut().zip(row) {
@@ -260,23 +378,31 @@ fn writes(
         }
         slots.push(slot);
         bytes.push(Blob(write.bytes));
+        numbers.push(number);
     }
     let [thread, ns, id, task, path, channel, word] = columns;
-    sql.text(&format!(
-        ", {name} AS (INSERT INTO checkpoint_writes (thread_id, checkpoint_ns, checkpoint_id,
+    let sql = sql
+        .text(&format!(
+            ", {name} AS (INSERT INTO checkpoint_writes (thread_id, checkpoint_ns, checkpoint_id,
             task_id, task_path, channel, type, idx, blob)
-        SELECT r.* FROM unnest("
-    ))
-    .and("", thread, ", ")
-    .and("", ns, ", ")
-    .and("", id, ", ")
-    .and("", task, ", ")
-    .and("", path, ", ")
-    .and("", channel, ", ")
-    .and("", word, ", ")
-    .and("", slots, ", ")
-    .and("", bytes, ") AS r WHERE EXISTS (SELECT FROM lease)")
-    .text(&format!(
-        " ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id, task_id, idx) {conflict})"
-    ))
+        SELECT r.thread, r.ns, r.id, r.task, r.path, r.channel, r.word, r.slot, r.bytes FROM unnest("
+        ))
+        .and("", thread, ", ")
+        .and("", ns, ", ")
+        .and("", id, ", ")
+        .and("", task, ", ")
+        .and("", path, ", ")
+        .and("", channel, ", ")
+        .and("", word, ", ")
+        .and("", slots, ", ")
+        .and("", bytes, "");
+    guard
+        .rows(
+            sql,
+            numbers,
+            "thread, ns, id, task, path, channel, word, slot, bytes",
+        )
+        .text(&format!(
+            " ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id, task_id, idx) {conflict})"
+        ))
 }
