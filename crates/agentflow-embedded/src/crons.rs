@@ -7,7 +7,7 @@ use agentflow_storage::{
 };
 use agentflow_types::{CronId, Error, Result, Scope, Timestamp};
 use async_trait::async_trait;
-use rusqlite::{Row, params, types::Value as Sql};
+use rusqlite::{Connection, Row, params, types::Value as Sql};
 
 use crate::{
     Embedded,
