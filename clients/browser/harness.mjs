@@ -177,6 +177,14 @@ export class Chat {
     );
   }
 
+  /** Waits until a message says this. */
+  shows(text) {
+    return this.until(
+      (text) => [...document.querySelectorAll(".said .text")].some((one) => one.textContent === text),
+      text,
+    );
+  }
+
   /** Messages as `type: text`. */
   said() {
     return this.page

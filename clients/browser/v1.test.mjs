@@ -109,7 +109,8 @@ test("a stop ends the run, and the next one works", async () => {
     assert.ok(["running", "pending"].includes(run.status), run.status);
   }
   await page.send("tell 4 10");
-  await page.says(words(4));
+  // What the stopped run had said stays on the page: the client keeps it until a reload.
+  await page.shows(words(4));
   await page.idle();
   assert.equal(page.threadId(), thread);
   await page.close();
@@ -133,24 +134,10 @@ test("an edited message forks from the checkpoint before it", async () => {
     `ai: ${words(5)}`,
   ]);
   const history = await page.get("/history?limit=100");
-  const children = Map.groupBy
-    ? Map.groupBy(history, (state) => state.parent_checkpoint?.checkpoint_id)
-    : group(history);
-  assert.ok(
-    [...children.values()].some((states) => states.length > 1),
-    "no checkpoint has two children",
-  );
+  const parents = history.map((state) => state.parent_checkpoint?.checkpoint_id);
+  assert.ok(new Set(parents).size < parents.length, "no checkpoint has two children");
   await page.close();
 });
-
-function group(history) {
-  const groups = new Map();
-  for (const state of history) {
-    const key = state.parent_checkpoint?.checkpoint_id;
-    groups.set(key, [...(groups.get(key) ?? []), state]);
-  }
-  return groups;
-}
 
 test("a dropped connection is resumed", async () => {
   const proxy = await cuttable();
@@ -187,7 +174,7 @@ test("a subgraph is shown with its namespace and its messages", async () => {
   const subgraph = page.page.locator(".subgraph").first();
   await subgraph.waitFor();
   assert.match(await subgraph.getAttribute("data-namespace"), /^delegate:/);
-  await page.says(`The helper said ${words(5)}`);
+  await page.shows(`The helper said ${words(5)}`);
   await page.idle();
   assert.equal(await subgraph.innerText(), words(5));
   await page.close();

@@ -35,6 +35,7 @@ const STEPS: &[Step] = &[
     ("sdk-suite", suites::sdk_suite),
     ("crash", || suites::crash::<&str>(&[])),
     ("crash-replicas", || suites::crash(&suites::REPLICAS)),
+    ("soak", || suites::soak(&suites::SHORT_SOAK)),
     ("chaos", || suites::chaos(&suites::SHORT_CHAOS)),
     ("fuzz", suites::fuzz),
 ];

@@ -177,6 +177,15 @@ pub fn chaos<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Result<Outcome> {
     drive("chaos", args)
 }
 
+/// How long CI soaks.
+pub const SHORT_SOAK: [&str; 2] = ["--minutes", "1"];
+
+/// Mixed load on two servers, one of which is killed; see `agentflow-bench soak --help`.
+pub fn soak<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Result<Outcome> {
+    install::servers()?;
+    drive("soak", args)
+}
+
 /// Runs a driver of `agentflow-bench` with the fixture server.
 fn drive<S: AsRef<std::ffi::OsStr>>(name: &str, args: &[S]) -> Result<Outcome> {
     let server = fixture::build()?;

@@ -21,9 +21,14 @@ function Edit({ stream, message }) {
 
 function Chat() {
   const [answer, setAnswer] = useState("");
+  const [threadId, setThreadId] = useState(options.threadId);
   const stream = useStream({
     ...options,
-    onThreadId: remember,
+    threadId,
+    onThreadId(created) {
+      setThreadId(created);
+      remember(created);
+    },
     reconnectOnMount: true,
     fetchStateHistory: true,
   });

@@ -10,6 +10,7 @@ mod floor;
 mod graphs;
 mod load;
 mod meter;
+mod soak;
 mod streams;
 
 use anyhow::Result;
@@ -35,6 +36,8 @@ enum Command {
     Engine(engine::Args),
     /// Load an agent server; one JSON line per case.
     Load(load::Args),
+    /// Mixed load for a long time on two servers, one of which is killed again and again.
+    Soak(soak::Args),
     /// Hold many streams open on an agent server; one JSON line per case.
     Streams(streams::Args),
 }
@@ -50,6 +53,7 @@ async fn main() -> Result<()> {
         Command::Database(args) => database::run(&args),
         Command::Engine(args) => engine::run(&args).await,
         Command::Load(args) => load::run(&args).await,
+        Command::Soak(args) => soak::run(args).await,
         Command::Streams(args) => streams::run(&args).await,
     }
 }

@@ -201,7 +201,7 @@ async fn at_rate(args: &Args, client: &Client, held: &[Arc<Held>], rate: u64) ->
         runs.push(tokio::spawn(async move {
             held.arm();
             let own = client.first_event(&held.thread, due).await?;
-            let watcher = timeout(PATIENCE, held.first(due)).await?;
+            let watcher = timeout(PATIENCE, held.first(due)).await??;
             anyhow::Ok((own, watcher))
         }));
     }

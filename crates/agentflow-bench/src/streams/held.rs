@@ -121,7 +121,7 @@ impl State {
                 is_first
             });
         }
-        let kept = rest.len().min(EVENT.len() - 1);
-        *rest = rest.split_off(rest.len() - kept);
+        let gone = rest.len().saturating_sub(EVENT.len() - 1);
+        rest.drain(..gone);
     }
 }
