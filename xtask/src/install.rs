@@ -130,12 +130,30 @@ pub fn sdk_suite() -> Result<PathBuf> {
     Ok(suite)
 }
 
+/// The browser in which a test opens the API's reference page.
+pub fn browser() -> Result<()> {
+    match exists("chromium") {
+        true => Ok(()),
+        false => apt(&["chromium"]),
+    }
+}
+
 /// Node packages of `clients/js`, from its lock file.
 pub fn node() -> Result<PathBuf> {
+    node_packages("js")
+}
+
+/// A browser, and the node packages of the pages in `clients/browser`.
+pub fn pages() -> Result<PathBuf> {
+    browser()?;
+    node_packages("browser")
+}
+
+fn node_packages(client: &str) -> Result<PathBuf> {
     if !exists("node") || !exists("npm") {
         apt(&["nodejs", "npm"])?;
     }
-    let dir = root().join("clients").join("js");
+    let dir = root().join("clients").join(client);
     let lock = dir.join("package-lock.json");
     if !lock.is_file() {
         bail!("{} is missing", lock.display());

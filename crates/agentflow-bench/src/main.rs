@@ -11,6 +11,8 @@ mod floor;
 mod graphs;
 mod load;
 mod meter;
+mod soak;
+mod streams;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -35,6 +37,10 @@ enum Command {
     Engine(engine::Args),
     /// Load an agent server; one JSON line per case.
     Load(load::Args),
+    /// Mixed load for a long time on two servers, one of which is killed again and again.
+    Soak(soak::Args),
+    /// Hold many streams open on an agent server; one JSON line per case.
+    Streams(streams::Args),
 }
 
 fn main() -> Result<()> {
@@ -48,5 +54,7 @@ fn main() -> Result<()> {
         Command::Database(args) => runtime()?.block_on(database::run(&args)),
         Command::Engine(args) => runtime()?.block_on(engine::run(&args)),
         Command::Load(args) => load::run(&args),
+        Command::Soak(args) => runtime()?.block_on(soak::run(args)),
+        Command::Streams(args) => runtime()?.block_on(streams::run(&args)),
     }
 }

@@ -42,7 +42,7 @@ impl Default for Limits {
             depth: 100,
             body_timeout: Duration::from_secs(60),
             header_timeout: Duration::from_secs(30),
-            connections: 10_000,
+            connections: 12_000,
             heartbeat: Duration::from_secs(5),
             stall: Duration::from_secs(30),
             frames: 64,

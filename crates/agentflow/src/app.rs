@@ -25,6 +25,7 @@ use crate::{
     banner::Ready,
     config::Config,
     database::{self, Database},
+    descriptors,
     host::{Hosted, InProcess},
     models, project,
 };
@@ -149,7 +150,7 @@ impl App {
         });
         let mut state = AppState::new(service.clone()).with_limits(agentflow_server::Limits {
             body_bytes: self.config.server.body_limit_bytes,
-            connections: self.config.server.max_connections,
+            connections: descriptors::room_for(self.config.server.max_connections),
             ..agentflow_server::Limits::default()
         });
         if let Some(figures) = &database.figures {

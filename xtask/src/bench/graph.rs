@@ -345,13 +345,13 @@ fn memory(pid: u32) -> f64 {
 }
 
 /// LangGraph's development server; killed on drop.
-struct Peer {
-    child: Child,
-    url: String,
+pub(super) struct Peer {
+    pub(super) child: Child,
+    pub(super) url: String,
 }
 
 impl Peer {
-    fn start(python: &Path) -> Result<Self> {
+    pub(super) fn start(python: &Path) -> Result<Self> {
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
         let bin: PathBuf = python.with_file_name("langgraph");
         let child = program(bin)

@@ -4,6 +4,7 @@
 //! `cargo run --example fixture_server -- --port 8123 --data ./data`.
 
 mod agents;
+mod chat;
 mod graphs;
 
 use std::{path::PathBuf, process::ExitCode, time::Instant};
@@ -81,7 +82,10 @@ async fn serve(args: Args, started: Instant) -> Result<()> {
             app = app.graph(&id, hosted.graph);
         }
     }
-    for (id, graph) in graphs::all()?.into_iter().chain(agents::all()?) {
+    for (id, graph) in graphs::all()?
+        .into_iter()
+        .chain(agents::all()?)
+        .chain(chat::all()?) {
         app = app.graph(id, graph);
     }
     let server = app.start().await?;
