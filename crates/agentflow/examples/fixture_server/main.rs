@@ -12,7 +12,8 @@ use agentflow::{
     app::{App, Keep},
     config, logging,
 };
-use agentflow_types::Result;
+use agentflow_declarative::Environment;
+use agentflow_types::{Error, Result};
 use clap::Parser;
 
 #[derive(Parser)]
@@ -38,6 +39,9 @@ struct Args {
     /// Runs at once.
     #[arg(long, default_value_t = 64)]
     concurrency: usize,
+    /// A further graph: its id, `=`, and its file.
+    #[arg(long)]
+    graph: Vec<String>,
     /// Attempts per run: many, because the crash driver kills the server on purpose, and that is
     /// not the fault of the runs.
     #[arg(long, default_value_t = 100)]
@@ -50,15 +54,15 @@ async fn serve(args: Args, started: Instant) -> Result<()> {
     } else {
         Keep::Nothing
     };
-    let mut config = config::embedded(&args.data.unwrap_or_default())?;
-    config.storage.url = args.database_url.unwrap_or_default();
-    config.storage.listen_url = args.listen_url;
+    let mut config = config::embedded(&args.data.clone().unwrap_or_default())?;
+    config.storage.url = args.database_url.clone().unwrap_or_default();
+    config.storage.listen_url = args.listen_url.clone();
     config.runs.lease_seconds = args.lease_seconds;
     config.server.port = args.port;
     config.port_is_explicit = true;
     config.runs.concurrency = args.concurrency;
     config.runs.max_attempts = args.max_attempts;
-    config.log.level = args.log;
+    config.log.level = args.log.clone();
     logging::start(&config.log)?;
     let mut app = App::new(config).keep(keep);
     for (id, hosted) in agentflow::project::built_in(&Default::default())? {
@@ -68,6 +72,15 @@ async fn serve(args: Args, started: Instant) -> Result<()> {
     }
     for (id, graph) in graphs::all()?.into_iter().chain(agents::all()?) {
         app = app.graph(id, graph);
+    }
+    let environment = Environment {
+        mcp: app.mcp().clone(),
+        ..Environment::default()
+    };
+    for given in &args.graph {
+        let named = given.split_once('=');
+        let (id, file) = named.ok_or_else(|| Error::invalid("--graph is ID=FILE"))?;
+        app = app.graph(id, agentflow_declarative::load(file, &environment)?.graph);
     }
     let server = app.start().await?;
     println!("{}", server.ready(started).json());
