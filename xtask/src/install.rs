@@ -13,7 +13,7 @@ use crate::shell::{cache, cargo, exists, output, program, root, run};
 const SDK: &str = "langgraph-sdk==0.4.14";
 
 /// Python packages of the client tests; one place for their versions.
-const PYTHON: [&str; 12] = [
+const PYTHON: [&str; 14] = [
     "langgraph==1.2.22",
     SDK,
     "langgraph-checkpoint-sqlite==3.1.2",
@@ -24,6 +24,8 @@ const PYTHON: [&str; 12] = [
     "pytest==9.2.0",
     "pytest-asyncio==1.5.0",
     "pytest-timeout==2.4.0",
+    "mcp==2.3.0",
+    "a2a-sdk==1.3.0",
     "aiosqlite",
     "httpx",
 ];
