@@ -21,8 +21,9 @@
 //! a key would lock that row again for each event.
 
 /// The tables as statements, by version from 1. Never change one that was released.
-pub(crate) const MIGRATIONS: [&str; 2] = [
-    r#"
+pub(crate) const MIGRATIONS: [&str; 3] = [TABLES, crate::checkpoints::FUNCTION, SHARED];
+
+const TABLES: &str = r#"
     CREATE TABLE agentflow.assistants (
         assistant_id uuid PRIMARY KEY,
         tenant text COLLATE "C" NOT NULL,
@@ -156,8 +157,10 @@ pub(crate) const MIGRATIONS: [&str; 2] = [
     CREATE INDEX crons_due ON agentflow.crons (next_run_date, cron_id)
         WHERE enabled AND next_run_date IS NOT NULL;
     CREATE INDEX crons_metadata ON agentflow.crons USING gin (metadata_search jsonb_path_ops);
-"#,
-    r#"
+"#;
+
+/// Sessions, counters, the cache.
+const SHARED: &str = r#"
     CREATE TABLE agentflow.sessions (
         key text COLLATE "C" PRIMARY KEY,
         tenant text COLLATE "C" NOT NULL,
@@ -191,5 +194,4 @@ pub(crate) const MIGRATIONS: [&str; 2] = [
         PRIMARY KEY (namespace, key)
     );
     CREATE INDEX cache_expires ON agentflow.cache (expires_at) WHERE expires_at IS NOT NULL;
-"#,
-];
+"#;

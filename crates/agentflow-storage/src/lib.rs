@@ -13,6 +13,7 @@ pub mod counter;
 pub mod cron;
 pub mod event;
 pub mod faulty;
+pub mod figures;
 pub mod filter;
 pub mod json;
 pub mod memory;

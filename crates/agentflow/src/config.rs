@@ -100,6 +100,8 @@ pub struct Storage {
     pub acquire_timeout_seconds: u64,
     /// How long a statement may take, in seconds.
     pub statement_timeout_seconds: u64,
+    /// A statement that takes longer is logged, in milliseconds.
+    pub slow_statement_milliseconds: u64,
     /// Whether opening brings the tables up to date.
     pub migrate: bool,
     /// Key that checkpoints are encrypted with; empty for none.

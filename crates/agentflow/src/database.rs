@@ -1,10 +1,12 @@
 //! The database that the configuration names, open.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use agentflow_embedded::Embedded;
 use agentflow_postgres::{Dsn, Limits, Listen, Migrate, Postgres, Source, Strength};
-use agentflow_storage::{Backend, cipher::Cipher, memory::Memory, msgpack::typed::Codec};
+use agentflow_storage::{
+    Backend, cipher::Cipher, figures::Figures, memory::Memory, msgpack::typed::Codec,
+};
 use agentflow_types::{Error, Result};
 
 use crate::{
@@ -23,6 +25,8 @@ pub(crate) struct Database {
     pub(crate) place: Option<String>,
     /// Whether no other process can use it.
     pub(crate) is_exclusive: bool,
+    /// What it tells about itself.
+    pub(crate) figures: Option<Arc<dyn Figures>>,
     _handle: Option<Embedded>,
 }
 
@@ -37,6 +41,7 @@ pub(crate) async fn open(config: &Config, keep: Keep) -> Result<Database> {
             backend: Memory::open(),
             place: None,
             is_exclusive: true,
+            figures: None,
             _handle: None,
         }),
         Keep::OnDisk => {
@@ -77,6 +82,7 @@ async fn embedded(config: &Config) -> Result<Database> {
         place: Some(folder.display().to_string()),
         // The file is locked.
         is_exclusive: true,
+        figures: None,
         _handle: Some(opened),
     })
 }
@@ -91,6 +97,7 @@ async fn postgres(config: &Config) -> Result<Database> {
         backend: opened.backend(),
         place: Some(place),
         is_exclusive: false,
+        figures: Some(Arc::new(opened)),
         _handle: None,
     })
 }
@@ -122,6 +129,7 @@ pub(crate) fn postgres_options(config: &Config) -> Result<agentflow_postgres::Op
             max_connections: storage.max_connections,
             acquire_timeout: Duration::from_secs(storage.acquire_timeout_seconds),
             statement_timeout: Duration::from_secs(storage.statement_timeout_seconds),
+            slow_statement: Duration::from_millis(storage.slow_statement_milliseconds),
             ..Limits::default()
         },
         codec: codec(storage)?,

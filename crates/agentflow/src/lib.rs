@@ -19,6 +19,7 @@ pub mod banner;
 pub mod cli;
 pub mod config;
 mod database;
+mod descriptors;
 pub mod host;
 pub mod logging;
 pub mod models;

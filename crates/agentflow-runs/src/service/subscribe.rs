@@ -134,6 +134,19 @@ impl Service {
 }
 
 impl Subscription {
+    /// The last event that is stored, if the thread has any.
+    ///
+    /// # Errors
+    /// Errors of the backend.
+    pub async fn newest(&self) -> Result<Option<Event>> {
+        let events = &self.service.backend.events;
+        let Some(before) = events.last_seq(self.thread).await?.checked_sub(1) else {
+            return Ok(None);
+        };
+        let mut found = events.read(self.thread, None, before, 1).await?;
+        Ok(found.pop())
+    }
+
     /// The next event; `None` when the run ended and everything was read.
     ///
     /// Cancel safe: dropping the future loses no event. A log that is away is waited for.
