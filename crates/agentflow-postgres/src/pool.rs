@@ -6,7 +6,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -23,6 +23,7 @@ use crate::{
     Limits, cancel,
     connect::{Opener, Owned, Refused},
     dsn::Host,
+    stats::{Counters, Stats},
     tls::Connector,
 };
 
@@ -48,6 +49,7 @@ pub(crate) struct Connection {
     /// When it is too old.
     ends: Instant,
     driver: Option<Owned>,
+    counters: Arc<Counters>,
 }
 
 impl Connection {
@@ -58,6 +60,7 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        self.counters.disconnects.fetch_add(1, Relaxed);
         // Ends once the client is gone, after it said goodbye to the server.
         if let Some(driver) = self.driver.take() {
             driver.release();
@@ -69,6 +72,7 @@ impl Drop for Connection {
 pub(crate) struct Manager {
     opener: Arc<Opener>,
     limits: Limits,
+    counters: Arc<Counters>,
     /// When a connection broke last; held only to read or set it. Others that were not used since
     /// then are likely to be broken too.
     broke: Mutex<Option<Instant>>,
@@ -91,6 +95,7 @@ impl managed::Manager for Manager {
         let opened = self.opener.open().await?;
         let early = self.limits.max_lifetime.mul_f64(SPREAD * fastrand::f64());
         let driver = opened.driver;
+        self.counters.connects.fetch_add(1, Relaxed);
         Ok(Connection {
             client: opened.client,
             tls: opened.tls,
@@ -101,6 +106,7 @@ impl managed::Manager for Manager {
                     tracing::debug!(error = %err, "a connection to the database ended");
                 }
             })),
+            counters: self.counters.clone(),
         })
     }
 
@@ -123,36 +129,6 @@ impl managed::Manager for Manager {
     }
 }
 
-/// How busy the pool is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Most connections that there may be.
-    pub max_size: usize,
-    /// Connections that there are.
-    pub size: usize,
-    /// Those in use.
-    pub in_use: usize,
-    /// Callers that wait for one at the moment.
-    pub waiting: usize,
-    /// Callers that ever had to wait.
-    pub waits: u64,
-    /// How long they waited, together.
-    pub waited: Duration,
-    /// Callers that waited in vain.
-    pub timeouts: u64,
-    /// Connections that were closed because their user was cancelled or ran out of time.
-    pub discarded: u64,
-}
-
-#[derive(Default)]
-struct Counters {
-    waiting: AtomicU64,
-    waits: AtomicU64,
-    waited_micros: AtomicU64,
-    timeouts: AtomicU64,
-    discarded: AtomicU64,
-}
-
 /// Connections. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Pool {
@@ -166,9 +142,11 @@ pub(crate) struct Pool {
 impl Pool {
     /// A pool without connections yet.
     pub(crate) fn new(opener: Arc<Opener>, limits: Limits) -> Result<Self> {
+        let counters = Arc::<Counters>::default();
         let manager = Manager {
             opener,
             limits: limits.clone(),
+            counters: counters.clone(),
             broke: Mutex::new(None),
         };
         let connections = managed::Pool::builder(manager)
@@ -180,7 +158,7 @@ impl Pool {
         reaper.spawn(reap(connections.weak(), limits.idle_timeout));
         Ok(Self {
             connections,
-            counters: Arc::default(),
+            counters,
             limits,
             _reaper: Arc::new(reaper),
         })
@@ -228,12 +206,10 @@ impl Pool {
         struct Waiting<'a>(&'a Counters, Instant);
         impl Drop for Waiting<'_> {
             fn drop(&mut self) {
-                let micros = u64::try_from(self.1.elapsed().as_micros()).unwrap_or(u64::MAX);
                 self.0.waiting.fetch_sub(1, Relaxed);
-                self.0.waited_micros.fetch_add(micros, Relaxed);
+                self.0.waited(self.1.elapsed());
             }
         }
-        self.counters.waits.fetch_add(1, Relaxed);
         self.counters.waiting.fetch_add(1, Relaxed);
         let _waiting = Waiting(&self.counters, Instant::now());
         let ends = Instant::now() + self.limits.acquire_timeout;
@@ -279,18 +255,13 @@ impl Pool {
     /// How busy it is.
     pub(crate) fn stats(&self) -> Stats {
         let status = self.connections.status();
-        let counters = &self.counters;
-        let waiting = usize::try_from(counters.waiting.load(Relaxed)).unwrap_or(usize::MAX);
-        Stats {
-            max_size: status.max_size,
-            size: status.size,
-            in_use: status.size.saturating_sub(status.available),
-            waiting,
-            waits: counters.waits.load(Relaxed),
-            waited: Duration::from_micros(counters.waited_micros.load(Relaxed)),
-            timeouts: counters.timeouts.load(Relaxed),
-            discarded: counters.discarded.load(Relaxed),
-        }
+        let in_use = status.size.saturating_sub(status.available);
+        self.counters.stats(status.max_size, status.size, in_use)
+    }
+
+    /// What is counted.
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
     }
 }
 

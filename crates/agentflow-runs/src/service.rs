@@ -15,7 +15,7 @@ mod worker;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -170,6 +170,8 @@ pub struct Service {
     starved: std::sync::atomic::AtomicBool,
     /// Whether a worker of this process takes runs.
     working: std::sync::atomic::AtomicBool,
+    /// How its claims went.
+    claims: worker::Claims,
 }
 
 /// What the database holds, for health and metrics.
@@ -179,6 +181,10 @@ pub struct Counts {
     pub runs: Vec<(RunStatus, u64)>,
     /// Runs executing in this process.
     pub executing: usize,
+    /// Runs that this process's worker found in the queue and tried to claim.
+    pub claims_tried: u64,
+    /// Of these, those that another worker had claimed meanwhile.
+    pub claims_missed: u64,
 }
 
 impl Service {
@@ -212,6 +218,7 @@ impl Service {
             released: CancellationToken::new(),
             starved: std::sync::atomic::AtomicBool::new(false),
             working: std::sync::atomic::AtomicBool::new(false),
+            claims: worker::Claims::default(),
         });
         service.register_system_assistants(&Scope::local()).await?;
         Ok(service)
@@ -234,6 +241,8 @@ impl Service {
         Ok(Counts {
             runs,
             executing: self.local().running.len(),
+            claims_tried: self.claims.tried.load(Relaxed),
+            claims_missed: self.claims.missed.load(Relaxed),
         })
     }
 

@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use agentflow_runs::service::Service;
-use tokio::sync::watch;
+use agentflow_storage::figures::Figures;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::metrics::Metrics;
@@ -32,6 +33,12 @@ pub struct Limits {
     pub drain: Duration,
     /// Most subscriptions on one WebSocket.
     pub subscriptions: usize,
+    /// Most MCP tool calls at once; further ones are refused.
+    pub tool_calls: usize,
+    /// Longest time of one MCP tool call; a run that it waits for is stopped then.
+    pub tool_call: Duration,
+    /// Most bytes of the result of an MCP tool call, as JSON text.
+    pub tool_result_bytes: usize,
 }
 
 impl Default for Limits {
@@ -41,12 +48,15 @@ impl Default for Limits {
             depth: 100,
             body_timeout: Duration::from_secs(60),
             header_timeout: Duration::from_secs(30),
-            connections: 10_000,
+            connections: 12_000,
             heartbeat: Duration::from_secs(5),
             stall: Duration::from_secs(30),
             frames: 64,
             drain: Duration::from_secs(5),
             subscriptions: 32,
+            tool_calls: 256,
+            tool_call: Duration::from_secs(300),
+            tool_result_bytes: 4 * 1024 * 1024,
         }
     }
 }
@@ -76,10 +86,14 @@ pub struct AppState {
     pub(crate) limits: Arc<Limits>,
     pub(crate) info: Arc<Info>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Who tells figures for `/metrics`.
+    pub(crate) figures: Vec<Arc<dyn Figures>>,
     /// Owns the tasks that feed streams.
     pub(crate) tasks: TaskTracker,
     /// Ends all streams when it fires.
     pub(crate) closing: CancellationToken,
+    /// Places for MCP tool calls.
+    pub(crate) tool_calls: Arc<Semaphore>,
     /// Counts threads that commands may have created; wakes streams that wait for their thread.
     pub(crate) started: Arc<watch::Sender<u64>>,
 }
@@ -93,8 +107,10 @@ impl AppState {
             limits: Arc::default(),
             info: Arc::default(),
             metrics: Arc::default(),
+            figures: Vec::new(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
+            tool_calls: Arc::new(Semaphore::new(Limits::default().tool_calls)),
             started: Arc::new(watch::Sender::new(0)),
         }
     }
@@ -102,7 +118,15 @@ impl AppState {
     /// Sets the limits.
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.tool_calls = Arc::new(Semaphore::new(limits.tool_calls));
         self.limits = Arc::new(limits);
+        self
+    }
+
+    /// Adds figures to `/metrics`; their names must differ from those of others.
+    #[must_use]
+    pub fn with_figures(mut self, figures: Arc<dyn Figures>) -> Self {
+        self.figures.push(figures);
         self
     }
 

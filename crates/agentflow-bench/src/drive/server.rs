@@ -184,6 +184,11 @@ impl Server {
         Ok(())
     }
 
+    /// The process, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().and_then(Child::id)
+    }
+
     /// Kills the process; no handler of it runs.
     pub async fn kill(&mut self) -> Result<()> {
         self.url.send_replace(None);

@@ -1,6 +1,13 @@
 //! The worker: takes runs, looks after lost leases, crons, and what has expired.
 
-use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use agentflow_storage::{
     checkpoint::{CheckpointQuery, Prune},
@@ -14,6 +21,8 @@ use crate::machine::{self, Claimed, Progress};
 
 /// Candidates looked at per round.
 const CANDIDATES: u32 = 64;
+/// Candidates that are claimed per look if other workers look too: the list is soon out of date.
+const SHARED_CLAIMS: usize = 8;
 /// Threads with work that are looked at when an exclusive worker starts; leases on others run out
 /// by themselves.
 const TAKE_OVER: u32 = 100_000;
@@ -25,6 +34,16 @@ const CLEAN_STEPS: usize = 100;
 const KEEP_LATEST: &str = "keep_latest";
 /// Pause between rounds of cleaning.
 const CLEAN_EVERY: Duration = Duration::from_secs(30);
+
+/// How claims went.
+#[derive(Default)]
+pub(super) struct Claims {
+    /// Looks at the queue.
+    looks: AtomicU64,
+    pub(super) tried: AtomicU64,
+    /// Those that found nothing left: another worker was faster.
+    pub(super) missed: AtomicU64,
+}
 
 impl Service {
     /// Takes and executes runs until `shutdown` fires, then lets running work go on for the
@@ -109,19 +128,42 @@ impl Service {
             .threads
             .candidates(self.now(), CANDIDATES)
             .await?;
-        let full = found.len() == CANDIDATES as usize;
+        let (found, full) = self.chosen(found);
         let mut claimed = false;
         for candidate in found {
             let Some(permit) = self.try_slot() else {
                 return Ok(self.starve());
             };
             let scope = candidate.scope.clone();
+            self.claims.tried.fetch_add(1, Ordering::Relaxed);
             if let Some(run) = self.claim(candidate).await? {
                 claimed = true;
                 self.start(scope, run, permit);
+            } else {
+                self.claims.missed.fetch_add(1, Ordering::Relaxed);
             }
         }
         Ok(full && claimed)
+    }
+
+    /// The candidates that this look tries to claim, and whether it leaves some.
+    ///
+    /// Workers that share a database see the same list. Each tries a few of it, in an order of its
+    /// own that is another one with each look, so that they seldom meet and nobody is forgotten.
+    fn chosen(&self, mut found: Vec<Candidate>) -> (Vec<Candidate>, bool) {
+        if self.config.exclusive || found.len() == 1 {
+            let full = found.len() == CANDIDATES as usize;
+            return (found, full);
+        }
+        let look = self.claims.looks.fetch_add(1, Ordering::Relaxed);
+        found.sort_by_cached_key(|candidate| {
+            let mut hasher = DefaultHasher::new();
+            (&self.config.worker_id, look, candidate.thread_id.0).hash(&mut hasher);
+            hasher.finish()
+        });
+        let more = found.len() > SHARED_CLAIMS;
+        found.truncate(SHARED_CLAIMS);
+        (found, more)
     }
 
     /// Notes that work was left, so that the next run that ends rings; true if there is room by
