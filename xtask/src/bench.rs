@@ -2,6 +2,7 @@
 
 mod checkpoints;
 mod graph;
+mod streams;
 
 use std::{fs, path::Path, time::Instant};
 
@@ -12,6 +13,7 @@ use crate::shell::output;
 
 pub use checkpoints::{Args as CheckpointArgs, run as checkpoints};
 pub use graph::{Args as GraphArgs, graph};
+pub use streams::{Args as StreamArgs, run as streams};
 
 /// Small writes of one probe of the disk.
 const PROBE_WRITES: u32 = 100;

@@ -13,7 +13,7 @@ use crate::shell::{cache, cargo, exists, output, program, root, run};
 const SDK: &str = "langgraph-sdk==0.4.14";
 
 /// Python packages of the client tests; one place for their versions.
-const PYTHON: [&str; 12] = [
+const PYTHON: [&str; 14] = [
     "langgraph==1.2.22",
     SDK,
     "langgraph-checkpoint-sqlite==3.1.2",
@@ -24,6 +24,8 @@ const PYTHON: [&str; 12] = [
     "pytest==9.2.0",
     "pytest-asyncio==1.5.0",
     "pytest-timeout==2.4.0",
+    "mcp==2.3.0",
+    "a2a-sdk==1.3.0",
     "aiosqlite",
     "httpx",
 ];
@@ -130,12 +132,30 @@ pub fn sdk_suite() -> Result<PathBuf> {
     Ok(suite)
 }
 
+/// The browser in which a test opens the API's reference page.
+pub fn browser() -> Result<()> {
+    match exists("chromium") {
+        true => Ok(()),
+        false => apt(&["chromium"]),
+    }
+}
+
 /// Node packages of `clients/js`, from its lock file.
 pub fn node() -> Result<PathBuf> {
+    node_packages("js")
+}
+
+/// A browser, and the node packages of the pages in `clients/browser`.
+pub fn pages() -> Result<PathBuf> {
+    browser()?;
+    node_packages("browser")
+}
+
+fn node_packages(client: &str) -> Result<PathBuf> {
     if !exists("node") || !exists("npm") {
         apt(&["nodejs", "npm"])?;
     }
-    let dir = root().join("clients").join("js");
+    let dir = root().join("clients").join(client);
     let lock = dir.join("package-lock.json");
     if !lock.is_file() {
         bail!("{} is missing", lock.display());

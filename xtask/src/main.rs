@@ -45,6 +45,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Mixed load for a long time on two servers, one of which is killed again and again.
+    Soak {
+        /// Options of the driver, for example `--minutes 20 --seed 7`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Measure us and a peer side by side.
     #[command(subcommand)]
     Bench(Bench),
@@ -62,6 +68,8 @@ enum Bench {
     Graph(bench::GraphArgs),
     /// Checkpoints on PostgreSQL against LangGraph's; writes docs/benchmarks-checkpoints.md.
     Checkpoints(bench::CheckpointArgs),
+    /// Ten thousand open streams, and LangGraph's server; writes docs/benchmarks-streams.md.
+    Streams(bench::StreamArgs),
 }
 
 fn main() -> ExitCode {
@@ -71,8 +79,10 @@ fn main() -> ExitCode {
         Command::Tidy => tidy::run(),
         Command::Crash { args } => suites::by_hand(suites::crash(&args)),
         Command::Chaos { args } => suites::by_hand(suites::chaos(&args)),
+        Command::Soak { args } => suites::by_hand(suites::soak(&args)),
         Command::Bench(Bench::Graph(args)) => bench::graph(&args),
         Command::Bench(Bench::Checkpoints(args)) => bench::checkpoints(&args),
+        Command::Bench(Bench::Streams(args)) => bench::streams(&args),
         Command::Integration { suite } => suites::by_hand(match suite {
             Some(suite) => suites::integration(&suite),
             None => suites::sdk_suite(),

@@ -93,6 +93,18 @@ pub fn clients_js() -> Result<Outcome> {
     })
 }
 
+/// `useStream` of both generations on pages in a browser.
+pub fn clients_browser() -> Result<Outcome> {
+    let dir = install::pages()?;
+    with_fixture("clients-browser", |server| {
+        let mut command = program("node");
+        command
+            .args(["--test", "--test-reporter=tap"])
+            .current_dir(&dir);
+        counted(command.env("AGENTFLOW_URL", &server.url))
+    })
+}
+
 /// LangGraph's own integration suite of its Python SDK, from the SDK's source package.
 pub fn sdk_suite() -> Result<Outcome> {
     let suite = install::sdk_suite()?;
@@ -163,6 +175,15 @@ pub fn crash<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Result<Outcome> {
 /// Breaks what is between servers and their database; see `agentflow-bench chaos --help`.
 pub fn chaos<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Result<Outcome> {
     drive("chaos", args)
+}
+
+/// How long CI soaks.
+pub const SHORT_SOAK: [&str; 2] = ["--minutes", "1"];
+
+/// Mixed load on two servers, one of which is killed; see `agentflow-bench soak --help`.
+pub fn soak<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Result<Outcome> {
+    install::servers()?;
+    drive("soak", args)
 }
 
 /// Runs a driver of `agentflow-bench` with the fixture server.

@@ -20,10 +20,10 @@ use tokio_util::sync::CancellationToken;
 use self::stage::{SERVERS, Stage};
 use crate::drive::{self, Acknowledged, Client, Plan, Url, audit::Audit};
 
-/// Time within which both servers answer and execute a new run once a fault is over. What is
-/// silent is given up after the time that a statement may take; the rest is for new connections,
-/// leases that must run out, and a busy machine.
-const RECOVERY: Duration = Duration::from_secs(10);
+/// Time within which both servers answer and execute a new run once a fault is over: what is
+/// silent is given up after 2 s, a connection is waited for for 5 s, a lease lasts 3 s. Twice
+/// that, because the machine may be busy.
+const RECOVERY: Duration = Duration::from_secs(20);
 /// Longest time that a probe waits for its answer; then it is sent again.
 const PROBE: Duration = Duration::from_secs(5);
 /// Pause between two looks at what should come true.

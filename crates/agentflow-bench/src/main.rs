@@ -2,6 +2,7 @@
 
 mod chaos;
 mod checkpoints;
+mod cpu;
 mod crash;
 mod database;
 mod drive;
@@ -10,6 +11,8 @@ mod floor;
 mod graphs;
 mod load;
 mod meter;
+mod soak;
+mod streams;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -34,18 +37,24 @@ enum Command {
     Engine(engine::Args),
     /// Load an agent server; one JSON line per case.
     Load(load::Args),
+    /// Mixed load for a long time on two servers, one of which is killed again and again.
+    Soak(soak::Args),
+    /// Hold many streams open on an agent server; one JSON line per case.
+    Streams(streams::Args),
 }
 
-#[tokio::main]
-async fn main() -> Result<()> {
+fn main() -> Result<()> {
     // A second install in one process would be the only error.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Runtime::new;
     match Cli::parse().command {
-        Command::Chaos(args) => chaos::run(args).await,
-        Command::Checkpoints(args) => checkpoints::run(args).await,
-        Command::Crash(args) => crash::run(args).await,
-        Command::Database(args) => database::run(&args),
-        Command::Engine(args) => engine::run(&args).await,
-        Command::Load(args) => load::run(&args).await,
+        Command::Chaos(args) => runtime()?.block_on(chaos::run(args)),
+        Command::Checkpoints(args) => runtime()?.block_on(checkpoints::run(args)),
+        Command::Crash(args) => runtime()?.block_on(crash::run(args)),
+        Command::Database(args) => runtime()?.block_on(database::run(&args)),
+        Command::Engine(args) => runtime()?.block_on(engine::run(&args)),
+        Command::Load(args) => load::run(&args),
+        Command::Soak(args) => runtime()?.block_on(soak::run(args)),
+        Command::Streams(args) => runtime()?.block_on(streams::run(&args)),
     }
 }

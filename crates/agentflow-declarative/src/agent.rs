@@ -27,7 +27,7 @@ pub(crate) fn graph(agent: &AgentFile) -> GraphFile {
         agent
             .declare
             .keys()
-            .filter(|name| !agent.tools.contains(name))
+            .filter(|name| !agent.tools.iter().any(|tool| is_of(tool, name)))
             .cloned(),
     );
     let has_tools = !tools.is_empty();
@@ -82,6 +82,12 @@ pub(crate) fn graph(agent: &AgentFile) -> GraphFile {
     }
 }
 
+/// Whether a word names `name`, or one tool of the source `name`.
+fn is_of(word: &str, name: &str) -> bool {
+    let rest = word.strip_prefix(name);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
 /// Where a part of the agent's graph stands in the agent's file.
 pub(crate) fn path_in_file(path: &[&str]) -> Vec<String> {
     let own = |parts: &[&str]| parts.iter().map(|part| (*part).to_owned()).collect();
@@ -99,7 +105,14 @@ pub(crate) fn path_in_file(path: &[&str]) -> Vec<String> {
 
 /// Tools that wait for approval but are not among the agent's, with their position.
 pub(crate) fn approved_but_absent(agent: &AgentFile) -> Vec<(usize, &str)> {
-    let is_known = |name: &String| agent.tools.contains(name) || agent.declare.contains_key(name);
+    let named = |word: &str| {
+        agent
+            .tools
+            .iter()
+            .chain(agent.declare.keys())
+            .any(|one| one == word)
+    };
+    let is_known = |word: &String| named(word) || word.split('.').next().is_some_and(named);
     let absent = agent
         .approve
         .iter()

@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use agentflow_mcp::Pool;
 use agentflow_models::{Registry, SharedChat, extractive};
 use agentflow_types::Result;
 
@@ -35,6 +36,8 @@ pub struct Environment {
     pub tools: Tools,
     /// Sends requests.
     pub http: Http,
+    /// Connections to MCP servers.
+    pub mcp: Pool,
     /// Folder that files may name other files in; the file's own folder, or the current one for
     /// text, if `None`.
     pub base: Option<PathBuf>,
@@ -48,6 +51,7 @@ impl Default for Environment {
             default_model: None,
             tools: Tools::builtin(),
             http: Http::new(),
+            mcp: Pool::new(),
             base: None,
         }
     }

@@ -10,7 +10,10 @@
 //! of them), `config` (the run's `configurable`) and `context` (the run's static context). What
 //! a place adds (`item`, `index`, `response`, `answer`, `result`) hides a field of that name.
 
+mod mcp;
+
 use indexmap::IndexMap;
+pub use mcp::McpTools;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value as Json;
@@ -562,6 +565,8 @@ pub enum ToolDecl {
     Http(Box<HttpTool>),
     /// A tool of this program under another name or description.
     Builtin(BuiltinTool),
+    /// The tools of an MCP server.
+    Mcp(Box<McpTools>),
 }
 
 /// A tool that sends an HTTP request; templates see the arguments.

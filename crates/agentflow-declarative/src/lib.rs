@@ -40,7 +40,9 @@ mod expression;
 pub mod file;
 pub mod http;
 mod load;
+mod mcp;
 mod node;
+mod offer;
 pub mod project;
 mod schema;
 mod scope;
@@ -57,7 +59,7 @@ pub use environment::{Environment, Models};
 pub use http::Http;
 pub use load::{LoadedGraph, MAX_NODES, load, load_text};
 pub use project::project_template;
-pub use tool::{SharedTool, Tool, ToolContext, Tools};
+pub use tool::{Answer, SharedSource, SharedTool, Tool, ToolContext, ToolSource, Tools};
 
 /// The JSON Schema of graph files, for editors and other tools.
 #[must_use]

@@ -17,6 +17,7 @@ use crate::{
     edges,
     environment::Environment,
     file::{GraphFile, Node, ToolDecl},
+    mcp,
     node::{self, Body, Built, map, request, subgraph::Inner, tools},
     scope::{ALL_FIELDS, Scope, Session, Unit},
     state,
@@ -304,6 +305,11 @@ fn declared_tools(scope: &Scope<'_>, file: &GraphFile) -> Tools {
             ToolDecl::Http(spec) => {
                 if let Some(tool) = request::tool(scope, &path, name, spec) {
                     tools.add(tool);
+                }
+            }
+            ToolDecl::Mcp(spec) => {
+                if let Some(source) = mcp::source(scope, &path, spec) {
+                    tools.add_source(name, source);
                 }
             }
             ToolDecl::Builtin(spec) => {

@@ -12,8 +12,9 @@ use crate::{
     environment::Environment,
     expression::Expression,
     file::{FieldSpec, FieldType, Fields},
+    offer::Offer,
     template::{Escape, Template},
-    tool::{SharedTool, Tools},
+    tool::Tools,
     tree::{Span, Tree},
     variables,
 };
@@ -336,16 +337,17 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// The tool of a name; reports if there is none.
-    pub(crate) fn tool(&self, span: Span, name: &str) -> Option<SharedTool> {
-        let tool = self.tools.get(name).cloned();
+    /// What a word in a list of tools means; reports if it means nothing.
+    pub(crate) fn tool(&self, span: Span, word: &str) -> Option<Offer> {
+        let found = Offer::find(&self.tools, word);
+        let declared = word.split('.').next().unwrap_or(word);
         // A declared tool that cannot be used is reported where it is declared.
-        if tool.is_none() && !self.declared.contains(name) {
-            let help = did_you_mean(name, self.tools.names());
-            let message = format!("unknown tool `{name}`");
+        if found.is_none() && !self.declared.contains(declared) {
+            let help = did_you_mean(word, self.tools.names());
+            let message = format!("unknown tool `{word}`");
             self.error(codes::UNKNOWN_TOOL, span, message, help);
         }
-        tool
+        found
     }
 
     /// Checks that a map is a JSON Schema, as far as that is quickly said.

@@ -29,10 +29,55 @@ pub trait Tool: Send + Sync {
     /// # Errors
     /// Whatever went wrong; the model reads the message.
     async fn call(&self, args: Value, context: ToolContext) -> Result<Value>;
+
+    /// Runs, for tools whose result is one thing for the model and another for the graph.
+    ///
+    /// # Errors
+    /// As [`Tool::call`].
+    async fn answer(&self, args: Value, context: ToolContext) -> Result<Answer> {
+        Ok(Answer {
+            content: self.call(args, context).await?,
+            artifact: Value::Null,
+        })
+    }
+}
+
+/// The result of a tool.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// Text for the model, or a value that becomes JSON text.
+    pub content: Value,
+    /// The same as a value for the graph; null if it is `content`.
+    pub artifact: Value,
+}
+
+impl Answer {
+    /// What a graph gets.
+    #[must_use]
+    pub fn value(self) -> Value {
+        match self.artifact {
+            Value::Null => self.content,
+            artifact => artifact,
+        }
+    }
 }
 
 /// A tool that can be shared.
 pub type SharedTool = Arc<dyn Tool>;
+
+/// Tools that are known only while a graph runs, for example those of an MCP server.
+#[async_trait]
+pub trait ToolSource: Send + Sync {
+    /// The tools that there are now: each with its name at the source, which its name for models
+    /// may differ from.
+    ///
+    /// # Errors
+    /// If the source cannot be asked.
+    async fn tools(&self) -> Result<Vec<(String, SharedTool)>>;
+}
+
+/// A source that can be shared.
+pub type SharedSource = Arc<dyn ToolSource>;
 
 /// What a tool knows about its call.
 #[derive(Clone)]
@@ -65,9 +110,12 @@ impl ToolContext {
     }
 }
 
-/// Tools by name.
+/// Tools by name, and sources of tools by name.
 #[derive(Clone, Default)]
-pub struct Tools(BTreeMap<String, SharedTool>);
+pub struct Tools {
+    tools: BTreeMap<String, SharedTool>,
+    sources: BTreeMap<String, SharedSource>,
+}
 
 impl Tools {
     /// No tools.
@@ -86,8 +134,20 @@ impl Tools {
 
     /// Adds a tool; one of the same name is replaced.
     pub fn add(&mut self, tool: SharedTool) -> &mut Self {
-        self.0.insert(tool.name().to_owned(), tool);
+        self.tools.insert(tool.name().to_owned(), tool);
         self
+    }
+
+    /// Adds a source. Files name it to use all its tools, or `source.tool` to use one.
+    pub fn add_source(&mut self, name: &str, source: SharedSource) -> &mut Self {
+        self.sources.insert(name.to_owned(), source);
+        self
+    }
+
+    /// The source of a name.
+    #[must_use]
+    pub fn source(&self, name: &str) -> Option<&SharedSource> {
+        self.sources.get(name)
     }
 
     /// Adds a tool made of a function.
@@ -131,12 +191,13 @@ impl Tools {
     /// The tool of a name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&SharedTool> {
-        self.0.get(name)
+        self.tools.get(name)
     }
 
-    /// The names, in alphabetical order.
+    /// The names of tools and sources.
     pub fn names(&self) -> impl Iterator<Item = &str> + Clone {
-        self.0.keys().map(String::as_str)
+        let sources = self.sources.keys().map(String::as_str);
+        self.tools.keys().map(String::as_str).chain(sources)
     }
 }
 
@@ -153,7 +214,7 @@ pub(crate) fn spec(tool: &dyn Tool) -> ToolSpec {
 ///
 /// # Errors
 /// `Invalid` if the arguments do not fit, otherwise the tool's error.
-pub(crate) async fn call(tool: &dyn Tool, args: Value, context: ToolContext) -> Result<Value> {
+pub(crate) async fn call(tool: &dyn Tool, args: Value, context: ToolContext) -> Result<Answer> {
     let args = if args.is_null() {
         Value::map(agentflow_types::Map::new())
     } else {
@@ -167,7 +228,7 @@ pub(crate) async fn call(tool: &dyn Tool, args: Value, context: ToolContext) -> 
             "the arguments do not fit: {problem}"
         )));
     }
-    tool.call(args, context).await
+    tool.answer(args, context).await
 }
 
 type Body = Box<
@@ -225,6 +286,10 @@ impl Tool for Renamed {
 
     async fn call(&self, args: Value, context: ToolContext) -> Result<Value> {
         self.tool.call(args, context).await
+    }
+
+    async fn answer(&self, args: Value, context: ToolContext) -> Result<Answer> {
+        self.tool.answer(args, context).await
     }
 }
 
@@ -320,7 +385,7 @@ mod tests {
             cancel: CancellationToken::new(),
             node: None,
         };
-        call(&*tool, args, context).await
+        call(&*tool, args, context).await.map(Answer::value)
     }
 
     #[tokio::test]

@@ -9,10 +9,12 @@
 
 mod assistants;
 mod binding;
+mod cache;
 mod cancel;
 mod checkpoints;
 mod column;
 mod connect;
+mod counters;
 mod crons;
 mod decide;
 pub mod dsn;
@@ -26,6 +28,7 @@ mod refusal;
 mod runs;
 mod searchable;
 mod session;
+mod sessions;
 mod signals;
 mod statement;
 mod stats;
@@ -239,8 +242,11 @@ impl Postgres {
             threads: this.clone(),
             events: this.clone(),
             store: this.clone(),
-            crons: this,
+            crons: this.clone(),
             signals: self.wakeups.clone(),
+            sessions: this.clone(),
+            counters: this.clone(),
+            cache: this,
         }
     }
 

@@ -40,13 +40,22 @@ pub struct Draft {
     pub data: Arc<str>,
 }
 
+/// What other processes did to a thread's log, as far as it was heard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// The greatest number that one said it wrote.
+    pub seq: u64,
+    /// Times that something may have been missed.
+    pub missed: u64,
+}
+
 /// The live side of one thread.
 pub struct Channel {
     tx: broadcast::Sender<Arc<Event>>,
     /// The greatest number in use; `None` until it was read from storage.
     last: tokio::sync::Mutex<Option<u64>>,
-    /// The greatest number that another process said it wrote.
-    elsewhere: watch::Sender<u64>,
+    /// What is known of other processes.
+    elsewhere: watch::Sender<Elsewhere>,
     signals: Option<Arc<dyn Signals>>,
 }
 
@@ -56,7 +65,7 @@ impl Channel {
             signals,
             tx: broadcast::channel(LAG).0,
             last: tokio::sync::Mutex::new(None),
-            elsewhere: watch::Sender::new(0),
+            elsewhere: watch::Sender::default(),
         }
     }
 
@@ -68,7 +77,7 @@ impl Channel {
 
     /// Sees how far other processes have written, as far as they said so.
     #[must_use]
-    pub fn elsewhere(&self) -> watch::Receiver<u64> {
+    pub fn elsewhere(&self) -> watch::Receiver<Elsewhere> {
         self.elsewhere.subscribe()
     }
 
@@ -253,10 +262,18 @@ impl Hub {
         let channel = self.lock().get(&thread).and_then(Weak::upgrade);
         if let Some(channel) = channel {
             channel.elsewhere.send_if_modified(|known| {
-                let is_news = *known < seq;
-                *known = seq.max(*known);
+                let is_news = known.seq < seq;
+                known.seq = seq.max(known.seq);
                 is_news
             });
+        }
+    }
+
+    /// Notes that any log may have grown.
+    pub fn missed(&self) {
+        let channels: Vec<_> = self.lock().values().filter_map(Weak::upgrade).collect();
+        for channel in channels {
+            channel.elsewhere.send_modify(|known| known.missed += 1);
         }
     }
 

@@ -3,11 +3,15 @@
 use std::str::FromStr;
 
 use agentflow_types::{Error, Map, Scope, Str, Value};
-use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::{
+    body::Body,
+    extract::{FromRequest, FromRequestParts, Path, Query, Request},
+};
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header, request::Parts};
 use serde::de::DeserializeOwned;
 
-use crate::{AppState, error::Failure};
+use crate::{AppState, Limits, error::Failure};
 
 /// Request headers that are passed on to a run, at most.
 const MAX_HEADERS: usize = 64;
@@ -82,30 +86,57 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Json<T> {
     type Rejection = Failure;
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, Failure> {
-        let limits = &state.limits;
-        let too_large = || {
-            let text = format!("request body is larger than {} bytes", limits.body_bytes);
-            Failure::Http(StatusCode::PAYLOAD_TOO_LARGE, text)
-        };
-        if content_length(request.headers()).is_some_and(|n| n > limits.body_bytes) {
-            return Err(too_large());
+        let (parts, body) = request.into_parts();
+        let bytes = body_of(&parts.headers, body, &state.limits).await?;
+        decode(&bytes, state.limits.depth).map(Self)
+    }
+}
+
+/// Reads a body within the limits.
+///
+/// # Errors
+/// 413 if it is too large, 408 if it does not arrive in time, 400 if the connection breaks.
+pub(crate) async fn body_of(
+    headers: &HeaderMap,
+    body: Body,
+    limits: &Limits,
+) -> Result<Bytes, Failure> {
+    let too_large = || {
+        let text = format!("request body is larger than {} bytes", limits.body_bytes);
+        Failure::Http(StatusCode::PAYLOAD_TOO_LARGE, text)
+    };
+    if content_length(headers).is_some_and(|n| n > limits.body_bytes) {
+        return Err(too_large());
+    }
+    let read = axum::body::to_bytes(body, limits.body_bytes);
+    let bytes = match tokio::time::timeout(limits.body_timeout, read).await {
+        Ok(Ok(bytes)) => bytes,
+        Ok(Err(err)) if is_length_limit(&err) => return Err(too_large()),
+        Ok(Err(err)) => {
+            return Err(Failure::Http(
+                StatusCode::BAD_REQUEST,
+                format!("broken body: {err}"),
+            ));
         }
-        let read = axum::body::to_bytes(request.into_body(), limits.body_bytes);
-        let bytes = match tokio::time::timeout(limits.body_timeout, read).await {
-            Ok(Ok(bytes)) => bytes,
-            Ok(Err(err)) if is_length_limit(&err) => return Err(too_large()),
-            Ok(Err(err)) => {
-                return Err(Failure::Http(
-                    StatusCode::BAD_REQUEST,
-                    format!("broken body: {err}"),
-                ));
-            }
-            Err(_) => {
-                let text = "the request body did not arrive in time".to_owned();
-                return Err(Failure::Http(StatusCode::REQUEST_TIMEOUT, text));
-            }
-        };
-        decode(&bytes, limits.depth).map(Self)
+        Err(_) => {
+            let text = "the request body did not arrive in time".to_owned();
+            return Err(Failure::Http(StatusCode::REQUEST_TIMEOUT, text));
+        }
+    };
+    Ok(bytes)
+}
+
+/// Checks how deep JSON text is nested, before it is parsed.
+///
+/// # Errors
+/// 422.
+pub(crate) fn check_nesting(bytes: &[u8], depth: usize) -> Result<(), Failure> {
+    match nesting(bytes) > depth {
+        true => Err(Failure::Http(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            format!("request body is nested deeper than {depth} levels"),
+        )),
+        false => Ok(()),
     }
 }
 
@@ -141,11 +172,7 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8], depth: usize) -> Result<
     } else {
         bytes
     };
-    if nesting(bytes) > depth {
-        return Err(refuse(format!(
-            "request body is nested deeper than {depth} levels"
-        )));
-    }
+    check_nesting(bytes, depth)?;
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let decoded = serde_path_to_error::deserialize(&mut reader).map_err(|err| {
         let path = err.path().to_string();

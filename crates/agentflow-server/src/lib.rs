@@ -5,6 +5,7 @@
 //! [`agentflow_runs::service::Service`], and encodes. Streams are views of the event log: the
 //! encoders in [`legacy`] and [`v2`] are pure.
 
+mod a2a;
 mod accumulate;
 mod body;
 mod cors;
@@ -12,6 +13,7 @@ mod error;
 mod extract;
 pub mod legacy;
 mod listen;
+mod mcp;
 mod metrics;
 mod openapi;
 mod page;

@@ -41,6 +41,8 @@ pub(crate) fn documented() -> OpenApiRouter<AppState> {
         .merge(routes::crons::routes())
         .merge(routes::store::routes())
         .merge(routes::protocol::routes())
+        .merge(routes::mcp::routes())
+        .merge(routes::a2a::routes())
         .merge(routes::system::routes())
 }
 

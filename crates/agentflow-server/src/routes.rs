@@ -1,7 +1,9 @@
 //! Handlers: decode, one call of the domain, encode.
 
+pub(crate) mod a2a;
 pub(crate) mod assistants;
 pub(crate) mod crons;
+pub(crate) mod mcp;
 pub(crate) mod protocol;
 pub(crate) mod runs;
 pub(crate) mod stateless;

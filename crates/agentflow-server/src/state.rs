@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use agentflow_runs::service::Service;
 use agentflow_storage::figures::Figures;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::metrics::Metrics;
@@ -33,6 +33,12 @@ pub struct Limits {
     pub drain: Duration,
     /// Most subscriptions on one WebSocket.
     pub subscriptions: usize,
+    /// Most MCP tool calls at once; further ones are refused.
+    pub tool_calls: usize,
+    /// Longest time of one MCP tool call; a run that it waits for is stopped then.
+    pub tool_call: Duration,
+    /// Most bytes of the result of an MCP tool call, as JSON text.
+    pub tool_result_bytes: usize,
 }
 
 impl Default for Limits {
@@ -42,12 +48,15 @@ impl Default for Limits {
             depth: 100,
             body_timeout: Duration::from_secs(60),
             header_timeout: Duration::from_secs(30),
-            connections: 10_000,
+            connections: 12_000,
             heartbeat: Duration::from_secs(5),
             stall: Duration::from_secs(30),
             frames: 64,
             drain: Duration::from_secs(5),
             subscriptions: 32,
+            tool_calls: 256,
+            tool_call: Duration::from_secs(300),
+            tool_result_bytes: 4 * 1024 * 1024,
         }
     }
 }
@@ -83,6 +92,8 @@ pub struct AppState {
     pub(crate) tasks: TaskTracker,
     /// Ends all streams when it fires.
     pub(crate) closing: CancellationToken,
+    /// Places for MCP tool calls.
+    pub(crate) tool_calls: Arc<Semaphore>,
     /// Counts threads that commands may have created; wakes streams that wait for their thread.
     pub(crate) started: Arc<watch::Sender<u64>>,
 }
@@ -99,6 +110,7 @@ impl AppState {
             figures: Vec::new(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
+            tool_calls: Arc::new(Semaphore::new(Limits::default().tool_calls)),
             started: Arc::new(watch::Sender::new(0)),
         }
     }
@@ -106,6 +118,7 @@ impl AppState {
     /// Sets the limits.
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.tool_calls = Arc::new(Semaphore::new(limits.tool_calls));
         self.limits = Arc::new(limits);
         self
     }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use agentflow_graph::{Graph, Runtime};
+use agentflow_mcp::Pool;
 use agentflow_runs::{
     patience,
     service::{Service, ServiceConfig, ServiceParts},
@@ -25,6 +26,7 @@ use crate::{
     banner::Ready,
     config::Config,
     database::{self, Database},
+    descriptors,
     host::{Hosted, InProcess},
     models, project,
 };
@@ -52,6 +54,7 @@ pub struct App {
     graphs: BTreeMap<String, Hosted>,
     graphs_from: String,
     model: Option<String>,
+    mcp: Pool,
 }
 
 impl App {
@@ -64,7 +67,15 @@ impl App {
             graphs: BTreeMap::new(),
             graphs_from: "this program".into(),
             model: None,
+            mcp: Pool::new(),
         }
+    }
+
+    /// The connections to MCP servers; the server ends them when it stops. Graphs written in Rust
+    /// may use them.
+    #[must_use]
+    pub fn mcp(&self) -> &Pool {
+        &self.mcp
     }
 
     /// Sets whether data outlives the process.
@@ -93,7 +104,7 @@ impl App {
     pub async fn graphs_from_config(mut self) -> Result<Self> {
         let models = models::from_config(&self.config.models).await?;
         self.model = models.default.clone();
-        let loaded = project::load(&self.config, &models)?;
+        let loaded = project::load(&self.config, &models, &self.mcp)?;
         self.graphs_from = match (&self.config.file, self.config.graphs.is_empty()) {
             (Some(file), false) => file.file_name().map_or_else(
                 || file.display().to_string(),
@@ -149,7 +160,7 @@ impl App {
         });
         let mut state = AppState::new(service.clone()).with_limits(agentflow_server::Limits {
             body_bytes: self.config.server.body_limit_bytes,
-            connections: self.config.server.max_connections,
+            connections: descriptors::room_for(self.config.server.max_connections),
             ..agentflow_server::Limits::default()
         });
         if let Some(figures) = &database.figures {
@@ -172,6 +183,7 @@ impl App {
             stop,
             worker,
             listening,
+            mcp: self.mcp,
             database,
         })
     }
@@ -242,6 +254,7 @@ pub struct Running {
     stop: CancellationToken,
     worker: JoinHandle<Result<()>>,
     listening: JoinHandle<Result<()>>,
+    mcp: Pool,
     /// Held open until everything that writes has ended.
     database: Database,
 }
@@ -314,10 +327,10 @@ impl Running {
     pub async fn shut_down(self) -> Result<()> {
         self.stop.cancel();
         let panicked = |err| Error::bug("a server task panicked").source_err(err);
-        let worker = self.worker.await.map_err(panicked)?;
-        let listening = self.listening.await.map_err(panicked)?;
+        let (worker, listening) = (self.worker.await, self.listening.await);
+        self.mcp.close().await;
         drop(self.database);
-        worker.and(listening)
+        worker.map_err(panicked)?.and(listening.map_err(panicked)?)
     }
 }
 

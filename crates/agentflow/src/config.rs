@@ -6,6 +6,7 @@
 
 mod file;
 mod merge;
+mod redis;
 
 use std::{
     collections::BTreeMap,
@@ -18,6 +19,7 @@ use serde::Deserialize;
 
 pub use file::find;
 pub use merge::{Merged, Origin};
+pub use redis::Redis;
 
 /// The defaults, fully commented.
 pub const DEFAULTS: &str = include_str!("config/agentflow.default.toml");
@@ -34,6 +36,8 @@ pub struct Config {
     pub server: Server,
     /// Database.
     pub storage: Storage,
+    /// Redis.
+    pub redis: Redis,
     /// Run execution.
     pub runs: Runs,
     /// Models.
@@ -282,6 +286,7 @@ struct Raw {
     profile: Profile,
     server: Server,
     storage: Storage,
+    redis: Redis,
     runs: Runs,
     models: Models,
     graphs: BTreeMap<String, PathBuf>,
@@ -341,6 +346,7 @@ fn check(merged: &Merged, base: PathBuf, file: Option<PathBuf>) -> Result<Config
         profile: raw.profile,
         server: raw.server,
         storage,
+        redis: raw.redis.checked(&base)?,
         runs: raw.runs,
         models: raw.models,
         graphs: raw

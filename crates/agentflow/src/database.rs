@@ -12,6 +12,7 @@ use agentflow_types::{Error, Result};
 use crate::{
     app::{DATABASE_FILE, Keep},
     config::{Config, Profile, Storage, Synchronous},
+    redis,
 };
 
 /// Largest secret in a file, in bytes.
@@ -43,8 +44,16 @@ pub(crate) async fn open(config: &Config, keep: Keep) -> Result<Database> {
             figures: None,
             _handle: None,
         }),
-        Keep::OnDisk if config.storage.is_remote() => postgres(config).await,
-        Keep::OnDisk => embedded(config).await,
+        Keep::OnDisk => {
+            let opened = match config.storage.is_remote() {
+                true => postgres(config).await?,
+                false => embedded(config).await?,
+            };
+            Ok(Database {
+                backend: redis::beside(config, opened.backend).await?,
+                ..opened
+            })
+        }
     }
 }
 
@@ -136,7 +145,8 @@ pub(crate) fn postgres_options(config: &Config) -> Result<agentflow_postgres::Op
     Ok(options)
 }
 
-fn file(path: &std::path::Path) -> Option<PathBuf> {
+/// A path that may be empty for none.
+pub(crate) fn file(path: &std::path::Path) -> Option<PathBuf> {
     (!path.as_os_str().is_empty()).then(|| path.to_owned())
 }
 

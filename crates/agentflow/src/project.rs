@@ -10,6 +10,7 @@ use agentflow_declarative::{
     Environment, LoadedGraph,
     diagnostic::{Colour, Diagnostics},
 };
+use agentflow_mcp::Pool;
 use agentflow_types::{Error, Result};
 
 use crate::{config::Config, host::Hosted, logging, models::Models};
@@ -28,8 +29,11 @@ fn colour() -> Colour {
     }
 }
 
-fn environment(models: &Models) -> Environment {
-    Environment::with_models(models.registry.clone(), models.default.clone())
+fn environment(models: &Models, mcp: &Pool) -> Environment {
+    Environment {
+        mcp: mcp.clone(),
+        ..Environment::with_models(models.registry.clone(), models.default.clone())
+    }
 }
 
 fn hosted(id: &str, loaded: LoadedGraph) -> (String, Hosted) {
@@ -58,8 +62,8 @@ pub fn built_in(environment: &Environment) -> Result<BTreeMap<String, Hosted>> {
 ///
 /// # Errors
 /// `Invalid` with the report of all mistakes in all files.
-pub fn load(config: &Config, models: &Models) -> Result<BTreeMap<String, Hosted>> {
-    let environment = environment(models);
+pub fn load(config: &Config, models: &Models, mcp: &Pool) -> Result<BTreeMap<String, Hosted>> {
+    let environment = environment(models, mcp);
     if config.graphs.is_empty() {
         return built_in(&environment);
     }
@@ -94,7 +98,7 @@ fn warn(warnings: &Diagnostics) {
 /// # Errors
 /// The report.
 pub fn check(path: &Path, models: &Models) -> std::result::Result<String, String> {
-    match agentflow_declarative::load(path, &environment(models)) {
+    match agentflow_declarative::load(path, &environment(models, &Pool::new())) {
         Ok(loaded) => Ok(loaded.warnings.render(colour())),
         Err(report) => Err(report.render(colour())),
     }

@@ -21,6 +21,15 @@ use crate::{
 
 /// Longest wait for the peer's server.
 const PEER_START: Duration = Duration::from_secs(60);
+/// What is shown of each case of the load generator; `cpu_us` is per request.
+const LOAD_KEYS: [&str; 6] = [
+    "per_second",
+    "p50_ms",
+    "p99_ms",
+    "first_p50_ms",
+    "server_cpu_us",
+    "generator_cpu_us",
+];
 /// Results of ours and the peer's, by case.
 type Samples = BTreeMap<String, (Vec<f64>, Vec<f64>)>;
 
@@ -141,7 +150,7 @@ impl Bench {
         let ready = started.elapsed().as_secs_f64() * 1e3;
         push(&mut self.server, Side::Ours, "ready_ms", ready);
         push(&mut self.server, Side::Ours, "idle_mb", memory(running.pid));
-        self.load(Side::Ours, ours, &running.url, seconds)?;
+        self.load(Side::Ours, ours, (&running.url, running.pid), seconds)?;
         push(
             &mut self.server,
             Side::Ours,
@@ -160,7 +169,7 @@ impl Bench {
             "idle_mb",
             memory(peer.child.id()),
         );
-        self.load(Side::Peer, ours, &peer.url, seconds)?;
+        self.load(Side::Peer, ours, (&peer.url, peer.child.id()), seconds)?;
         push(
             &mut self.server,
             Side::Peer,
@@ -170,12 +179,19 @@ impl Bench {
         Ok(())
     }
 
-    fn load(&mut self, side: Side, ours: &Path, url: &str, seconds: f64) -> Result<()> {
+    fn load(
+        &mut self,
+        side: Side,
+        ours: &Path,
+        (url, pid): (&str, u32),
+        seconds: f64,
+    ) -> Result<()> {
+        let (pid, seconds) = (pid.to_string(), seconds.to_string());
         let mut command = program(ours);
-        command.args(["load", "--url", url, "--seconds", &seconds.to_string()]);
+        command.args(["load", "--url", url, "--pid", &pid, "--seconds", &seconds]);
         for line in json_lines(&mut command)? {
             let case = line["case"].as_str().context("no case")?;
-            for key in ["per_second", "p50_ms", "p99_ms", "first_p50_ms"] {
+            for key in LOAD_KEYS {
                 let value = line[key].as_f64().context("no value")?;
                 push(&mut self.load, side, &format!("{case} {key}"), value);
             }
@@ -232,6 +248,12 @@ impl Bench {
         table(&mut out, &self.engine, |_| Better::Less)?;
         self.floors(&mut out)?;
         writeln!(out, "## Agent server (echo graph, stateless runs)\n")?;
+        writeln!(
+            out,
+            "Ours stores each run in SQLite; the peer, `langgraph dev` as shipped, keeps them in \
+             memory. `cpu_us` is CPU time per request, of the server and of the load generator, \
+             which share the machine.\n"
+        )?;
         table(&mut out, &self.load, |case| {
             match case.ends_with("per_second") {
                 true => Better::More,
@@ -323,13 +345,13 @@ fn memory(pid: u32) -> f64 {
 }
 
 /// LangGraph's development server; killed on drop.
-struct Peer {
-    child: Child,
-    url: String,
+pub(super) struct Peer {
+    pub(super) child: Child,
+    pub(super) url: String,
 }
 
 impl Peer {
-    fn start(python: &Path) -> Result<Self> {
+    pub(super) fn start(python: &Path) -> Result<Self> {
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
         let bin: PathBuf = python.with_file_name("langgraph");
         let child = program(bin)

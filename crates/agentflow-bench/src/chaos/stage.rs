@@ -24,7 +24,7 @@ pub const CONNECTIONS: usize = 10;
 const STATEMENT_SECONDS: u64 = 2;
 /// How long a request waits for a connection, in seconds.
 const ACQUIRE_SECONDS: u64 = 5;
-/// Lines of a server's log that are shown when something is wrong.
+/// Lines of a log that are shown when something is wrong.
 const SHOWN: usize = 40;
 
 /// Everything that can break.
@@ -108,16 +108,26 @@ impl Stage {
         Ok(shared.sql(&sql)?.parse()?)
     }
 
-    /// Shows the ends of the servers' logs.
+    /// Shows the ends of all logs.
     pub fn show_logs(&self, folder: &Path) {
         for number in 0..self.servers.len() {
-            let text = std::fs::read_to_string(log(folder, number)).unwrap_or_default();
-            let lines: Vec<&str> = text.lines().collect();
-            println!("server {number}:");
-            for line in &lines[lines.len().saturating_sub(SHOWN)..] {
-                println!("  {line}");
+            show(&format!("server {number}"), &log(folder, number));
+        }
+        for (name, own) in [("primary", &self.primary), ("standby", &self.standby)] {
+            if let Some(own) = own {
+                show(name, &own.folder().join("log"));
             }
         }
+    }
+}
+
+/// Shows the end of a log.
+fn show(name: &str, file: &Path) {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    println!("{name}:");
+    for line in &lines[lines.len().saturating_sub(SHOWN)..] {
+        println!("  {line}");
     }
 }
 

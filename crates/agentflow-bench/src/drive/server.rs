@@ -21,7 +21,7 @@ use tokio::{
 use super::{Url, audit::Promised};
 
 /// How long a run belongs to a dead server while another one lives, in seconds.
-pub const LEASE_SECONDS: u64 = 2;
+pub const LEASE_SECONDS: u64 = 3;
 
 /// Where servers keep their data.
 pub enum Store {
@@ -182,6 +182,11 @@ impl Server {
         self.url.send_replace(Some(url.to_owned()));
         self.child = Some(child);
         Ok(())
+    }
+
+    /// The process, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().and_then(Child::id)
     }
 
     /// Kills the process; no handler of it runs.

@@ -15,6 +15,7 @@ use super::{Built, Target};
 use crate::{
     codes,
     file::ModelNode,
+    offer::{self, Offer},
     scope::Scope,
     shape,
     template::{Escape, Template},
@@ -31,8 +32,10 @@ const SCHEMA_NAME: &str = "answer";
 /// A compiled model node.
 struct Asker {
     chat: SharedChat,
-    /// What every request has.
+    /// What every request has; its tools only if `sources` is empty.
     request: ChatRequest,
+    /// The tools, if some of them are known only at run time.
+    sources: Vec<Offer>,
     system: Option<Template>,
     prompt: Option<Template>,
     messages: Option<String>,
@@ -65,7 +68,7 @@ pub(crate) fn build(
         None => Some(None),
     };
     check_contradictions(scope, name, spec);
-    let tools = tools(scope, name, spec);
+    let (tools, sources) = tools(scope, name, spec);
     let tool_choice = tool_choice(scope, name, spec);
     let schema = spec
         .response_schema
@@ -92,6 +95,7 @@ pub(crate) fn build(
             stop: spec.stop.clone(),
             ..ChatRequest::default()
         },
+        sources,
         system,
         prompt,
         messages,
@@ -120,11 +124,20 @@ fn check_contradictions(scope: &Scope<'_>, name: &str, spec: &ModelNode) {
     }
 }
 
-fn tools(scope: &Scope<'_>, name: &str, spec: &ModelNode) -> Vec<ToolSpec> {
+/// The tools, as far as they are known; all as offers if some are not.
+fn tools(scope: &Scope<'_>, name: &str, spec: &ModelNode) -> (Vec<ToolSpec>, Vec<Offer>) {
     let found = spec.tools.iter().enumerate().filter_map(|(at, tool)| {
         scope.tool(scope.at(&["nodes", name, "tools", &at.to_string()]), tool)
     });
-    found.map(|tool| tool::spec(&*tool)).collect()
+    let offers: Vec<Offer> = found.collect();
+    let known = offers.iter().map(|offer| match offer {
+        Offer::Tool(tool) => Some(tool::spec(&**tool)),
+        Offer::Source { .. } => None,
+    });
+    match known.collect() {
+        Some(known) => (known, Vec::new()),
+        None => (Vec::new(), offers),
+    }
 }
 
 fn tool_choice(scope: &Scope<'_>, name: &str, spec: &ModelNode) -> ToolChoice {
@@ -133,7 +146,10 @@ fn tool_choice(scope: &Scope<'_>, name: &str, spec: &ModelNode) -> ToolChoice {
         Some("required") => ToolChoice::Required,
         Some("none") => ToolChoice::None,
         Some(tool) => {
-            if !spec.tools.iter().any(|known| known == tool) {
+            let source = tool.split_once('.').map(|(source, _)| source);
+            let is_offered = |known: &String| known == tool || Some(known.as_str()) == source;
+            let is_one = Offer::find(&scope.tools, tool).is_none_or(|offer| offer.is_one());
+            if !is_one || !spec.tools.iter().any(is_offered) {
                 let span = scope.at(&["nodes", name, "tool_choice"]);
                 let words = ["auto", "required", "none"];
                 let known = spec.tools.iter().map(String::as_str).chain(words);
@@ -206,10 +222,13 @@ impl Asker {
     }
 
     async fn ask(&self, sent: Vec<Value>, id: &str, context: &NodeContext) -> Result<Value> {
-        let request = ChatRequest {
+        let mut request = ChatRequest {
             messages: sent,
             ..self.request.clone()
         };
+        if !self.sources.is_empty() {
+            self.add_tools(&mut request).await?;
+        }
         let cancel = context.cancelled().clone();
         if !self.streams || !context.wants(StreamMode::Messages) {
             let answer = self.chat.complete(request, cancel).await?;
@@ -224,6 +243,21 @@ impl Asker {
             }
         }
         Err(Error::failed("the answer ended before it was complete"))
+    }
+
+    /// Adds the tools that there are at the moment.
+    async fn add_tools(&self, request: &mut ChatRequest) -> Result<()> {
+        let found = offer::available(&self.sources).await?;
+        if let ToolChoice::Tool(word) = &mut request.tool_choice {
+            let chosen = found.iter().find(|one| one.is_named(word));
+            let chosen = chosen.ok_or_else(|| {
+                Error::not_found("the tool that must be called does not exist")
+                    .with("tool", word.as_str())
+            })?;
+            *word = chosen.tool.name().to_owned();
+        }
+        request.tools = found.iter().map(|one| tool::spec(&*one.tool)).collect();
+        Ok(())
     }
 
     fn update(&self, answer: Value) -> Result<NodeOutput> {

@@ -18,6 +18,7 @@ use crate::{
     codes,
     dynamic::Dynamic,
     file::{Node, ToolNode},
+    offer::{self, Available, Offer},
     scope::Scope,
     tool::{self, SharedTool, ToolContext},
     variables::Variables,
@@ -58,7 +59,7 @@ fn named(
         );
         return None;
     };
-    let found = scope.tool(scope.at(&["nodes", name, "tool"]), tool);
+    let found = one_tool(scope, name, tool);
     let target = Target::find(scope, &["nodes", name, "output"], output);
     let args = spec.args.iter().map(|(arg, value)| {
         (
@@ -67,11 +68,21 @@ fn named(
         )
     });
     let args = Dynamic::Map(args.collect());
-    let needs_approval = spec.approve.iter().any(|known| known == tool);
+    let source = tool.split_once('.').map(|(source, _)| source);
+    let needs_approval = spec
+        .approve
+        .iter()
+        .any(|known| known == tool || Some(known.as_str()) == source);
     let (found, target) = (found?, target?);
     Some(Built::new(vec![output.clone()], move |state, context| {
         let (found, target, args) = (found.clone(), target.clone(), args.clone());
         async move {
+            let available = offer::available(std::slice::from_ref(&found)).await?;
+            let found = available
+                .into_iter()
+                .next()
+                .ok_or_else(|| agentflow_types::Error::bug("an offer of one tool gave none"))?;
+            let found = found.tool;
             let mut call = Call {
                 id: context.task_id(),
                 name: found.name().to_owned(),
@@ -87,7 +98,7 @@ fn named(
             }
             let value = match given {
                 Some(answer) => Value::from(answer.text),
-                None => observed(&*found, &call, &context).await?,
+                None => observed(&*found, &call, &context).await?.value(),
             };
             let mut update = Map::new();
             target.write(value, &mut update);
@@ -96,11 +107,49 @@ fn named(
     }))
 }
 
+/// The one tool that a node names.
+fn one_tool(scope: &Scope<'_>, name: &str, tool: &str) -> Option<Offer> {
+    let span = scope.at(&["nodes", name, "tool"]);
+    let found = scope.tool(span.clone(), tool)?;
+    if !found.is_one() {
+        let message = format!("`{tool}` is a source of tools, not a tool");
+        let help = format!("name one of its tools: `tool: {tool}.…`");
+        scope.error(codes::CONTRADICTION, span, message, help);
+        return None;
+    }
+    Some(found)
+}
+
 /// A node that runs what the model called.
 struct Caller {
     field: String,
-    tools: HashMap<String, SharedTool>,
-    approve: HashSet<String>,
+    offers: Vec<Offer>,
+    /// Words of the file that name tools.
+    approve: Vec<String>,
+}
+
+/// The tools of one execution.
+struct Tools<'a> {
+    by_name: HashMap<&'a str, &'a SharedTool>,
+    /// Those that wait for approval.
+    approve: HashSet<&'a str>,
+}
+
+impl<'a> Tools<'a> {
+    fn of(found: &'a [Available], approve: &[String]) -> Self {
+        let needs_approval = |one: &&Available| approve.iter().any(|word| one.is_named(word));
+        Self {
+            by_name: found
+                .iter()
+                .map(|one| (one.tool.name(), &one.tool))
+                .collect(),
+            approve: found
+                .iter()
+                .filter(needs_approval)
+                .map(|one| one.tool.name())
+                .collect(),
+        }
+    }
 }
 
 fn called(scope: &Scope<'_>, name: &str, spec: &ToolNode) -> Option<Built> {
@@ -128,13 +177,13 @@ fn called(scope: &Scope<'_>, name: &str, spec: &ToolNode) -> Option<Built> {
         .filter_map(|(at, tool)| {
             scope.tool(scope.at(&["nodes", name, "tools", &at.to_string()]), tool)
         });
-    let named: Vec<SharedTool> = named.collect();
-    let tools: Vec<SharedTool> = match spec.tools {
+    let named: Vec<Offer> = named.collect();
+    let offers: Vec<Offer> = match spec.tools {
         Some(_) => named,
         None => scope
             .offered
             .iter()
-            .filter_map(|tool| scope.tools.get(tool).cloned())
+            .filter_map(|tool| Offer::find(&scope.tools, tool))
             .collect(),
     };
     for (at, tool) in spec.approve.iter().enumerate() {
@@ -146,11 +195,8 @@ fn called(scope: &Scope<'_>, name: &str, spec: &ToolNode) -> Option<Built> {
     let writes = vec![field.clone()];
     let caller = Arc::new(Caller {
         field,
-        tools: tools
-            .into_iter()
-            .map(|tool| (tool.name().to_owned(), tool))
-            .collect(),
-        approve: spec.approve.iter().cloned().collect(),
+        offers,
+        approve: spec.approve.clone(),
     });
     Some(Built::new(writes, move |state, context| {
         let caller = caller.clone();
@@ -184,6 +230,25 @@ struct Call {
 struct Answer {
     text: String,
     status: &'static str,
+    /// The result as a value, for the graph and for clients; null if there is only text.
+    artifact: Value,
+}
+
+impl Answer {
+    fn success(text: String) -> Self {
+        Self {
+            text,
+            status: "success",
+            artifact: Value::Null,
+        }
+    }
+
+    fn error(text: String) -> Self {
+        Self {
+            status: "error",
+            ..Self::success(text)
+        }
+    }
 }
 
 impl Call {
@@ -205,10 +270,7 @@ impl Call {
                 self.args = args;
                 None
             }
-            Decided::Respond(text) => Some(Answer {
-                text,
-                status: "success",
-            }),
+            Decided::Respond(text) => Some(Answer::success(text)),
             Decided::Reject(why) => {
                 let text = why.unwrap_or_else(|| {
                     format!(
@@ -216,10 +278,7 @@ impl Call {
                         self.name
                     )
                 });
-                Some(Answer {
-                    text,
-                    status: "error",
-                })
+                Some(Answer::error(text))
             }
         }
     }
@@ -234,20 +293,23 @@ impl Caller {
         let Some((source, mut calls)) = open_calls(messages) else {
             return Ok(().into());
         };
+        let found = offer::available(&self.offers).await?;
+        let tools = Tools::of(&found, &self.approve);
         let before = calls.clone();
-        let mut given = self.decide(context, &mut calls)?;
+        let mut given = tools.decide(context, &mut calls)?;
         let mut written = Vec::with_capacity(calls.len() + 1);
         if calls != before {
             // The conversation must say what was really called.
             written.push(with_calls(source, &calls));
         }
         let mut runs = Vec::with_capacity(calls.len());
+        let tools = &tools;
         for call in &calls {
             let answer = given.remove(&call.id);
             runs.push(async move {
                 match answer {
                     Some(answer) => Ok(tool_message(call, &answer)),
-                    None => self.run_one(call, context).await,
+                    None => tools.run_one(call, context).await,
                 }
             });
         }
@@ -260,13 +322,15 @@ impl Caller {
         update.insert(self.field.as_str().into(), Value::list(written));
         Ok(update.into())
     }
+}
 
+impl Tools<'_> {
     /// Asks about the calls that need approval, all at once and before any tool runs.
     fn decide(&self, context: &NodeContext, calls: &mut [Call]) -> Result<HashMap<String, Answer>> {
         let mut given = HashMap::new();
         let mut asked: Vec<&mut Call> = calls
             .iter_mut()
-            .filter(|call| self.approve.contains(&call.name))
+            .filter(|call| self.approve.contains(call.name.as_str()))
             .collect();
         if asked.is_empty() {
             return Ok(given);
@@ -283,37 +347,29 @@ impl Caller {
 
     /// Runs one call. The tool's errors are told to the model; only what stops the node is one.
     async fn run_one(&self, call: &Call, context: &NodeContext) -> Result<Value> {
-        let Some(tool) = self.tools.get(&call.name) else {
-            let mut known: Vec<&str> = self.tools.keys().map(String::as_str).collect();
+        let Some(tool) = self.by_name.get(call.name.as_str()) else {
+            let mut known: Vec<&str> = self.by_name.keys().copied().collect();
             known.sort_unstable();
             let text = format!(
                 "Error: `{}` is not a tool. Tools: {}.",
                 call.name,
                 known.join(", ")
             );
-            return Ok(tool_message(
-                call,
-                &Answer {
-                    text,
-                    status: "error",
-                },
-            ));
+            return Ok(tool_message(call, &Answer::error(text)));
         };
         started(call, context).await;
         let result = tool::call(
-            &**tool,
+            &***tool,
             call.args.clone(),
             ToolContext::of_node(context, &call.id),
         );
         match result.await {
-            Ok(value) => {
-                let answer = tool_message(
-                    call,
-                    &Answer {
-                        text: plain(&value),
-                        status: "success",
-                    },
-                );
+            Ok(result) => {
+                let answer = Answer {
+                    artifact: result.artifact,
+                    ..Answer::success(plain(&result.content))
+                };
+                let answer = tool_message(call, &answer);
                 finished(call, &answer, context).await;
                 Ok(answer)
             }
@@ -321,20 +377,18 @@ impl Caller {
             Err(error) => {
                 failed(call, &error, context).await;
                 let text = format!("Error: {error}");
-                Ok(tool_message(
-                    call,
-                    &Answer {
-                        text,
-                        status: "error",
-                    },
-                ))
+                Ok(tool_message(call, &Answer::error(text)))
             }
         }
     }
 }
 
 /// Runs a tool for a node that names it: its errors are the node's.
-async fn observed(tool: &dyn tool::Tool, call: &Call, context: &NodeContext) -> Result<Value> {
+async fn observed(
+    tool: &dyn tool::Tool,
+    call: &Call,
+    context: &NodeContext,
+) -> Result<tool::Answer> {
     started(call, context).await;
     let result = tool::call(
         tool,
@@ -342,9 +396,9 @@ async fn observed(tool: &dyn tool::Tool, call: &Call, context: &NodeContext) -> 
         ToolContext::of_node(context, &call.id),
     );
     match result.await {
-        Ok(value) => {
-            finished(call, &value, context).await;
-            Ok(value)
+        Ok(answer) => {
+            finished(call, &answer.clone().value(), context).await;
+            Ok(answer)
         }
         Err(error) => {
             if !stops(&error) {
@@ -448,10 +502,11 @@ fn with_calls(source: &Value, calls: &[Call]) -> Value {
 fn tool_message(call: &Call, answer: &Answer) -> Value {
     let made = message::tool(Value::str(answer.text.as_str()), &call.id, &call.name);
     match &made {
-        Value::Typed(typed) if answer.status != "success" => {
+        Value::Typed(typed) if answer.status != "success" || !answer.artifact.is_null() => {
             let mut typed = (**typed).clone();
             let mut map = typed.value.as_map().cloned().unwrap_or_default();
             map.insert("status".into(), Value::str(answer.status));
+            map.insert("artifact".into(), answer.artifact.clone());
             typed.value = Value::map(map);
             Value::Typed(Arc::new(typed))
         }

@@ -1,6 +1,6 @@
 //! The end of an attempt: what is stored about it, and who is told.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use agentflow_storage::{
     checkpoint::Fence,

@@ -10,7 +10,10 @@ use tokio::sync::{
 };
 
 use super::Service;
-use crate::{hub::Channel, patience::Trial};
+use crate::{
+    hub::{Channel, Elsewhere},
+    patience::Trial,
+};
 
 /// Events read from storage at once.
 const PAGE: u32 = 256;
@@ -37,12 +40,17 @@ pub struct Subscription {
     thread: ThreadId,
     topic: Topic,
     rx: Receiver<Arc<Event>>,
-    elsewhere: watch::Receiver<u64>,
+    elsewhere: watch::Receiver<Elsewhere>,
+    /// Times that something was missed, as far as it was looked for.
+    missed: u64,
     _channel: Arc<Channel>,
     last: u64,
     page: VecDeque<Arc<Event>>,
     /// Whether storage may hold events that were not read yet.
     behind: bool,
+    /// Whether nothing that is stored may be left out of what is read: something is concluded
+    /// from it.
+    sure: bool,
     /// Whether the run was terminal when last looked at: after storage is read, that is all.
     over: bool,
     /// How long storage has been away, if it is.
@@ -67,17 +75,21 @@ impl Service {
         topic: Topic,
     ) -> Subscription {
         let channel = self.hub.channel(thread);
+        let elsewhere = channel.elsewhere();
+        let missed = elsewhere.borrow().missed;
         Subscription {
             service: self.clone(),
             scope: scope.clone(),
             thread,
             topic,
             rx: channel.listen(),
-            elsewhere: channel.elsewhere(),
+            elsewhere,
+            missed,
             _channel: channel,
             last: 0,
             page: VecDeque::new(),
             behind: false,
+            sure: false,
             over: false,
             trial: None,
         }
@@ -114,6 +126,7 @@ impl Service {
         Ok(Subscription {
             last,
             behind: true,
+            sure: over,
             over,
             ..listening
         })
@@ -121,6 +134,19 @@ impl Service {
 }
 
 impl Subscription {
+    /// The last event that is stored, if the thread has any.
+    ///
+    /// # Errors
+    /// Errors of the backend.
+    pub async fn newest(&self) -> Result<Option<Event>> {
+        let events = &self.service.backend.events;
+        let Some(before) = events.last_seq(self.thread).await?.checked_sub(1) else {
+            return Ok(None);
+        };
+        let mut found = events.read(self.thread, None, before, 1).await?;
+        Ok(found.pop())
+    }
+
     /// The next event; `None` when the run ended and everything was read.
     ///
     /// Cancel safe: dropping the future loses no event. A log that is away is waited for.
@@ -148,8 +174,11 @@ impl Subscription {
                 biased;
                 heard = self.rx.recv() => heard,
                 Ok(()) = self.elsewhere.changed() => {
+                    let known = *self.elsewhere.borrow_and_update();
+                    self.sure = known.missed != self.missed;
+                    self.missed = known.missed;
                     // What this process wrote itself has passed already.
-                    self.behind = *self.elsewhere.borrow_and_update() > self.last;
+                    self.behind = self.sure || known.seq > self.last;
                     continue;
                 }
                 () = tokio::time::sleep(self.service.patience()) => {
@@ -200,7 +229,7 @@ impl Subscription {
             }
             Topic::Thread => threads.get(&self.scope, self.thread).await?.is_none(),
         };
-        self.behind = true;
+        (self.behind, self.sure) = (true, true);
         Ok(())
     }
 
@@ -226,8 +255,13 @@ impl Subscription {
             Topic::Thread => None,
         };
         let events = &self.service.backend.events;
-        let found = events.read(self.thread, run, self.last, PAGE).await?;
+        let found = match self.sure {
+            true => events.read_stored(self.thread, run, self.last, PAGE),
+            false => events.read(self.thread, run, self.last, PAGE),
+        };
+        let found = found.await?;
         self.behind = found.len() == PAGE as usize;
+        self.sure = self.over || (self.sure && self.behind);
         self.page.extend(found.into_iter().map(Arc::new));
         Ok(())
     }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Filter,
     command::{Caller, Envelope, Refusal, answer, encode},
-    serve::{Stream, subscribe},
+    serve::{Watching, open},
 };
 use crate::AppState;
 
@@ -183,8 +183,9 @@ async fn feed(
     filter: Filter,
     tx: mpsc::Sender<String>,
 ) -> agentflow_types::Result<()> {
-    let mut events = subscribe(&app, &caller.scope, caller.thread).await?;
-    let mut stream = Stream::new(&app, &caller.scope, filter);
+    let watching = Watching::of(&caller.headers);
+    let (mut events, mut stream) =
+        open(&app, &caller.scope, caller.thread, filter, watching).await?;
     loop {
         let next = tokio::select! {
             next = events.next() => next?,

@@ -11,6 +11,7 @@ pub type Named = (&'static str, Arc<Graph>);
 /// All graphs of this module.
 pub fn all() -> Result<Vec<Named>> {
     Ok(vec![
+        ("agent-asks", agent_asks()?),
         ("approve", approve()?),
         ("echo", echo()?),
         ("factory_agent", factory_agent()?),
@@ -21,6 +22,22 @@ pub fn all() -> Result<Vec<Named>> {
 
 fn int(state: &Value, key: &str) -> i64 {
     state.get(key).and_then(Value::as_i64).unwrap_or(0)
+}
+
+/// Asks a person, and answers with what it was told.
+fn agent_asks() -> Result<Arc<Graph>> {
+    let mut graph = GraphBuilder::new("agent-asks");
+    graph
+        .channel("messages", Channel::messages())
+        .node("ask", |_, ctx| async move {
+            let answer = ctx.interrupt(value!("ok?"))?;
+            let text = answer.as_str().unwrap_or_default();
+            let said = message::ai(format!("answer: {text}"));
+            Ok(Value::object([("messages", Value::list(vec![said]))]).into())
+        })
+        .edge(START, "ask")
+        .edge("ask", END);
+    graph.compile()
 }
 
 /// Answers "echo: …" to the last message and counts its runs.

@@ -4,6 +4,7 @@
 //! `cargo run --example fixture_server -- --port 8123 --data ./data`.
 
 mod agents;
+mod chat;
 mod graphs;
 
 use std::{path::PathBuf, process::ExitCode, time::Instant};
@@ -12,7 +13,8 @@ use agentflow::{
     app::{App, Keep},
     config, logging,
 };
-use agentflow_types::Result;
+use agentflow_declarative::Environment;
+use agentflow_types::{Error, Result};
 use clap::Parser;
 
 #[derive(Parser)]
@@ -50,6 +52,9 @@ struct Args {
     /// Runs at once.
     #[arg(long, default_value_t = 64)]
     concurrency: usize,
+    /// A further graph: its id, `=`, and its file.
+    #[arg(long)]
+    graph: Vec<String>,
     /// Attempts per run that make no checkpoint.
     #[arg(long, default_value_t = 3)]
     max_attempts: u32,
@@ -61,9 +66,9 @@ async fn serve(args: Args, started: Instant) -> Result<()> {
     } else {
         Keep::Nothing
     };
-    let mut config = config::embedded(&args.data.unwrap_or_default())?;
-    config.storage.url = args.database_url.unwrap_or_default();
-    config.storage.listen_url = args.listen_url;
+    let mut config = config::embedded(&args.data.clone().unwrap_or_default())?;
+    config.storage.url = args.database_url.clone().unwrap_or_default();
+    config.storage.listen_url = args.listen_url.clone();
     config.storage.max_connections = args.max_connections;
     config.storage.acquire_timeout_seconds = args.acquire_timeout_seconds;
     config.storage.statement_timeout_seconds = args.statement_timeout_seconds;
@@ -73,7 +78,7 @@ async fn serve(args: Args, started: Instant) -> Result<()> {
     config.port_is_explicit = true;
     config.runs.concurrency = args.concurrency;
     config.runs.max_attempts = args.max_attempts;
-    config.log.level = args.log;
+    config.log.level = args.log.clone();
     logging::start(&config.log)?;
     let mut app = App::new(config).keep(keep);
     for (id, hosted) in agentflow::project::built_in(&Default::default())? {
@@ -81,8 +86,20 @@ async fn serve(args: Args, started: Instant) -> Result<()> {
             app = app.graph(&id, hosted.graph);
         }
     }
-    for (id, graph) in graphs::all()?.into_iter().chain(agents::all()?) {
+    for (id, graph) in graphs::all()?
+        .into_iter()
+        .chain(agents::all()?)
+        .chain(chat::all()?) {
         app = app.graph(id, graph);
+    }
+    let environment = Environment {
+        mcp: app.mcp().clone(),
+        ..Environment::default()
+    };
+    for given in &args.graph {
+        let named = given.split_once('=');
+        let (id, file) = named.ok_or_else(|| Error::invalid("--graph is ID=FILE"))?;
+        app = app.graph(id, agentflow_declarative::load(file, &environment)?.graph);
     }
     let server = app.start().await?;
     println!("{}", server.ready(started).json());
