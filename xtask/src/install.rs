@@ -130,6 +130,14 @@ pub fn sdk_suite() -> Result<PathBuf> {
     Ok(suite)
 }
 
+/// The browser in which a test opens the API's reference page.
+pub fn browser() -> Result<()> {
+    match exists("chromium") {
+        true => Ok(()),
+        false => apt(&["chromium"]),
+    }
+}
+
 /// Node packages of `clients/js`, from its lock file.
 pub fn node() -> Result<PathBuf> {
     if !exists("node") || !exists("npm") {
