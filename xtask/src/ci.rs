@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Result, bail};
 
 use crate::{
-    install,
+    install, registry,
     shell::{cargo, exists, run as run_to_end, target},
     suites,
     summary::{Outcome, Tally, counted},
@@ -18,20 +18,25 @@ use crate::{
 /// Name and action of a step.
 type Step = (&'static str, fn() -> Result<Outcome>);
 
-const STEPS: [Step; 12] = [
+const STEPS: &[Step] = &[
     ("fmt", || plain(&mut cargo(["fmt", "--all", "--check"]))),
     ("tidy", || tidy::run().map(|()| Outcome::default())),
     ("deny", deny),
     ("clippy", clippy),
     ("tests", tests),
+    ("registry", registry::check),
     ("doctests", || {
         counted(&mut cargo(["test", "--workspace", "--doc", "--quiet"]))
     }),
     ("conformance", suites::conformance),
     ("clients-python", suites::clients_python),
     ("clients-js", suites::clients_js),
+    ("clients-browser", suites::clients_browser),
     ("sdk-suite", suites::sdk_suite),
-    ("crash", || suites::crash(&[])),
+    ("crash", || suites::crash::<&str>(&[])),
+    ("crash-replicas", || suites::crash(&suites::REPLICAS)),
+    ("soak", || suites::soak(&suites::SHORT_SOAK)),
+    ("chaos", || suites::chaos(&suites::SHORT_CHAOS)),
     ("fuzz", suites::fuzz),
 ];
 
@@ -97,7 +102,7 @@ pub fn run(only: &[String]) -> Result<()> {
     install::compiler()?;
     std::fs::create_dir_all(target())?;
     let mut report = Report::default();
-    for step in STEPS {
+    for &step in STEPS {
         if only.is_empty() || only.iter().any(|wanted| wanted == step.0) {
             report.step(step);
         }

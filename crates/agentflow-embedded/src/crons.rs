@@ -7,7 +7,7 @@ use agentflow_storage::{
 };
 use agentflow_types::{CronId, Error, Result, Scope, Timestamp};
 use async_trait::async_trait;
-use rusqlite::{Row, params, types::Value as Sql};
+use rusqlite::{Connection, Row, params, types::Value as Sql};
 
 use crate::{
     Embedded,
@@ -161,12 +161,19 @@ impl Crons for Embedded {
         expected: Timestamp,
         next: Option<Timestamp>,
     ) -> Result<bool> {
-        self.write(move |db| {
-            let sql = "UPDATE agentflow_crons SET next_run_date = ?3
-                WHERE cron_id = ?1 AND next_run_date = ?2";
-            let values = params![id.text(), expected.0, next.map(|next| next.0)];
-            Ok(execute(db, sql, values)? > 0)
-        })
-        .await
+        self.write(move |db| advance(db, id, expected, next)).await
     }
+}
+
+/// Moves the next firing; false if it is not the expected one.
+pub(crate) fn advance(
+    db: &Connection,
+    id: CronId,
+    expected: Timestamp,
+    next: Option<Timestamp>,
+) -> Result<bool> {
+    let sql = "UPDATE agentflow_crons SET next_run_date = ?3
+        WHERE cron_id = ?1 AND next_run_date = ?2";
+    let values = params![id.text(), expected.0, next.map(|next| next.0)];
+    Ok(execute(db, sql, values)? > 0)
 }

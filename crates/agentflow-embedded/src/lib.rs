@@ -12,8 +12,10 @@
 
 mod assistants;
 mod backup;
+mod cache;
 mod checkpoints;
 mod column;
+mod counters;
 mod crons;
 mod error;
 mod events;
@@ -22,6 +24,7 @@ mod functions;
 mod reader;
 mod runs;
 mod schema;
+mod sessions;
 mod store;
 mod threads;
 mod writer;
@@ -153,8 +156,11 @@ impl Embedded {
             threads: this.clone(),
             events: this.clone(),
             store: this.clone(),
-            crons: this,
+            crons: this.clone(),
             signals: self.inner.signals.clone(),
+            sessions: this.clone(),
+            counters: this.clone(),
+            cache: this,
         }
     }
 

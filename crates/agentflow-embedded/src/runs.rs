@@ -55,6 +55,18 @@ pub(crate) fn live(db: &Connection, thread: ThreadId) -> Result<Vec<Run>> {
     all(db, &sql, [thread.text()], read)
 }
 
+/// Stores a new run. Nobody else writes meanwhile.
+///
+/// # Errors
+/// `Conflict` if there is a run of this id, whoever owns it.
+pub(crate) fn insert(db: &Connection, tenant: &str, run: &Run) -> Result<()> {
+    let sql = "SELECT 1 FROM agentflow_runs WHERE run_id = ?1";
+    if first(db, sql, [run.run_id.text()], |_| Ok(()))?.is_some() {
+        return Err(Error::conflict("run id is taken").with("run_id", run.run_id));
+    }
+    put(db, tenant, run)
+}
+
 /// Stores a run, new or known.
 ///
 /// # Errors
@@ -96,6 +108,36 @@ pub(crate) fn put(db: &Connection, tenant: &str, run: &Run) -> Result<()> {
         return Err(Error::conflict("run id is taken").with("run_id", run.run_id));
     }
     Ok(())
+}
+
+/// Stores what changes in the life of a run that is stored: everything but what it was asked for.
+pub(crate) fn update(db: &Connection, run: &Run) -> Result<()> {
+    let sql = "UPDATE agentflow_runs SET updated_at = ?2, status = ?3, attempt = ?4, cancel = ?5,
+            lease_worker = ?6, lease_token = ?7, lease_expires_at = ?8, error = ?9
+        WHERE run_id = ?1";
+    let lease = run.lease.as_ref();
+    let values = params![
+        run.run_id.text(),
+        run.updated_at.0,
+        run.status.as_str(),
+        run.attempt,
+        run.cancel.map(|action| to_word(&action)).transpose()?,
+        lease.map(|lease| &lease.worker),
+        lease.map(|lease| lease.token),
+        lease.map(|lease| lease.expires_at.0),
+        json::text(&run.error)?,
+    ];
+    execute(db, sql, values)?;
+    Ok(())
+}
+
+/// Whether two states of a run differ at most in what [`update`] stores.
+pub(crate) fn asks_the_same(a: &Run, b: &Run) -> bool {
+    (a.run_id, a.thread_id, a.assistant_id, a.created_at)
+        == (b.run_id, b.thread_id, b.assistant_id, b.created_at)
+        && (a.multitask_strategy, a.temporary_thread) == (b.multitask_strategy, b.temporary_thread)
+        && a.metadata == b.metadata
+        && a.kwargs == b.kwargs
 }
 
 /// Removes a run of a thread with its events; one that does not exist is fine.

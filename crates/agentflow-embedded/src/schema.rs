@@ -53,7 +53,8 @@ const STORE_MIGRATIONS: [&str; 5] = [
 /// Our own tables; the position plus one is the version. Never change one that was released.
 ///
 /// Ids are lowercase hyphenated text, times are microseconds since 1970 UTC, maps are JSON text.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE agentflow_assistants (
         assistant_id TEXT PRIMARY KEY NOT NULL,
         tenant TEXT NOT NULL,
@@ -166,7 +167,46 @@ const MIGRATIONS: [&str; 1] = ["
     CREATE INDEX agentflow_crons_created ON agentflow_crons (tenant, created_at, cron_id);
     CREATE INDEX agentflow_crons_due ON agentflow_crons (next_run_date)
         WHERE enabled AND next_run_date IS NOT NULL;
-"];
+",
+    "
+    CREATE TABLE agentflow_sessions (
+        key TEXT PRIMARY KEY NOT NULL,
+        tenant TEXT NOT NULL,
+        principal TEXT NOT NULL,
+        data TEXT NOT NULL,
+        created_at INTEGER NOT NULL,
+        used_at INTEGER NOT NULL,
+        idle_micros INTEGER NOT NULL,
+        ends_at INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX agentflow_sessions_principal ON agentflow_sessions (tenant, principal);
+    CREATE INDEX agentflow_sessions_expires ON agentflow_sessions (expires_at);
+
+    CREATE TABLE agentflow_buckets (
+        key TEXT PRIMARY KEY NOT NULL,
+        full_at INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX agentflow_buckets_full ON agentflow_buckets (full_at);
+
+    CREATE TABLE agentflow_quotas (
+        key TEXT PRIMARY KEY NOT NULL,
+        spent INTEGER NOT NULL,
+        until INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX agentflow_quotas_until ON agentflow_quotas (until);
+
+    CREATE TABLE agentflow_cache (
+        namespace BLOB NOT NULL,
+        key BLOB NOT NULL,
+        value BLOB NOT NULL,
+        expires_at INTEGER,
+        PRIMARY KEY (namespace, key)
+    );
+    CREATE INDEX agentflow_cache_expires ON agentflow_cache (expires_at)
+        WHERE expires_at IS NOT NULL;
+",
+];
 
 /// Creates and updates all tables, in one transaction.
 ///

@@ -18,7 +18,7 @@ use crate::{
     column::{
         self, all, bytes, execute, first, get, id, map, order, some_word, text, time, value, word,
     },
-    events, runs,
+    crons, events, runs,
 };
 
 const COLUMNS: &str = "thread_id, created_at, updated_at, state_updated_at, status, metadata, \
@@ -115,6 +115,8 @@ struct Applying<'a> {
     thread: ThreadId,
     /// The last event number; `None` while the tenant has no such thread.
     last_seq: Option<u64>,
+    /// Runs whose rows are as they were loaded.
+    stored: &'a [Run],
 }
 
 impl Applying<'_> {
@@ -127,11 +129,28 @@ impl Applying<'_> {
                 self.last_seq.get_or_insert(0);
                 Ok(())
             }
-            Change::PutRun(run) if run.thread_id != thread => Err(elsewhere()),
-            Change::PutRun(_) if self.last_seq.is_none() => {
+            Change::PutRun(run) | Change::InsertRun(run) if run.thread_id != thread => {
+                Err(elsewhere())
+            }
+            Change::PutRun(_) | Change::InsertRun(_) if self.last_seq.is_none() => {
                 Err(Error::bug("a run needs its thread"))
             }
-            Change::PutRun(run) => runs::put(db, self.tenant, run),
+            Change::InsertRun(run) => runs::insert(db, self.tenant, run),
+            Change::AdvanceCron {
+                cron_id,
+                expected,
+                next,
+            } => match crons::advance(db, *cron_id, *expected, *next)? {
+                true => Ok(()),
+                false => Err(Error::conflict("the firing is past").with("cron_id", cron_id)),
+            },
+            Change::PutRun(run) => {
+                let is_stored = |known: &Run| runs::asks_the_same(known, run);
+                match self.stored.iter().any(is_stored) {
+                    true => runs::update(db, run),
+                    false => runs::put(db, self.tenant, run),
+                }
+            }
             Change::Append(events) => {
                 let last = self.last_seq.ok_or_else(|| {
                     Error::not_found("thread not found").with("thread_id", thread)
@@ -140,13 +159,18 @@ impl Applying<'_> {
                 Ok(())
             }
             _ if self.last_seq.is_none() => Ok(()),
-            Change::DeleteRun(run) => runs::remove(db, thread, *run),
+            Change::DeleteRun(run) => {
+                self.stored = &[];
+                runs::remove(db, thread, *run)
+            }
             Change::RollbackRun(run) => {
+                self.stored = &[];
                 runs::remove(db, thread, *run)?;
                 checkpoints::rollback(db, thread, *run)
             }
             Change::DeleteThread => {
                 self.last_seq = None;
+                self.stored = &[];
                 remove(db, thread)
             }
         }
@@ -173,8 +197,23 @@ fn decide_in(db: &Connection, tenant: &str, thread: ThreadId, decide: Decide) ->
         tenant,
         thread,
         last_seq,
+        stored: state.as_ref().map_or(&[], |state| &state.live),
     };
     changes.iter().try_for_each(|change| applying.apply(change))
+}
+
+/// Removes threads of their tenants that have no live run.
+fn remove_resting(db: &Connection, threads: &[Candidate]) -> Result<()> {
+    const RESTS: &str = "SELECT 1 FROM agentflow_threads AS t
+        WHERE thread_id = ?1 AND tenant = ?2 AND NOT EXISTS (SELECT 1 FROM agentflow_runs AS r
+            WHERE r.thread_id = t.thread_id AND r.status IN ('pending', 'running'))";
+    for Candidate { scope, thread_id } in threads {
+        let params = [&thread_id.text(), scope.tenant()];
+        if first(db, RESTS, params, |_| Ok(()))?.is_some() {
+            remove(db, *thread_id)?;
+        }
+    }
+    Ok(())
 }
 
 fn conditions(tenant: &str, query: &ThreadQuery) -> Result<(String, Vec<Sql>)> {
@@ -220,6 +259,11 @@ impl Threads for Embedded {
         let tenant = scope.tenant().to_owned();
         self.write(move |db| decide_in(db, &tenant, id, decide))
             .await
+    }
+
+    async fn remove_resting(&self, threads: &[Candidate]) -> Result<()> {
+        let threads = threads.to_vec();
+        self.write(move |db| remove_resting(db, &threads)).await
     }
 
     async fn search(

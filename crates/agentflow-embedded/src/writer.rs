@@ -1,10 +1,12 @@
 //! Writing: queued requests share transactions.
 //!
-//! There is one writing connection. Whoever finds it free runs its own request on it at once, on
-//! its own thread: a small transaction takes a few microseconds, two switches between threads
-//! take more. Whoever finds it taken leaves the request in the queue, and the writing thread runs
-//! all that are queued in one transaction. The writing thread also does what may take long:
-//! everything when each commit waits for the disk, and whatever another process blocks.
+//! There is one writing connection. Whoever queues a request lets the other tasks of its thread
+//! run once, so that those which have something to write queue it too; the first to come back
+//! runs all that is queued in one transaction, on its own thread: a small transaction takes a few
+//! microseconds, two switches between threads take more. Whoever finds the connection taken
+//! leaves the request in the queue, and the writing thread runs all that are queued. The writing
+//! thread also does what may take long: everything when each commit waits for the disk, and
+//! whatever another process blocks.
 
 use std::{
     collections::VecDeque,
@@ -141,10 +143,32 @@ impl Writer {
             reply,
         }));
         match self.place {
-            Place::Caller => shared.lead(),
+            Place::Caller => {
+                let left = Left(&shared.line);
+                tokio::task::yield_now().await;
+                left.disarm();
+                if !shared.line.queue().is_empty() {
+                    shared.lead();
+                }
+            }
             Place::Thread => shared.line.ring(),
         }
         answer.await.map_err(|_| stopped())?
+    }
+}
+
+/// Rings for the writing thread if its owner is dropped before it looked after its request.
+struct Left<'a>(&'a Line);
+
+impl Left<'_> {
+    fn disarm(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Left<'_> {
+    fn drop(&mut self) {
+        self.0.ring();
     }
 }
 
@@ -374,6 +398,7 @@ fn execute(db: &Connection, sql: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use agentflow_types::ErrorKind;
+    use futures_util::FutureExt;
 
     use super::*;
 
@@ -527,6 +552,48 @@ mod tests {
         has_room(&writer).await;
     }
 
+    /// Commits of a database file, counted by its log's hook.
+    fn count_commits(db: &mut Connection) -> Arc<std::sync::atomic::AtomicU32> {
+        let commits = Arc::<std::sync::atomic::AtomicU32>::default();
+        let counter = commits.clone();
+        let count = move |_: &mut rusqlite::hooks::Wal, _| {
+            counter.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        };
+        db.wal_hook(Some(count)).unwrap();
+        commits
+    }
+
+    #[tokio::test]
+    async fn tasks_that_are_ready_share_a_transaction() {
+        let (_folder, _path, mut db) = file();
+        let commits = count_commits(&mut db);
+        let writer = Arc::new(start(db, Place::Caller));
+        let callers = (0..20_i64).map(|id| {
+            let writer = writer.clone();
+            tokio::spawn(async move { writer.run(move |db| insert(db, id, 1)).await })
+        });
+        for caller in callers.collect::<Vec<_>>() {
+            caller.await.unwrap().unwrap();
+        }
+        assert_eq!(ids(&writer).await.len(), 20);
+        // One, and one of the thread if it starts only now and finds something queued.
+        assert!(commits.load(Ordering::Relaxed) <= 2);
+    }
+
+    #[tokio::test]
+    async fn who_goes_away_early_leaves_its_request_to_the_thread() {
+        let (_folder, _path, db) = file();
+        let writer = start(db, Place::Caller);
+        {
+            let mut write = std::pin::pin!(writer.run(|db| insert(db, 1, 1)));
+            // It is queued, and others get their turn.
+            assert!(write.as_mut().now_or_never().is_none());
+        }
+        has_room(&writer).await;
+        assert_eq!(ids(&writer).await, [1]);
+    }
+
     #[tokio::test]
     async fn a_caller_does_not_wait_for_another_process() {
         let (_folder, path, db) = file();
@@ -539,7 +606,10 @@ mod tests {
         });
         // Were this thread to wait, nobody would end the other transaction.
         let release = async {
-            tokio::task::yield_now().await;
+            // The writer lets others run once before it tries.
+            for _ in 0..2 {
+                tokio::task::yield_now().await;
+            }
             other.execute_batch("COMMIT").unwrap();
         };
         let (name, ()) = tokio::join!(write, release);

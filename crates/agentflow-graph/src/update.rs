@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::{
     core::{
         World,
-        board::{Board, Prepare, Versions, WriteSet},
+        board::{Board, Foreseen, Prepare, Versions, WriteSet},
         delta::{self, Counters},
         ids::{TaskId, checkpoint_text},
         machine::with_config_metadata,
@@ -327,10 +327,11 @@ impl<'a> Change<'a> {
                 &self.at,
                 self.step,
             );
-            let writers = Writers {
+            let mut writers = Writers {
                 board: &self.board,
                 rng: &*self.world.rng,
                 context: &context,
+                foreseen: Foreseen::default(),
             };
             let output = if output.len() == 1 {
                 output.remove(0)

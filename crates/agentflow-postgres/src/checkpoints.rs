@@ -5,6 +5,7 @@
 
 mod ancestors;
 mod batch;
+mod gather;
 mod retention;
 mod row;
 
@@ -13,7 +14,7 @@ use std::iter::zip;
 use agentflow_storage::{
     checkpoint::{
         CheckpointKey, CheckpointOp, CheckpointQuery, CheckpointTuple, Checkpoints, Fence,
-        PendingWrite, Prune, delta::DeltaHistory, fenced,
+        PendingWrite, Prune, delta::DeltaHistory,
     },
     json,
     msgpack::typed::Codec,
@@ -22,12 +23,10 @@ use agentflow_types::{Result, Str};
 use async_trait::async_trait;
 use tokio_postgres::Row;
 
-use crate::{
-    Postgres,
-    column::get,
-    statement::{Done, Statement},
-};
+use crate::{Postgres, column::get, statement::Statement};
 
+pub(crate) use batch::FUNCTION;
+pub(crate) use gather::Gather;
 pub(crate) use retention::{remove_thread, rollback};
 pub(crate) use row::text as json_text;
 
@@ -173,15 +172,6 @@ fn matching(query: &CheckpointQuery) -> Result<Statement> {
 const NEWEST_FIRST: &str =
     r#" ORDER BY checkpoint_id DESC, thread_id COLLATE "C", checkpoint_ns COLLATE "C""#;
 
-/// The answer to a commit under a fence.
-fn committed(done: &Done, fence: Option<Fence>) -> Result<()> {
-    let held = done.rows.first().map_or(Ok(false), |row| get(row, 0))?;
-    match fence {
-        Some(fence) if !held => Err(fenced(fence)),
-        _ => Ok(()),
-    }
-}
-
 #[async_trait]
 impl Checkpoints for Postgres {
     async fn get(&self, key: &CheckpointKey) -> Result<Option<CheckpointTuple>> {
@@ -203,7 +193,7 @@ impl Checkpoints for Postgres {
         if batch.is_empty() && fence.is_none() {
             return Ok(());
         }
-        committed(&self.write(&batch.statement(fence)).await?, fence)
+        gather::commit(self, batch, fence).await
     }
 
     async fn delta_history(

@@ -76,6 +76,14 @@ pub(crate) struct Refused {
     pub(crate) passing: bool,
 }
 
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for Refused {}
+
 impl From<Error> for Refused {
     fn from(error: Error) -> Self {
         Self {

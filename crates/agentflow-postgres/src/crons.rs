@@ -157,3 +157,15 @@ impl Crons for Postgres {
         Ok(self.write(&sql).await?.count > 0)
     }
 }
+
+/// Moves the next firing; a statement that fails, by a division by zero, if it is not the
+/// expected one.
+pub(crate) fn must_advance(id: CronId, expected: Timestamp, next: Option<Timestamp>) -> Statement {
+    const SQL: &str = "WITH moved AS (UPDATE agentflow.crons SET next_run_date = $3
+            WHERE cron_id = $1 AND next_run_date = $2 RETURNING cron_id)
+        SELECT 1 / (SELECT count(*) FROM moved)";
+    Statement::new(SQL)
+        .bind(id.0)
+        .bind(Moment(expected))
+        .bind(next.map(Moment))
+}

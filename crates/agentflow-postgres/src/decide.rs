@@ -23,7 +23,7 @@ use tokio_postgres::error::SqlState;
 use crate::{
     Postgres, checkpoints,
     column::{unsigned, value},
-    events, runs,
+    crons, events, runs,
     statement::{Done, Statement},
     threads::{self, COLUMNS, LOCK_SEED},
 };
@@ -146,6 +146,16 @@ impl<'a> Plan<'a> {
         match change {
             Change::PutThread(row) => self.put_thread(row),
             Change::PutRun(run) => self.put_run(run),
+            Change::InsertRun(run) => self.insert_run(run),
+            Change::AdvanceCron {
+                cron_id,
+                expected,
+                next,
+            } => {
+                let advance = crons::must_advance(*cron_id, *expected, *next);
+                self.statements.push(advance);
+                Ok(())
+            }
             Change::Append(events) => self.append(events),
             _ if self.last_seq.is_none() => Ok(()),
             Change::DeleteRun(run) => {
@@ -205,6 +215,18 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
+    fn insert_run(&mut self, run: &'a Run) -> Result<()> {
+        if run.thread_id != self.thread {
+            return Err(elsewhere());
+        }
+        if self.last_seq.is_none() {
+            return Err(Error::bug("a run needs its thread"));
+        }
+        self.known.insert(run.run_id, run);
+        self.statements.push(runs::insert(self.scope, run)?);
+        Ok(())
+    }
+
     fn append(&mut self, list: &[Event]) -> Result<()> {
         const ADD: &str =
             "INSERT INTO agentflow.events (thread_id, seq, run_id, at, kind, ns, data)
@@ -236,19 +258,23 @@ fn elsewhere() -> Error {
     Error::bug("a decision names another thread")
 }
 
-/// Names what the server refused by a null where an id belongs to somebody else.
+/// Names what the server was made to refuse: a null where an id belongs to somebody else, a run
+/// that exists, a division by the number of crons that were moved.
 fn named(err: Error) -> Error {
     use std::error::Error as _;
 
     let cause = err.source().and_then(<dyn std::error::Error>::downcast_ref);
     let refused: Option<&tokio_postgres::error::DbError> =
         cause.and_then(tokio_postgres::Error::as_db_error);
-    let Some(refused) = refused.filter(|db| *db.code() == SqlState::NOT_NULL_VIOLATION) else {
-        return err;
-    };
-    match (refused.table(), refused.column()) {
-        (Some("threads"), Some("tenant")) => Error::conflict("thread already exists"),
-        (Some("runs"), Some("thread_id")) => Error::conflict("run id is taken"),
+    let Some(refused) = refused else { return err };
+    let place = (refused.code(), refused.table(), refused.column());
+    match place {
+        (&SqlState::NOT_NULL_VIOLATION, Some("threads"), Some("tenant")) => {
+            Error::conflict("thread already exists")
+        }
+        (&SqlState::NOT_NULL_VIOLATION, Some("runs"), Some("thread_id"))
+        | (&SqlState::UNIQUE_VIOLATION, Some("runs"), _) => Error::conflict("run id is taken"),
+        (&SqlState::DIVISION_BY_ZERO, ..) => Error::conflict("the firing is past"),
         _ => err,
     }
 }

@@ -50,6 +50,11 @@ pub(crate) fn read_only(err: &tokio_postgres::Error) -> bool {
     err.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)
 }
 
+/// Whether the server stopped a statement, because its time was up or because we asked.
+pub(crate) fn cancelled(err: &tokio_postgres::Error) -> bool {
+    err.code() == Some(&SqlState::QUERY_CANCELED)
+}
+
 fn is_fatal(refused: &DbError) -> bool {
     matches!(
         refused.parsed_severity(),

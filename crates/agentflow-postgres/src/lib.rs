@@ -9,10 +9,12 @@
 
 mod assistants;
 mod binding;
+mod cache;
 mod cancel;
 mod checkpoints;
 mod column;
 mod connect;
+mod counters;
 mod crons;
 mod decide;
 pub mod dsn;
@@ -20,13 +22,16 @@ mod error;
 mod events;
 mod migrations;
 mod pool;
+mod pooler;
 mod records;
 mod refusal;
 mod runs;
 mod searchable;
 mod session;
+mod sessions;
 mod signals;
 mod statement;
+mod stats;
 mod store;
 mod threads;
 mod tls;
@@ -40,25 +45,29 @@ use agentflow_types::Result;
 pub use connect::Source;
 pub use dsn::{Dsn, Strength};
 pub use migrations::Pending;
-pub use pool::Stats;
+pub use signals::Hearing;
+pub use stats::Stats;
 
 pub(crate) use connect::Direct;
 pub(crate) use pool::Pool;
 
-use crate::{connect::Opener, signals::Wakeups, turns::Turns};
+use crate::{checkpoints::Gather, connect::Opener, signals::Wakeups, turns::Turns};
 
 /// Limits of a pool of connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Most connections, at least 1; the one that listens for wake-ups comes on top.
     pub max_connections: usize,
-    /// How long a caller waits for a connection to become free; then, at most as long, for one
-    /// to be opened.
+    /// How long a caller waits for a connection to become free or to be opened, whichever is
+    /// first; a try to open one that has begun by then is waited for.
     pub acquire_timeout: Duration,
     /// How long connecting to one server may take, unless the address says otherwise.
     pub connect_timeout: Duration,
     /// How long one statement may take.
     pub statement_timeout: Duration,
+    /// A statement, or a transaction whose statements are sent together, that takes longer is
+    /// logged, without its values.
+    pub slow_statement: Duration,
     /// How much longer a transaction may take whose statements are sent together, and how long
     /// what takes too long may take to stop.
     pub cancel_grace: Duration,
@@ -77,6 +86,7 @@ impl Default for Limits {
             acquire_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(30),
+            slow_statement: Duration::from_secs(1),
             cancel_grace: Duration::from_secs(2),
             transaction_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(300),
@@ -88,7 +98,8 @@ impl Default for Limits {
 /// Where the connection goes that listens for wake-ups of other processes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Listen {
-    /// To the same address, which must not be a pooler's.
+    /// To the same address. If that is a pooler's, one in transaction mode, it is noticed and as
+    /// good as [`Listen::Off`].
     #[default]
     Same,
     /// Past the pooler, to this address.
@@ -184,6 +195,7 @@ pub struct Postgres {
     pool: Pool,
     wakeups: Arc<Wakeups>,
     turns: Arc<Turns>,
+    gather: Arc<Gather>,
     /// What begins a transaction.
     begin: Arc<str>,
     codec: Codec,
@@ -216,6 +228,7 @@ impl Postgres {
             pool,
             wakeups,
             turns: Arc::default(),
+            gather: Arc::default(),
         })
     }
 
@@ -229,14 +242,23 @@ impl Postgres {
             threads: this.clone(),
             events: this.clone(),
             store: this.clone(),
-            crons: this,
+            crons: this.clone(),
             signals: self.wakeups.clone(),
+            sessions: this.clone(),
+            counters: this.clone(),
+            cache: this,
         }
     }
 
     /// How values of checkpoints are stored.
     fn codec(&self) -> &Codec {
         &self.codec
+    }
+
+    /// Whether wake-ups of other processes arrive.
+    #[must_use]
+    pub fn hearing(&self) -> Hearing {
+        self.wakeups.hearing()
     }
 
     /// How busy the pool is.

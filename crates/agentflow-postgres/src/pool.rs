@@ -6,13 +6,13 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
 
 use agentflow_types::{Error, Result};
-use backon::{ExponentialBuilder, Retryable as _};
+use backon::{BackoffBuilder as _, ExponentialBuilder};
 use deadpool::managed::{
     self, Metrics, Object, PoolError, RecycleError, RecycleResult, TimeoutType, Timeouts,
 };
@@ -23,6 +23,7 @@ use crate::{
     Limits, cancel,
     connect::{Opener, Owned, Refused},
     dsn::Host,
+    stats::{Counters, Stats},
     tls::Connector,
 };
 
@@ -48,6 +49,7 @@ pub(crate) struct Connection {
     /// When it is too old.
     ends: Instant,
     driver: Option<Owned>,
+    counters: Arc<Counters>,
 }
 
 impl Connection {
@@ -58,6 +60,7 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        self.counters.disconnects.fetch_add(1, Relaxed);
         // Ends once the client is gone, after it said goodbye to the server.
         if let Some(driver) = self.driver.take() {
             driver.release();
@@ -69,6 +72,7 @@ impl Drop for Connection {
 pub(crate) struct Manager {
     opener: Arc<Opener>,
     limits: Limits,
+    counters: Arc<Counters>,
     /// When a connection broke last; held only to read or set it. Others that were not used since
     /// then are likely to be broken too.
     broke: Mutex<Option<Instant>>,
@@ -84,22 +88,14 @@ impl Manager {
 
 impl managed::Manager for Manager {
     type Type = Connection;
-    type Error = Error;
+    type Error = Refused;
 
-    async fn create(&self) -> Result<Connection> {
-        let pauses = ExponentialBuilder::default()
-            .with_min_delay(BACKOFF.0)
-            .with_max_delay(BACKOFF.1)
-            .with_total_delay(Some(self.limits.acquire_timeout))
-            .without_max_times()
-            .with_jitter();
-        let opened = (|| self.opener.open())
-            .retry(pauses)
-            .when(|refused: &Refused| refused.passing)
-            .await
-            .map_err(|refused| refused.error)?;
+    /// Tries once: whoever waits for a connection takes one that becomes free meanwhile.
+    async fn create(&self) -> Result<Connection, Refused> {
+        let opened = self.opener.open().await?;
         let early = self.limits.max_lifetime.mul_f64(SPREAD * fastrand::f64());
         let driver = opened.driver;
+        self.counters.connects.fetch_add(1, Relaxed);
         Ok(Connection {
             client: opened.client,
             tls: opened.tls,
@@ -110,10 +106,11 @@ impl managed::Manager for Manager {
                     tracing::debug!(error = %err, "a connection to the database ended");
                 }
             })),
+            counters: self.counters.clone(),
         })
     }
 
-    async fn recycle(&self, connection: &mut Connection, used: &Metrics) -> RecycleResult<Error> {
+    async fn recycle(&self, connection: &mut Connection, used: &Metrics) -> RecycleResult<Refused> {
         if connection.is_over() {
             return Err(RecycleError::message("it has ended"));
         }
@@ -132,36 +129,6 @@ impl managed::Manager for Manager {
     }
 }
 
-/// How busy the pool is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Most connections that there may be.
-    pub max_size: usize,
-    /// Connections that there are.
-    pub size: usize,
-    /// Those in use.
-    pub in_use: usize,
-    /// Callers that wait for one at the moment.
-    pub waiting: usize,
-    /// Callers that ever had to wait.
-    pub waits: u64,
-    /// How long they waited, together.
-    pub waited: Duration,
-    /// Callers that waited in vain.
-    pub timeouts: u64,
-    /// Connections that were closed because their user was cancelled or ran out of time.
-    pub discarded: u64,
-}
-
-#[derive(Default)]
-struct Counters {
-    waiting: AtomicU64,
-    waits: AtomicU64,
-    waited_micros: AtomicU64,
-    timeouts: AtomicU64,
-    discarded: AtomicU64,
-}
-
 /// Connections. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Pool {
@@ -175,9 +142,11 @@ pub(crate) struct Pool {
 impl Pool {
     /// A pool without connections yet.
     pub(crate) fn new(opener: Arc<Opener>, limits: Limits) -> Result<Self> {
+        let counters = Arc::<Counters>::default();
         let manager = Manager {
             opener,
             limits: limits.clone(),
+            counters: counters.clone(),
             broke: Mutex::new(None),
         };
         let connections = managed::Pool::builder(manager)
@@ -189,7 +158,7 @@ impl Pool {
         reaper.spawn(reap(connections.weak(), limits.idle_timeout));
         Ok(Self {
             connections,
-            counters: Arc::default(),
+            counters,
             limits,
             _reaper: Arc::new(reaper),
         })
@@ -203,6 +172,7 @@ impl Pool {
         let at_once = self.take(Duration::ZERO).await;
         let got = match at_once {
             Err(PoolError::Timeout(TimeoutType::Wait)) => self.wait().await,
+            Err(PoolError::Backend(refused)) if refused.passing => self.wait().await,
             other => other,
         };
         let object = got.map_err(|err| self.name(err))?;
@@ -219,7 +189,7 @@ impl Pool {
         *broke.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    async fn take(&self, wait: Duration) -> Result<Object<Manager>, PoolError<Error>> {
+    async fn take(&self, wait: Duration) -> Result<Object<Manager>, PoolError<Refused>> {
         // Creating one has its own limit, and so has asking whether it lives.
         let timeouts = Timeouts {
             wait: Some(wait),
@@ -229,25 +199,49 @@ impl Pool {
         self.connections.timeout_get(&timeouts).await
     }
 
-    async fn wait(&self) -> Result<Object<Manager>, PoolError<Error>> {
+    /// Waits for a connection to become free or to be opened, whichever is first: a server that
+    /// takes no more connections may still answer over those that there are.
+    async fn wait(&self) -> Result<Object<Manager>, PoolError<Refused>> {
         /// Counts a caller while it waits, however that ends.
         struct Waiting<'a>(&'a Counters, Instant);
         impl Drop for Waiting<'_> {
             fn drop(&mut self) {
-                let micros = u64::try_from(self.1.elapsed().as_micros()).unwrap_or(u64::MAX);
                 self.0.waiting.fetch_sub(1, Relaxed);
-                self.0.waited_micros.fetch_add(micros, Relaxed);
+                self.0.waited(self.1.elapsed());
             }
         }
-        self.counters.waits.fetch_add(1, Relaxed);
         self.counters.waiting.fetch_add(1, Relaxed);
         let _waiting = Waiting(&self.counters, Instant::now());
-        self.take(self.limits.acquire_timeout).await
+        let ends = Instant::now() + self.limits.acquire_timeout;
+        let mut pauses = ExponentialBuilder::default()
+            .with_min_delay(BACKOFF.0)
+            .with_max_delay(BACKOFF.1)
+            .without_max_times()
+            .with_jitter()
+            .build();
+        loop {
+            let left = ends.saturating_duration_since(Instant::now());
+            match self.take(left).await {
+                Err(PoolError::Backend(refused)) if refused.passing => {
+                    let pause = pauses.next().unwrap_or(BACKOFF.1);
+                    if Instant::now() + pause > ends {
+                        return Err(PoolError::Backend(refused));
+                    }
+                    time::sleep(pause).await;
+                }
+                done => return done,
+            }
+        }
     }
 
-    fn name(&self, err: PoolError<Error>) -> Error {
+    fn name(&self, err: PoolError<Refused>) -> Error {
         match err {
-            PoolError::Backend(err) => err,
+            PoolError::Backend(refused) => {
+                if refused.passing {
+                    self.counters.timeouts.fetch_add(1, Relaxed);
+                }
+                refused.error
+            }
             PoolError::Timeout(_) => {
                 self.counters.timeouts.fetch_add(1, Relaxed);
                 Error::busy("no connection to the database became free in time")
@@ -261,18 +255,13 @@ impl Pool {
     /// How busy it is.
     pub(crate) fn stats(&self) -> Stats {
         let status = self.connections.status();
-        let counters = &self.counters;
-        let waiting = usize::try_from(counters.waiting.load(Relaxed)).unwrap_or(usize::MAX);
-        Stats {
-            max_size: status.max_size,
-            size: status.size,
-            in_use: status.size.saturating_sub(status.available),
-            waiting,
-            waits: counters.waits.load(Relaxed),
-            waited: Duration::from_micros(counters.waited_micros.load(Relaxed)),
-            timeouts: counters.timeouts.load(Relaxed),
-            discarded: counters.discarded.load(Relaxed),
-        }
+        let in_use = status.size.saturating_sub(status.available);
+        self.counters.stats(status.max_size, status.size, in_use)
+    }
+
+    /// What is counted.
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
     }
 }
 

@@ -14,11 +14,16 @@
 //! sees (a heartbeat, the count of events) stays on its page; they are vacuumed early, because
 //! the index of the queue would otherwise lead through what is long done.
 //!
+//! Buckets and quotas have no index by time, for the same reason: each use would write it. They are
+//! looked through when what is over is removed. What is cached is not logged: it may be lost.
+//!
 //! There are no foreign keys: rows of a thread are only written by who holds its row, and
 //! a key would lock that row again for each event.
 
 /// The tables as statements, by version from 1. Never change one that was released.
-pub(crate) const MIGRATIONS: [&str; 1] = [r#"
+pub(crate) const MIGRATIONS: [&str; 3] = [TABLES, crate::checkpoints::FUNCTION, SHARED];
+
+const TABLES: &str = r#"
     CREATE TABLE agentflow.assistants (
         assistant_id uuid PRIMARY KEY,
         tenant text COLLATE "C" NOT NULL,
@@ -152,4 +157,41 @@ pub(crate) const MIGRATIONS: [&str; 1] = [r#"
     CREATE INDEX crons_due ON agentflow.crons (next_run_date, cron_id)
         WHERE enabled AND next_run_date IS NOT NULL;
     CREATE INDEX crons_metadata ON agentflow.crons USING gin (metadata_search jsonb_path_ops);
-"#];
+"#;
+
+/// Sessions, counters, the cache.
+const SHARED: &str = r#"
+    CREATE TABLE agentflow.sessions (
+        key text COLLATE "C" PRIMARY KEY,
+        tenant text COLLATE "C" NOT NULL,
+        principal text COLLATE "C" NOT NULL,
+        data text NOT NULL,
+        created_at timestamptz NOT NULL,
+        used_at timestamptz NOT NULL,
+        idle_micros bigint NOT NULL,
+        ends_at timestamptz NOT NULL,
+        expires_at timestamptz NOT NULL
+    );
+    CREATE INDEX sessions_principal ON agentflow.sessions (tenant, principal);
+    CREATE INDEX sessions_expires ON agentflow.sessions (expires_at);
+
+    CREATE TABLE agentflow.buckets (
+        key text COLLATE "C" PRIMARY KEY,
+        full_at_micros bigint NOT NULL
+    ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
+
+    CREATE TABLE agentflow.quotas (
+        key text COLLATE "C" PRIMARY KEY,
+        spent bigint NOT NULL,
+        until timestamptz NOT NULL
+    ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
+
+    CREATE UNLOGGED TABLE agentflow.cache (
+        namespace bytea NOT NULL,
+        key bytea NOT NULL,
+        value bytea NOT NULL,
+        expires_at timestamptz,
+        PRIMARY KEY (namespace, key)
+    );
+    CREATE INDEX cache_expires ON agentflow.cache (expires_at) WHERE expires_at IS NOT NULL;
+"#;

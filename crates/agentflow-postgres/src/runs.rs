@@ -65,15 +65,21 @@ pub(crate) fn live(scope: &Scope, thread: ThreadId) -> Statement {
         .bind(scope.tenant().to_owned())
 }
 
+const INSERT: &str = "INSERT INTO agentflow.runs AS r (run_id, thread_id, assistant_id,
+        created_at, updated_at, status, multitask_strategy, attempt, cancel, lease_worker,
+        lease_token, lease_expires_at, error, temporary_thread, tenant, metadata, kwargs)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
+
+/// Stores a new run; the server refuses one whose id is taken.
+pub(crate) fn insert(scope: &Scope, run: &Run) -> Result<Statement> {
+    all(changing(INSERT, run)?, scope, run)
+}
+
 /// Stores a run whole, new or known. Another thread's run of this id makes the server refuse a
 /// null in `thread_id`.
 pub(crate) fn put(scope: &Scope, run: &Run) -> Result<Statement> {
-    const SQL: &str = "INSERT INTO agentflow.runs AS r (run_id, thread_id, assistant_id,
-            created_at, updated_at, status, multitask_strategy, attempt, cancel, lease_worker,
-            lease_token, lease_expires_at, error, temporary_thread, tenant, metadata, kwargs)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
-        ON CONFLICT (run_id) DO UPDATE SET (thread_id, assistant_id, created_at, updated_at,
-            status, multitask_strategy, attempt, cancel, lease_worker, lease_token,
+    const KNOWN: &str = " ON CONFLICT (run_id) DO UPDATE SET (thread_id, assistant_id, created_at,
+            updated_at, status, multitask_strategy, attempt, cancel, lease_worker, lease_token,
             lease_expires_at, error, temporary_thread, metadata, kwargs) =
             (CASE WHEN r.thread_id = excluded.thread_id AND r.tenant = excluded.tenant
                 THEN r.thread_id END,
@@ -81,7 +87,12 @@ pub(crate) fn put(scope: &Scope, run: &Run) -> Result<Statement> {
             excluded.multitask_strategy, excluded.attempt, excluded.cancel,
             excluded.lease_worker, excluded.lease_token, excluded.lease_expires_at,
             excluded.error, excluded.temporary_thread, excluded.metadata, excluded.kwargs)";
-    Ok(changing(SQL, run)?
+    all(changing(INSERT, run)?, scope, run).map(|insert| insert.text(KNOWN))
+}
+
+/// Binds what [`changing`] does not.
+fn all(sql: Statement, scope: &Scope, run: &Run) -> Result<Statement> {
+    Ok(sql
         .bind(scope.tenant().to_owned())
         .bind(json::map_text(&run.metadata)?)
         .bind(json::map_text(&run.kwargs)?))

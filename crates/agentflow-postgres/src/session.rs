@@ -6,7 +6,13 @@
 //! What was only read, or not yet committed, is tried once more over another connection if the
 //! first one broke. What may have been committed is not: it is `Uncertain`.
 
-use std::{future::poll_fn, pin::Pin, task::Poll};
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::atomic::Ordering::Relaxed,
+    task::Poll,
+    time::{Duration, Instant},
+};
 
 use agentflow_storage::page::{Page, PageQuery};
 use agentflow_types::{Error, Result};
@@ -191,6 +197,7 @@ impl Pool {
             // connection good.
             statement_timeout += cancel_grace;
         }
+        let started = Instant::now();
         let work = pipeline(lease.client(), parts);
         pin_mut!(work);
         let mut answered = time::timeout(statement_timeout, work.as_mut()).await;
@@ -209,6 +216,7 @@ impl Pool {
         {
             self.broke();
         }
+        self.note(parts, started.elapsed(), answered.as_deref().ok());
         if let Ok(answers) = answered {
             return Ok(answers);
         }
@@ -218,6 +226,51 @@ impl Pool {
         };
         Err(err.with("timeout_ms", statement_timeout.as_millis()))
     }
+
+    /// Counts what was stopped, and counts and logs what was slow. No answers: it was stopped by
+    /// us, and did not say so in time.
+    fn note(&self, parts: &[Part<'_>], time: Duration, answers: Option<&[Answer]>) {
+        let stopped = |answer: &Answer| {
+            let failed = answer.as_ref().err();
+            failed.is_some_and(|failed| error::cancelled(&failed.err))
+        };
+        if answers.is_none_or(|answers| answers.iter().any(stopped)) {
+            self.counters().statement_timeouts.fetch_add(1, Relaxed);
+        }
+        if time >= self.limits.slow_statement {
+            self.counters().slow_statements.fetch_add(1, Relaxed);
+            tracing::warn!(
+                time_ms = time.as_millis(),
+                limit_ms = self.limits.slow_statement.as_millis(),
+                sql = shown(parts),
+                "the database took long"
+            );
+        }
+    }
+}
+
+/// Characters of statements in the log.
+const SHOWN: usize = 400;
+
+/// Statements for the log, on one line and without values.
+fn shown(parts: &[Part<'_>]) -> String {
+    let statements = parts.iter().filter_map(|part| match part {
+        Part::Statement(statement) => Some(statement.sql()),
+        Part::Text(_) | Part::Commit => None,
+    });
+    let words = statements.flat_map(|sql| sql.split_whitespace().chain([";"]));
+    let mut text = String::new();
+    for word in words {
+        if text.len() + word.len() > SHOWN {
+            text.push_str(" …");
+            break;
+        }
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        text.push_str(word);
+    }
+    text
 }
 
 impl Postgres {

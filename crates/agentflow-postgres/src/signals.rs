@@ -7,6 +7,7 @@
 //! only the own process is told, and others notice when they look by themselves.
 
 use std::{
+    convert::Infallible,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -17,13 +18,13 @@ use backon::BackoffBuilder as _;
 use futures_util::{Stream, StreamExt as _};
 use indexmap::IndexMap;
 use tokio::{
-    sync::{Notify, broadcast},
+    sync::{Notify, broadcast, watch},
     task::JoinSet,
 };
 use tokio_postgres::{AsyncMessage, Client};
 use uuid::Uuid;
 
-use crate::{Direct, Pool, error, statement::Statement};
+use crate::{Direct, Pool, error, pooler, statement::Statement};
 
 /// The channel; also in [`LISTEN`] and [`NOTIFY`].
 const LISTEN: &str = "LISTEN agentflow";
@@ -31,14 +32,28 @@ const NOTIFY: &str = "SELECT pg_notify('agentflow', signal) FROM unnest($1::text
 /// How often the listening connection is asked whether it lives. One that is cut off in silence
 /// is noticed after this and [`PING_TIMEOUT`].
 const PING_EVERY: Duration = Duration::from_secs(20);
-/// How long it may take to answer, and to begin listening.
+/// How long it may take to begin listening.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Shortest and longest pause before another try to connect.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
 
+/// Whether wake-ups of other processes arrive. Without them a process looks by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hearing {
+    /// Nobody wants them.
+    Off,
+    /// The connection is not there yet, or lost.
+    Away,
+    /// They do.
+    On,
+    /// They cannot: the address is a pooler's.
+    Pooled,
+}
+
 /// The signals of one process.
 pub(crate) struct Wakeups {
     local: Arc<Local>,
+    hearing: Arc<watch::Sender<Hearing>>,
     /// What other processes are still to be told; `None` if nobody listens.
     outbox: Option<Arc<Outbox>>,
     /// Dropped, and so stopped, with this.
@@ -95,24 +110,46 @@ impl Wakeups {
     pub(crate) fn start(pool: Pool, direct: Option<Direct>) -> Self {
         let local = Arc::<Local>::default();
         let mut tasks = JoinSet::new();
+        let hearing = Arc::new(watch::Sender::new(Hearing::Off));
         let outbox = direct.map(|direct| {
             let (own, outbox) = (Uuid::new_v4(), Arc::<Outbox>::default());
-            tasks.spawn(tell(pool, outbox.clone(), own));
-            tasks.spawn(hear(direct, local.clone(), own));
+            hearing.send_replace(Hearing::Away);
+            let hears = Ear {
+                direct,
+                local: local.clone(),
+                own,
+                hearing: hearing.clone(),
+            };
+            let told = outbox.clone();
+            tasks.spawn(async move {
+                // Who cannot hear does not speak either, as with nobody to listen.
+                tokio::select! {
+                    () = hears.hear() => {}
+                    () = tell(pool, told, own) => {}
+                }
+            });
             outbox
         });
         Self {
             local,
+            hearing,
             outbox,
             _tasks: tasks,
         }
+    }
+
+    /// Whether those of other processes arrive.
+    pub(crate) fn hearing(&self) -> Hearing {
+        *self.hearing.borrow()
     }
 }
 
 impl Signals for Wakeups {
     fn send(&self, signal: Signal) {
         self.local.send(signal);
-        if let Some(outbox) = &self.outbox {
+        if let Some(outbox) = &self.outbox
+            && self.hearing() != Hearing::Pooled
+        {
             outbox.put(signal);
         }
     }
@@ -137,43 +174,94 @@ async fn tell(pool: Pool, outbox: Arc<Outbox>, sender: Uuid) {
     }
 }
 
-/// Hears what other processes tell, until stopped; connects again whenever it must.
-async fn hear(direct: Direct, local: Arc<Local>, own: Uuid) {
-    let pauses = backon::ExponentialBuilder::default()
-        .with_min_delay(BACKOFF.0)
-        .with_max_delay(BACKOFF.1)
-        .without_max_times()
-        .with_jitter();
-    let mut pause = pauses.build();
-    let mut quiet = false;
-    loop {
-        let mut listening = false;
-        let Err(err) = hear_once(&direct, &local, own, &mut listening).await;
-        if listening {
-            (pause, quiet) = (pauses.build(), false);
-        }
-        // Once per outage: it is no failure, everybody looks by themselves meanwhile.
-        if !quiet {
-            tracing::warn!(error = %err, "changes made by other servers are noticed late for now");
-        }
-        quiet = true;
-        tokio::time::sleep(pause.next().unwrap_or(BACKOFF.1)).await;
+/// Hears what other processes tell.
+struct Ear {
+    direct: Direct,
+    local: Arc<Local>,
+    own: Uuid,
+    hearing: Arc<watch::Sender<Hearing>>,
+}
+
+/// Why a connection hears no more.
+enum Deaf {
+    /// It ended, or could not be made.
+    Ended(Error),
+    /// Nothing would ever arrive over it.
+    Pooled,
+}
+
+impl From<Error> for Deaf {
+    fn from(err: Error) -> Self {
+        Self::Ended(err)
     }
 }
 
-/// Hears over one connection until it ends; sets `listening` when it begins.
-async fn hear_once(
-    direct: &Direct,
-    local: &Local,
-    own: Uuid,
-    listening: &mut bool,
-) -> Result<std::convert::Infallible> {
-    let (client, messages) = direct.connect().await?;
-    // Whichever ends first ends the connection; the messages must be polled for the client's
-    // answers to arrive.
-    tokio::select! {
-        ended = pass_on(messages, local, own) => ended,
-        ended = keep(&client, local, listening) => ended,
+impl Ear {
+    /// Hears until stopped; connects again whenever it must. Ends if it cannot hear.
+    async fn hear(self) {
+        let pauses = backon::ExponentialBuilder::default()
+            .with_min_delay(BACKOFF.0)
+            .with_max_delay(BACKOFF.1)
+            .without_max_times()
+            .with_jitter();
+        let mut pause = pauses.build();
+        let mut quiet = false;
+        loop {
+            let Err(why) = self.once().await;
+            let err = match why {
+                Deaf::Ended(err) => err,
+                Deaf::Pooled => {
+                    self.hearing.send_replace(Hearing::Pooled);
+                    tracing::warn!(
+                        "changes made by other servers are noticed late: the address of the \
+                         database is a pooler's in transaction mode. Set storage.listen_url to an \
+                         address past it, or to \"off\""
+                    );
+                    return;
+                }
+            };
+            if self.hearing.send_replace(Hearing::Away) == Hearing::On {
+                (pause, quiet) = (pauses.build(), false);
+            }
+            // Once per outage: it is no failure, everybody looks by themselves meanwhile.
+            if !quiet {
+                tracing::warn!(error = %err, "changes made by other servers are noticed late for now");
+            }
+            quiet = true;
+            tokio::time::sleep(pause.next().unwrap_or(BACKOFF.1)).await;
+        }
+    }
+
+    /// Hears over one connection until it ends.
+    async fn once(&self) -> Result<Infallible, Deaf> {
+        let (client, messages) = self.direct.connect().await?;
+        // Whichever ends first ends the connection; the messages must be polled for the client's
+        // answers to arrive.
+        tokio::select! {
+            ended = pass_on(messages, &self.local, self.own) => ended.map_err(Deaf::Ended),
+            ended = self.keep(&client) => ended,
+        }
+    }
+
+    /// Listens, and notices when the connection is dead, or is none of its own.
+    async fn keep(&self, client: &Client) -> Result<Infallible, Deaf> {
+        let process = pooler::process(client).await?;
+        // Before it listens: the pooler would go on listening for nobody.
+        let second = self.direct.0.client().await?;
+        if pooler::shares(client, process, &second).await? {
+            return Err(Deaf::Pooled);
+        }
+        drop(second);
+        answer(client.batch_execute(LISTEN)).await?;
+        self.hearing.send_replace(Hearing::On);
+        // What was said before is lost, and a new run is what nobody should wait long for.
+        self.local.send(Signal::Queue);
+        loop {
+            tokio::time::sleep(PING_EVERY).await;
+            if pooler::process(client).await? != process {
+                return Err(Deaf::Pooled);
+            }
+        }
     }
 }
 
@@ -182,7 +270,7 @@ async fn pass_on(
     mut messages: impl Stream<Item = Result<AsyncMessage>> + Unpin,
     local: &Local,
     own: Uuid,
-) -> Result<std::convert::Infallible> {
+) -> Result<Infallible> {
     while let Some(message) = messages.next().await {
         if let AsyncMessage::Notification(said) = message?
             && let Some((sender, signal)) = decode(said.payload())
@@ -192,22 +280,6 @@ async fn pass_on(
         }
     }
     Err(Error::busy("the database closed the connection"))
-}
-
-/// Listens, and notices when the connection is dead.
-async fn keep(
-    client: &Client,
-    local: &Local,
-    listening: &mut bool,
-) -> Result<std::convert::Infallible> {
-    answer(client.batch_execute(LISTEN)).await?;
-    *listening = true;
-    // What was said before is lost, and a new run is what nobody should wait long for.
-    local.send(Signal::Queue);
-    loop {
-        tokio::time::sleep(PING_EVERY).await;
-        answer(client.batch_execute("")).await?;
-    }
 }
 
 async fn answer(

@@ -1,45 +1,50 @@
-//! Every case of every suite, on a server directly and through PgBouncer in transaction mode, and
-//! on a newer server.
+//! Every case of every suite: on the newest server directly, as the user with few rights of the
+//! documentation; on the others through PgBouncer in transaction mode. `xtask/src/registry.rs` names these modules.
 
 mod support;
 
 use agentflow_storage::conformance::Fresh;
 use support::{Database, Version, Way};
 
-async fn fresh(version: Version, way: Way) -> Fresh {
+async fn pooled(version: Version) -> Fresh {
     let database = Database::create_on(version).await;
-    let postgres = database.open(way).await;
+    let postgres = database.open(Way::Pooled).await;
     Fresh {
         backend: postgres.backend(),
         keep: Box::new((postgres, database)),
     }
 }
 
-mod direct {
+mod v15_pooled {
     use super::*;
 
     async fn open() -> Fresh {
-        fresh(Version::Debian, Way::Direct).await
+        pooled(Version::Debian).await
     }
 
     agentflow_storage::backend_conformance!(open);
 }
 
-mod pooled {
+mod v16_pooled {
     use super::*;
 
     async fn open() -> Fresh {
-        fresh(Version::Debian, Way::Pooled).await
+        pooled(Version::V16).await
     }
 
     agentflow_storage::backend_conformance!(open);
 }
 
-mod newer {
+mod v17_direct {
     use super::*;
 
     async fn open() -> Fresh {
-        fresh(Version::V17, Way::Pooled).await
+        let (database, options) = Database::create_granted(Version::V17).await;
+        let postgres = support::open(options).await;
+        Fresh {
+            backend: postgres.backend(),
+            keep: Box::new((postgres, database)),
+        }
     }
 
     agentflow_storage::backend_conformance!(open);

@@ -233,6 +233,11 @@ async fn python_continues_our_threads_on_the_systems_postgresql() {
 }
 
 #[tokio::test]
+async fn python_continues_our_threads_on_postgresql_16() {
+    there_and_back(Version::V16, Codec::plain(), "plain").await;
+}
+
+#[tokio::test]
 async fn python_continues_our_threads_on_postgresql_17() {
     there_and_back(Version::V17, Codec::plain(), "plain").await;
 }

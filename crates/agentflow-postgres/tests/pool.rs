@@ -279,8 +279,8 @@ async fn a_connection_that_says_nothing_is_given_up() -> Result<()> {
     let limits = Limits {
         statement_timeout: Duration::from_millis(200),
         cancel_grace: Duration::from_millis(100),
-        connect_timeout: Duration::from_millis(200),
-        acquire_timeout: Duration::from_millis(300),
+        connect_timeout: Duration::from_millis(500),
+        acquire_timeout: Duration::from_millis(1500),
         ..Limits::default()
     };
     let url = through(&database.url(), database.address().port, &proxy);

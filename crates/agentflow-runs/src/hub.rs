@@ -10,12 +10,15 @@ use std::{
 };
 
 use agentflow_storage::{
+    checkpoint::Fence,
     event::{Event, Events},
     signal::{Signal, Signals},
 };
 use agentflow_types::{Error, ErrorKind, Result, RunId, Str, ThreadId, Timestamp};
 use futures_util::future::BoxFuture;
 use tokio::sync::{broadcast, watch};
+
+use crate::patience::Patience;
 
 /// Events that a listener may lag behind before it reads the log instead. Each thread in use
 /// holds room for as many.
@@ -37,13 +40,22 @@ pub struct Draft {
     pub data: Arc<str>,
 }
 
+/// What other processes did to a thread's log, as far as it was heard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// The greatest number that one said it wrote.
+    pub seq: u64,
+    /// Times that something may have been missed.
+    pub missed: u64,
+}
+
 /// The live side of one thread.
 pub struct Channel {
     tx: broadcast::Sender<Arc<Event>>,
     /// The greatest number in use; `None` until it was read from storage.
     last: tokio::sync::Mutex<Option<u64>>,
-    /// The greatest number that another process said it wrote.
-    elsewhere: watch::Sender<u64>,
+    /// What is known of other processes.
+    elsewhere: watch::Sender<Elsewhere>,
     signals: Option<Arc<dyn Signals>>,
 }
 
@@ -53,7 +65,7 @@ impl Channel {
             signals,
             tx: broadcast::channel(LAG).0,
             last: tokio::sync::Mutex::new(None),
-            elsewhere: watch::Sender::new(0),
+            elsewhere: watch::Sender::default(),
         }
     }
 
@@ -65,7 +77,7 @@ impl Channel {
 
     /// Sees how far other processes have written, as far as they said so.
     #[must_use]
-    pub fn elsewhere(&self) -> watch::Receiver<u64> {
+    pub fn elsewhere(&self) -> watch::Receiver<Elsewhere> {
         self.elsewhere.subscribe()
     }
 
@@ -95,15 +107,7 @@ impl Channel {
             let events = numbered(drafts, start, now);
             match store(events.clone()).await {
                 Ok(stored) => {
-                    let newest = start + events.len() as u64;
-                    *guard = Some(newest);
-                    if let Some(signals) = &self.signals {
-                        signals.send(Signal::Log(thread, newest));
-                    }
-                    for event in events {
-                        // Nobody listening is fine.
-                        let _ = self.tx.send(Arc::new(event));
-                    }
+                    *guard = Some(self.publish(thread, start, events));
                     return Ok(stored);
                 }
                 Err(err) if err.kind() == ErrorKind::Conflict => {
@@ -116,10 +120,96 @@ impl Channel {
                 Err(err) => return Err(err),
             }
         }
-        Err(Error::busy(
-            "other processes write to this thread without a pause",
-        ))
+        Err(crowded())
     }
+
+    /// Numbers the drafts of a run and stores them under its lease; waits for a log that is away.
+    ///
+    /// A try whose answer was lost is repeated with the same numbers, so that it is stored once:
+    /// if the numbers are taken then, the log tells by whom.
+    ///
+    /// # Errors
+    /// `Conflict` if the lease is lost; what the log fails with after `patience`.
+    pub async fn append_patiently(
+        &self,
+        log: (&dyn Events, ThreadId),
+        drafts: &[Draft],
+        now: Timestamp,
+        fence: Fence,
+        patience: Patience,
+    ) -> Result<()> {
+        let (log, thread) = log;
+        let mut guard = self.last.lock().await;
+        let mut start = match guard.take() {
+            Some(seq) => seq,
+            None => patience.ask(|| log.last_seq(thread)).await?,
+        };
+        let (mut trial, mut in_doubt) = (None, false);
+        for _ in 0..RENUMBER {
+            let events = numbered(drafts, start, now);
+            let stored = loop {
+                match log.append(thread, events.clone(), Some(fence)).await {
+                    Err(err) if err.kind() == ErrorKind::Conflict => break Err(err),
+                    Ok(()) => break Ok(()),
+                    Err(err) => {
+                        in_doubt |= err.kind() == ErrorKind::Uncertain;
+                        let trial = trial.get_or_insert_with(|| patience.begin());
+                        trial.again(err).await?;
+                    }
+                }
+            };
+            if let Err(err) = stored {
+                let used = patience.ask(|| log.last_seq(thread)).await?;
+                if used <= start {
+                    return Err(err);
+                }
+                let ours = in_doubt && patience.ask(|| holds(log, thread, &events)).await?;
+                if !ours {
+                    // What was in doubt cannot be stored any more: its numbers are taken.
+                    (start, in_doubt) = (used, false);
+                    continue;
+                }
+            }
+            *guard = Some(self.publish(thread, start, events));
+            return Ok(());
+        }
+        Err(crowded())
+    }
+
+    /// Tells everybody of what was stored after number `start`; returns the newest number.
+    fn publish(&self, thread: ThreadId, start: u64, events: Vec<Event>) -> u64 {
+        let newest = start + events.len() as u64;
+        if let Some(signals) = &self.signals {
+            signals.send(Signal::Log(thread, newest));
+        }
+        for event in events {
+            // Nobody listening is fine.
+            let _ = self.tx.send(Arc::new(event));
+        }
+        newest
+    }
+}
+
+fn crowded() -> Error {
+    Error::busy("other processes write to this thread without a pause")
+}
+
+/// Whether the log has exactly these events under their numbers.
+async fn holds(log: &dyn Events, thread: ThreadId, events: &[Event]) -> Result<bool> {
+    let Some(first) = events.first() else {
+        return Ok(true);
+    };
+    let limit = u32::try_from(events.len()).unwrap_or(u32::MAX);
+    let found = log.read(thread, None, first.seq - 1, limit).await?;
+    let said = |event: &Event| {
+        (
+            event.seq,
+            event.run_id,
+            event.kind.clone(),
+            event.data.clone(),
+        )
+    };
+    Ok(found.iter().map(said).eq(events.iter().map(said)))
 }
 
 fn numbered(drafts: &[Draft], last: u64, now: Timestamp) -> Vec<Event> {
@@ -172,10 +262,18 @@ impl Hub {
         let channel = self.lock().get(&thread).and_then(Weak::upgrade);
         if let Some(channel) = channel {
             channel.elsewhere.send_if_modified(|known| {
-                let is_news = *known < seq;
-                *known = seq.max(*known);
+                let is_news = known.seq < seq;
+                known.seq = seq.max(known.seq);
                 is_news
             });
+        }
+    }
+
+    /// Notes that any log may have grown.
+    pub fn missed(&self) {
+        let channels: Vec<_> = self.lock().values().filter_map(Weak::upgrade).collect();
+        for channel in channels {
+            channel.elsewhere.send_modify(|known| known.missed += 1);
         }
     }
 

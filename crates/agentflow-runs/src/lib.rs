@@ -7,4 +7,5 @@ pub mod config;
 pub mod host;
 pub mod hub;
 pub mod machine;
+pub mod patience;
 pub mod service;

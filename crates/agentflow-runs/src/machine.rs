@@ -12,12 +12,17 @@ use agentflow_storage::{
         ThreadStatus, ThreadTtl,
     },
 };
-use agentflow_types::{Error, Map, Result, RunId, Timestamp, Value, graph::Interrupt, value};
+use agentflow_types::{
+    CronId, Error, Map, Result, RunId, Timestamp, Value, graph::Interrupt, value,
+};
 use indexmap::IndexMap;
 
 /// Minutes that the thread of a stateless run stays for readers that are still reading; it goes
 /// at once when there are none.
 const TEMPORARY_THREAD_MINUTES: f64 = 1.0;
+
+/// Low bits of a fencing token that hold the attempt; the others hold microseconds.
+const ATTEMPT_BITS: u32 = 8;
 
 /// Text of the refusal when a thread is busy, as LangGraph's server words it.
 pub const BUSY: &str = "Thread is already running a task. Wait for it to finish or choose a \
@@ -52,6 +57,19 @@ pub struct Create {
     pub missing: Missing,
     /// Claims the run in the same decision if the thread is idle and the run is due.
     pub claim: Option<Worker>,
+    /// The firing of a cron that it is for: both are stored or neither.
+    pub firing: Option<Firing>,
+}
+
+/// One firing of a cron.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Firing {
+    /// The cron.
+    pub cron_id: CronId,
+    /// When it was to fire.
+    pub expected: Timestamp,
+    /// When it fires next.
+    pub next: Option<Timestamp>,
 }
 
 /// What a creation did besides its changes.
@@ -68,7 +86,8 @@ pub struct Created {
 /// Creates a run, applying its multitask strategy to the others.
 ///
 /// # Errors
-/// `NotFound` without a thread, `Conflict` if the thread is busy and the strategy is `reject`.
+/// `NotFound` without a thread, `Conflict` if the thread is busy and the strategy is `reject`. The
+/// store refuses an id that is taken, and a firing that is past, with `Conflict`.
 pub fn create(
     found: Option<&ThreadRuns>,
     create: Create,
@@ -79,6 +98,7 @@ pub fn create(
         graph_id,
         missing,
         claim,
+        firing,
     } = create;
     let mut changes = Vec::new();
     let mut created = Created {
@@ -92,7 +112,7 @@ pub fn create(
         (None, Missing::Reject) => return Err(Error::not_found("Thread or assistant not found.")),
     };
     if live.iter().any(|other| other.run_id == run.run_id) {
-        return Err(Error::conflict("a run with this id exists").with("run_id", run.run_id));
+        return Err(Error::conflict("run id is taken").with("run_id", run.run_id));
     }
     let mut waits = !live.is_empty();
     match run.multitask_strategy {
@@ -125,7 +145,20 @@ pub fn create(
     }
     created.run = run.clone();
     changes.push(Change::PutThread(Box::new(thread)));
-    changes.push(Change::PutRun(Box::new(run)));
+    // Whether the id is taken, also by a run that has ended, is decided with the rest.
+    changes.push(Change::InsertRun(Box::new(run)));
+    if let Some(Firing {
+        cron_id,
+        expected,
+        next,
+    }) = firing
+    {
+        changes.push(Change::AdvanceCron {
+            cron_id,
+            expected,
+            next,
+        });
+    }
     Ok((changes, created))
 }
 
@@ -165,9 +198,23 @@ fn take(run: &mut Run, worker: &Worker, now: Timestamp) {
         worker: worker.id.clone(),
         // Time in the high bits makes tokens grow over restarts; the attempt keeps two claims of
         // one microsecond apart.
-        token: (now.micros() << 8) | i64::from(run.attempt & 0xff),
+        token: (now.micros() << ATTEMPT_BITS) | i64::from(run.attempt & 0xff),
         expires_at: now.plus(worker.lease),
     });
+}
+
+/// When the worker took the run, by its own clock, which also dates its checkpoints.
+fn claimed_at(lease: &Lease) -> Timestamp {
+    Timestamp(lease.token >> ATTEMPT_BITS)
+}
+
+/// What the checkpoints say about a run whose worker was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The run.
+    pub run_id: RunId,
+    /// When its newest checkpoint was made; `None` if it has none.
+    pub newest: Option<Timestamp>,
 }
 
 /// What a claim found.
@@ -175,15 +222,22 @@ fn take(run: &mut Run, worker: &Worker, now: Timestamp) {
 pub struct Claimed {
     /// The run that the worker now holds.
     pub run: Option<Run>,
+    /// A run whose worker was lost: nothing was changed, and the claim is to be made again with
+    /// its [`Progress`].
+    pub lost: Option<RunId>,
     /// Runs that ended because their worker was lost too often, or was to be stopped anyway.
     pub ended: Vec<Run>,
 }
 
 /// Re-queues runs whose lease is over, then takes the oldest due run if none is running.
+///
+/// A run is given up after `max_attempts` attempts in a row that ended with the loss of their
+/// worker and made no checkpoint: one that gets on, however slowly, is not what kills the workers.
 pub fn claim(
     found: &ThreadRuns,
     worker: &Worker,
     max_attempts: u32,
+    progress: Option<Progress>,
     now: Timestamp,
 ) -> (Vec<Change>, Claimed) {
     let mut changes = Vec::new();
@@ -199,8 +253,21 @@ pub fn claim(
             live.push(run.clone());
             continue;
         }
+        let Some(known) = progress.filter(|known| known.run_id == run.run_id) else {
+            let lost = Some(run.run_id);
+            let again = Claimed {
+                lost,
+                ..Claimed::default()
+            };
+            return (Vec::new(), again);
+        };
         let mut run = run.clone();
-        run.lease = None;
+        if let (Some(lease), Some(newest)) = (run.lease.take(), known.newest)
+            && claimed_at(&lease) < newest
+        {
+            // Later attempts differ from the first, so it does not begin with 0 again.
+            run.attempt = 1;
+        }
         run.updated_at = now;
         if let Some(action) = run.cancel {
             run.status = RunStatus::Interrupted;
@@ -213,7 +280,7 @@ pub fn claim(
             run.status = RunStatus::Error;
             run.error = value!({
                 "error": "WorkerLostError",
-                "message": format!("the worker was lost in each of {max_attempts} attempts"),
+                "message": format!("the worker was lost in each of {max_attempts} attempts without a new checkpoint"),
             });
             changes.push(Change::PutRun(Box::new(run.clone())));
             claimed.ended.push(run);
@@ -383,8 +450,8 @@ pub fn release(
     run.updated_at = now;
     let Some(action) = run.cancel else {
         run.status = RunStatus::Pending;
-        // A shutdown is not the run's fault.
-        run.attempt = run.attempt.saturating_sub(1);
+        // A shutdown is not the run's fault; but what comes next is not the first attempt.
+        run.attempt = run.attempt.saturating_sub(1).max(1);
         return Ok((vec![Change::PutRun(Box::new(run))], None));
     };
     run.status = RunStatus::Interrupted;
@@ -495,5 +562,105 @@ pub fn new_thread(thread_id: agentflow_types::ThreadId, metadata: Map, now: Time
         interrupts: IndexMap::new(),
         error: Value::Null,
         ttl: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use agentflow_types::{AssistantId, ThreadId};
+
+    use super::*;
+
+    const MOST: u32 = 3;
+    const NOON: Timestamp = Timestamp(1_767_268_800_000_000);
+
+    fn after(seconds: u64) -> Timestamp {
+        NOON.plus(Duration::from_secs(seconds))
+    }
+
+    fn worker() -> Worker {
+        Worker {
+            id: "w".into(),
+            lease: Duration::from_secs(30),
+        }
+    }
+
+    /// A run that was claimed at noon.
+    fn running() -> Run {
+        let mut run = Run {
+            run_id: RunId::mint(),
+            thread_id: ThreadId::mint(),
+            assistant_id: AssistantId::system("g"),
+            created_at: NOON,
+            updated_at: NOON,
+            status: RunStatus::Pending,
+            metadata: Map::new(),
+            kwargs: Map::new(),
+            multitask_strategy: MultitaskStrategy::Enqueue,
+            attempt: 0,
+            cancel: None,
+            lease: None,
+            error: Value::Null,
+            temporary_thread: false,
+        };
+        take(&mut run, &worker(), NOON);
+        run
+    }
+
+    /// Loses the worker again and again; each attempt makes a checkpoint, or not. Returns the
+    /// attempts that were started, the first included, and whether the run was given up.
+    fn lose(gets_on: &[bool]) -> (Vec<u32>, bool) {
+        let mut run = running();
+        let mut attempts = vec![run.attempt];
+        let mut newest = None;
+        for (lost, gets_on) in (0..).zip(gets_on) {
+            if *gets_on {
+                newest = Some(after(100 * lost + 10));
+            }
+            let found = ThreadRuns {
+                thread: new_thread(run.thread_id, Map::new(), NOON),
+                live: vec![run.clone()],
+            };
+            let now = after(100 * (lost + 1));
+            let (changes, claimed) = claim(&found, &worker(), MOST, None, now);
+            assert_eq!((changes, claimed.lost), (vec![], Some(run.run_id)));
+            let progress = Progress {
+                run_id: run.run_id,
+                newest,
+            };
+            let (_, claimed) = claim(&found, &worker(), MOST, Some(progress), now);
+            match claimed.run {
+                Some(again) => run = again,
+                None => return (attempts, claimed.ended.len() == 1),
+            }
+            attempts.push(run.attempt);
+        }
+        (attempts, false)
+    }
+
+    #[test]
+    fn only_attempts_without_a_new_checkpoint_count() {
+        assert_eq!(lose(&[false; 5]), (vec![1, 2, 3], true));
+        assert_eq!(lose(&[true; 5]), (vec![1, 2, 2, 2, 2, 2], false));
+        let now_and_then = [true, false, true, false, false, false];
+        assert_eq!(lose(&now_and_then), (vec![1, 2, 3, 2, 3], true));
+    }
+
+    #[test]
+    fn an_attempt_that_was_given_back_is_not_the_first() {
+        let run = running();
+        let found = ThreadRuns {
+            thread: new_thread(run.thread_id, Map::new(), NOON),
+            live: vec![run.clone()],
+        };
+        let token = run.lease.as_ref().map_or(0, |lease| lease.token);
+        let (changes, ended) = release(Some(&found), run.run_id, token, after(1)).unwrap();
+        let [Change::PutRun(back)] = changes.as_slice() else {
+            panic!("{changes:?}");
+        };
+        assert_eq!(
+            (back.attempt, back.status, ended),
+            (1, RunStatus::Pending, None)
+        );
     }
 }

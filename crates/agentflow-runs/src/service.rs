@@ -1,6 +1,7 @@
 //! The run service: everything that the agent API does, without HTTP.
 
 mod assistants;
+mod attend;
 mod conclude;
 mod crons;
 mod execute;
@@ -8,12 +9,13 @@ mod items;
 mod runs;
 mod signals;
 mod subscribe;
+mod temporary;
 mod threads;
 mod worker;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -31,6 +33,7 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
 pub use assistants::{CreateAssistant, DeleteThreads, IfExists, PatchAssistant};
+pub use attend::Awaited;
 pub use crons::{CreateCron, PatchCron};
 pub use subscribe::{END, Subscription, Topic};
 pub use threads::{CreateThread, PatchThread, StateUpdate};
@@ -38,6 +41,7 @@ pub use threads::{CreateThread, PatchThread, StateUpdate};
 use crate::{
     host::{GraphHost, GraphInfo},
     hub::Hub,
+    patience::Patience,
 };
 
 /// Tells somebody outside that a run ended.
@@ -60,7 +64,8 @@ pub struct ServiceConfig {
     pub exclusive: bool,
     /// Runs that execute at once.
     pub concurrency: usize,
-    /// Attempts of a run before it counts as failed.
+    /// Attempts of a run in a row that make no checkpoint before their worker is lost; then it
+    /// counts as failed.
     pub max_attempts: u32,
     /// Length of a lease; renewed at a third of it.
     pub lease: Duration,
@@ -68,6 +73,9 @@ pub struct ServiceConfig {
     pub run_timeout: Duration,
     /// How long running work may go on after the worker was told to stop.
     pub drain_timeout: Duration,
+    /// How long running work, and who reads it, waits for a database that is away; then a run is
+    /// given back.
+    pub patience: Patience,
     /// How long events of ended runs are kept.
     pub event_retention: Duration,
     /// Pause between looks at the database for work of other processes, lost leases, crons and
@@ -85,6 +93,7 @@ impl Default for ServiceConfig {
             lease: agentflow_storage::record::LEASE,
             run_timeout: Duration::from_secs(86_400),
             drain_timeout: Duration::from_secs(30),
+            patience: Patience(Duration::from_secs(300)),
             event_retention: Duration::from_secs(7 * 86_400),
             poll: Duration::from_secs(1),
         }
@@ -131,6 +140,8 @@ struct Local {
     early_stops: IndexMap<RunId, CancelAction>,
     /// Who waits for a run's end.
     waiters: HashMap<RunId, Vec<oneshot::Sender<Arc<Ended>>>>,
+    /// Threads of stateless runs that are over.
+    leaving: temporary::Leaving,
 }
 
 /// Stops that are remembered for runs that may be about to start here. A run that misses its stop
@@ -159,6 +170,8 @@ pub struct Service {
     starved: std::sync::atomic::AtomicBool,
     /// Whether a worker of this process takes runs.
     working: std::sync::atomic::AtomicBool,
+    /// How its claims went.
+    claims: worker::Claims,
 }
 
 /// What the database holds, for health and metrics.
@@ -168,6 +181,10 @@ pub struct Counts {
     pub runs: Vec<(RunStatus, u64)>,
     /// Runs executing in this process.
     pub executing: usize,
+    /// Runs that this process's worker found in the queue and tried to claim.
+    pub claims_tried: u64,
+    /// Of these, those that another worker had claimed meanwhile.
+    pub claims_missed: u64,
 }
 
 impl Service {
@@ -201,6 +218,7 @@ impl Service {
             released: CancellationToken::new(),
             starved: std::sync::atomic::AtomicBool::new(false),
             working: std::sync::atomic::AtomicBool::new(false),
+            claims: worker::Claims::default(),
         });
         service.register_system_assistants(&Scope::local()).await?;
         Ok(service)
@@ -223,6 +241,8 @@ impl Service {
         Ok(Counts {
             runs,
             executing: self.local().running.len(),
+            claims_tried: self.claims.tried.load(Relaxed),
+            claims_missed: self.claims.missed.load(Relaxed),
         })
     }
 

@@ -5,6 +5,7 @@
 
 use std::{io, time::Duration};
 
+use agentflow_runs::patience::is_passing;
 use agentflow_types::{Result, Value};
 use axum::body::Body;
 use bytes::Bytes;
@@ -55,11 +56,10 @@ impl Writer {
     }
 
     /// Breaks the body off, so that the reader does not take it for complete.
-    pub(crate) fn abort(self) {
-        // A full or closed pipe is broken off by dropping the sender.
-        let _ = self
-            .tx
-            .try_send(Err(io::Error::other("the server is stopping")));
+    pub(crate) async fn abort(self) {
+        // Nobody is left to read if this fails.
+        let broken = Err(io::Error::other("the server breaks off"));
+        let _ = self.tx.send_timeout(broken, self.stall).await;
     }
 
     /// Waits until a sign of life is due, or the reader goes away.
@@ -81,8 +81,9 @@ pub(crate) enum Ending {
     Complete,
     /// The reader went away.
     Gone,
-    /// The server is stopping.
-    Stopping,
+    /// The server is stopping, or could not read further for now: broken off, so that the reader
+    /// comes back and goes on where it was.
+    Broken,
 }
 
 /// Writes a JSON value that is not known yet; line ends before it show that somebody is there.
@@ -95,15 +96,22 @@ pub(crate) async fn json_later(
     loop {
         tokio::select! {
             value = &mut value => {
-                let value = value.unwrap_or_else(|err| error_value(&err));
+                let value = match value {
+                    // The run goes on; whoever asks again gets its result.
+                    Err(err) if is_passing(&err) => {
+                        writer.abort().await;
+                        return Ending::Broken;
+                    }
+                    value => value.unwrap_or_else(|err| error_value(&err)),
+                };
                 return match writer.send(value.json_text().into()).await {
                     Ok(()) => Ending::Complete,
                     Err(Gone) => Ending::Gone,
                 };
             }
             () = state.closing.cancelled() => {
-                writer.abort();
-                return Ending::Stopping;
+                writer.abort().await;
+                return Ending::Broken;
             }
             beat = writer.beat() => {
                 let sent = match beat {

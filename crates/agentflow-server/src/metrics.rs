@@ -7,6 +7,7 @@ use std::{
 };
 
 use agentflow_runs::service::Counts;
+use agentflow_storage::figures::{Figure, Reading, Spread};
 use axum::{
     extract::{MatchedPath, Request, State},
     middleware::Next,
@@ -46,7 +47,7 @@ impl Metrics {
     }
 
     /// The counters as JSON.
-    pub(crate) fn json(&self, counts: &Counts) -> Value {
+    pub(crate) fn json(&self, counts: &Counts, figures: &[Figure]) -> Value {
         let of = |word: &str| {
             let found = counts
                 .runs
@@ -65,11 +66,12 @@ impl Metrics {
             "queue": { "n_pending": of("pending"), "n_running": of("running") },
             "workers": { "active": counts.executing },
             "api": { "http_requests_total": requests },
+            "storage": figures.iter().map(figure_json).collect::<serde_json::Map<_, _>>(),
         })
     }
 
     /// The counters in Prometheus' text format.
-    pub(crate) fn prometheus(&self, counts: &Counts, version: &str) -> String {
+    pub(crate) fn prometheus(&self, counts: &Counts, figures: &[Figure], version: &str) -> String {
         let mut out = String::new();
         let mut line = |text: std::fmt::Arguments<'_>| {
             // Writing to a string cannot fail.
@@ -102,6 +104,17 @@ impl Metrics {
             counts.executing
         ));
         line(format_args!(
+            "# HELP agentflow_claims_total Runs in the queue that this process tried to claim; \
+             missed: another one was faster."
+        ));
+        line(format_args!("# TYPE agentflow_claims_total counter"));
+        let held = counts.claims_tried.saturating_sub(counts.claims_missed);
+        for (result, n) in [("claimed", held), ("missed", counts.claims_missed)] {
+            line(format_args!(
+                "agentflow_claims_total{{result=\"{result}\"}} {n}"
+            ));
+        }
+        line(format_args!(
             "# HELP agentflow_api_http_requests_total Requests answered."
         ));
         line(format_args!(
@@ -113,8 +126,54 @@ impl Metrics {
                  {{method=\"{method}\",path=\"{path}\",status=\"{status}\"}} {n}"
             ));
         }
+        for figure in figures {
+            // Writing to a string cannot fail.
+            let _ = figure_text(&mut out, figure);
+        }
         out
     }
+}
+
+fn figure_json(figure: &Figure) -> (String, Value) {
+    let value = match &figure.reading {
+        Reading::Level(value) | Reading::Count(value) => json!(value),
+        Reading::Spread(Spread {
+            bounds,
+            counts,
+            sum,
+        }) => json!({ "bounds": bounds, "counts": counts, "sum": sum }),
+    };
+    (figure.name.to_owned(), value)
+}
+
+/// A figure in Prometheus' text format.
+fn figure_text(out: &mut String, figure: &Figure) -> std::fmt::Result {
+    let Figure {
+        name,
+        help,
+        reading,
+    } = figure;
+    let kind = match reading {
+        Reading::Level(_) => "gauge",
+        Reading::Count(_) => "counter",
+        Reading::Spread(_) => "histogram",
+    };
+    writeln!(out, "# HELP agentflow_{name} {help}")?;
+    writeln!(out, "# TYPE agentflow_{name} {kind}")?;
+    let spread = match reading {
+        Reading::Level(value) | Reading::Count(value) => {
+            return writeln!(out, "agentflow_{name} {value}");
+        }
+        Reading::Spread(spread) => spread,
+    };
+    let ends = spread.bounds.iter().map(ToString::to_string);
+    let mut seen = 0;
+    for (end, count) in ends.chain(["+Inf".to_owned()]).zip(&spread.counts) {
+        seen += count;
+        writeln!(out, "agentflow_{name}_bucket{{le=\"{end}\"}} {seen}")?;
+    }
+    writeln!(out, "agentflow_{name}_sum {}", spread.sum)?;
+    writeln!(out, "agentflow_{name}_count {seen}")
 }
 
 /// Counts a request by its route, never by its path: routes are few.
@@ -131,4 +190,46 @@ pub(crate) async fn count(
         state.metrics.count(series);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_in_both_forms() {
+        let waits = Spread {
+            bounds: &[0.5, 1.0],
+            counts: vec![1, 0, 2],
+            sum: 60.25,
+        };
+        let figures = [
+            Figure::level("connections", "Connections.", 7),
+            Figure {
+                name: "wait_seconds",
+                help: "Waits.",
+                reading: Reading::Spread(waits),
+            },
+        ];
+        let mut text = String::new();
+        for figure in &figures {
+            figure_text(&mut text, figure).unwrap();
+        }
+        assert_eq!(
+            text,
+            "# HELP agentflow_connections Connections.\n\
+             # TYPE agentflow_connections gauge\n\
+             agentflow_connections 7\n\
+             # HELP agentflow_wait_seconds Waits.\n\
+             # TYPE agentflow_wait_seconds histogram\n\
+             agentflow_wait_seconds_bucket{le=\"0.5\"} 1\n\
+             agentflow_wait_seconds_bucket{le=\"1\"} 1\n\
+             agentflow_wait_seconds_bucket{le=\"+Inf\"} 3\n\
+             agentflow_wait_seconds_sum 60.25\n\
+             agentflow_wait_seconds_count 3\n"
+        );
+        let json = Metrics::default().json(&Counts::default(), &figures);
+        assert_eq!(json["storage"]["connections"], 7);
+        assert_eq!(json["storage"]["wait_seconds"]["counts"], json!([1, 0, 2]));
+    }
 }

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use agentflow_runs::service::Service;
+use agentflow_storage::figures::Figures;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -47,7 +48,7 @@ impl Default for Limits {
             depth: 100,
             body_timeout: Duration::from_secs(60),
             header_timeout: Duration::from_secs(30),
-            connections: 10_000,
+            connections: 12_000,
             heartbeat: Duration::from_secs(5),
             stall: Duration::from_secs(30),
             frames: 64,
@@ -85,6 +86,8 @@ pub struct AppState {
     pub(crate) limits: Arc<Limits>,
     pub(crate) info: Arc<Info>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Who tells figures for `/metrics`.
+    pub(crate) figures: Vec<Arc<dyn Figures>>,
     /// Owns the tasks that feed streams.
     pub(crate) tasks: TaskTracker,
     /// Ends all streams when it fires.
@@ -104,6 +107,7 @@ impl AppState {
             limits: Arc::default(),
             info: Arc::default(),
             metrics: Arc::default(),
+            figures: Vec::new(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
             tool_calls: Arc::new(Semaphore::new(Limits::default().tool_calls)),
@@ -116,6 +120,13 @@ impl AppState {
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.tool_calls = Arc::new(Semaphore::new(limits.tool_calls));
         self.limits = Arc::new(limits);
+        self
+    }
+
+    /// Adds figures to `/metrics`; their names must differ from those of others.
+    #[must_use]
+    pub fn with_figures(mut self, figures: Arc<dyn Figures>) -> Self {
+        self.figures.push(figures);
         self
     }
 

@@ -1,6 +1,6 @@
 //! Streams of events: a subscription, an encoder, and a body between them.
 
-use agentflow_runs::{config::Kwargs, machine::Which, service::Subscription};
+use agentflow_runs::{config::Kwargs, machine::Which, patience::is_passing, service::Subscription};
 use agentflow_storage::{
     event::Event,
     record::{CancelAction, Run},
@@ -44,7 +44,10 @@ pub(crate) async fn pump(
     loop {
         let next = tokio::select! {
             biased;
-            () = state.closing.cancelled() => return Ending::Stopping,
+            () = state.closing.cancelled() => {
+                writer.abort().await;
+                return Ending::Broken;
+            }
             next = events.next() => next,
             beat = writer.beat() => {
                 let sent = match beat {
@@ -60,6 +63,12 @@ pub(crate) async fn pump(
         let encoded = match next {
             Ok(Some(event)) => encoder.encode(&event).await,
             Ok(None) => return Ending::Complete,
+            // An event that says so would end the run for the client.
+            Err(err) if is_passing(&err) => {
+                tracing::warn!(error = %err, "a stream was broken off");
+                writer.abort().await;
+                return Ending::Broken;
+            }
             Err(err) => Err(err),
         };
         let (bytes, last) = match encoded {
@@ -151,6 +160,16 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
+    /// The reader of a run.
+    pub(crate) fn of(scope: Scope, run: &Run, on_disconnect: OnDisconnect) -> Self {
+        Self {
+            scope,
+            thread: run.thread_id,
+            run: run.run_id,
+            on_disconnect,
+        }
+    }
+
     /// Stops the run if its reader went away and wanted that.
     pub(crate) async fn ended(self, state: &AppState, ending: Ending) {
         if ending != Ending::Gone || self.on_disconnect != OnDisconnect::Cancel {

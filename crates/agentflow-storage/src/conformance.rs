@@ -11,10 +11,13 @@
 //! needs `tokio` with its macros. A backend cannot leave out a case.
 
 pub mod assistants;
+pub mod cache;
 pub mod checkpoints;
+pub mod counters;
 pub mod crons;
 pub mod events;
 pub mod sample;
+pub mod sessions;
 pub mod signals;
 pub mod store;
 pub mod threads;
@@ -106,6 +109,15 @@ macro_rules! __conformance_case {
     (signal_conformance, $case:ident) => {
         $crate::conformance::signals::$case
     };
+    (session_conformance, $case:ident) => {
+        $crate::conformance::sessions::$case
+    };
+    (counter_conformance, $case:ident) => {
+        $crate::conformance::counters::$case
+    };
+    (cache_conformance, $case:ident) => {
+        $crate::conformance::cache::$case
+    };
 }
 #[doc(hidden)]
 pub use __conformance_case as case;
@@ -121,6 +133,9 @@ macro_rules! backend_conformance {
         $crate::store_conformance!($open);
         $crate::cron_conformance!($open);
         $crate::signal_conformance!($open);
+        $crate::session_conformance!($open);
+        $crate::counter_conformance!($open);
+        $crate::cache_conformance!($open);
     };
 }
 
@@ -131,7 +146,7 @@ mod tests {
     /// A case that is written but not listed would run nowhere.
     #[test]
     fn every_case_is_listed() {
-        let suites: [(&[&str], &[&str]); 7] = [
+        let suites: [(&[&str], &[&str]); 10] = [
             (
                 checkpoints::CASES,
                 &[
@@ -158,6 +173,9 @@ mod tests {
             (store::CASES, &[include_str!("conformance/store.rs")]),
             (crons::CASES, &[include_str!("conformance/crons.rs")]),
             (signals::CASES, &[include_str!("conformance/signals.rs")]),
+            (sessions::CASES, &[include_str!("conformance/sessions.rs")]),
+            (counters::CASES, &[include_str!("conformance/counters.rs")]),
+            (cache::CASES, &[include_str!("conformance/cache.rs")]),
         ];
         for (listed, sources) in suites {
             let mut listed = listed.to_vec();

@@ -42,6 +42,9 @@ pub trait Events: Send + Sync {
 
     /// Events with a number greater than `after`, ascending, at most `limit`; only of `run` if
     /// given.
+    ///
+    /// May be answered from a copy, which has all that this process heard of, but perhaps not
+    /// what others stored meanwhile.
     async fn read(
         &self,
         thread_id: ThreadId,
@@ -49,6 +52,18 @@ pub trait Events: Send + Sync {
         after: u64,
         limit: u32,
     ) -> Result<Vec<Event>>;
+
+    /// As [`Self::read`], with everything that was stored before the call. For who concludes
+    /// from what is not there.
+    async fn read_stored(
+        &self,
+        thread_id: ThreadId,
+        run: Option<RunId>,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<Event>> {
+        self.read(thread_id, run, after, limit).await
+    }
 
     /// The greatest number ever used in the thread, 0 if none. Deleting events does not lower it
     /// while the thread exists.

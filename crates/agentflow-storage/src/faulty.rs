@@ -15,6 +15,8 @@
 //! # let _ = (first_life, second_life);
 //! ```
 
+mod ephemeral;
+
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
@@ -84,6 +86,20 @@ pub enum Write {
     PutCron,
     DeleteCron,
     Advance,
+    CreateSession,
+    TouchSession,
+    DeleteSession,
+    DeleteSessions,
+    SweepSessions,
+    Take,
+    Spend,
+    Refund,
+    Reset,
+    SweepCounters,
+    PutCached,
+    DeleteCached,
+    ClearCache,
+    SweepCache,
 }
 
 /// Decides what happens to the next write. It is called once per write, before it.
@@ -104,8 +120,11 @@ pub fn wrap(inner: Backend, faults: Faults) -> Backend {
         threads: this.clone(),
         events: this.clone(),
         store: this.clone(),
-        crons: this,
+        crons: this.clone(),
         signals,
+        sessions: this.clone(),
+        counters: this.clone(),
+        cache: this,
     }
 }
 
@@ -339,6 +358,17 @@ impl Events for Faulty {
     ) -> Result<Vec<Event>> {
         self.alive()?;
         self.inner.events.read(thread_id, run, after, limit).await
+    }
+    async fn read_stored(
+        &self,
+        thread_id: ThreadId,
+        run: Option<RunId>,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<Event>> {
+        self.alive()?;
+        let events = &self.inner.events;
+        events.read_stored(thread_id, run, after, limit).await
     }
     async fn last_seq(&self, thread_id: ThreadId) -> Result<u64> {
         self.alive()?;

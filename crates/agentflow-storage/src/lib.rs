@@ -4,19 +4,23 @@
 //! durability, and what a stale write returns. Backends live in their own crates; each runs every
 //! case of the suites of the module `conformance` (a feature, for tests).
 
+pub mod cache;
 pub mod checkpoint;
 pub mod cipher;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+pub mod counter;
 pub mod cron;
 pub mod event;
 pub mod faulty;
+pub mod figures;
 pub mod filter;
 pub mod json;
 pub mod memory;
 pub mod msgpack;
 pub mod page;
 pub mod record;
+pub mod session;
 pub mod signal;
 pub mod store;
 
@@ -39,4 +43,10 @@ pub struct Backend {
     pub crons: Arc<dyn cron::Crons>,
     /// Wake-ups.
     pub signals: Arc<dyn signal::Signals>,
+    /// Sessions of people who signed in.
+    pub sessions: Arc<dyn session::Sessions>,
+    /// Rate limits and quotas.
+    pub counters: Arc<dyn counter::Counters>,
+    /// Results worth keeping for a while.
+    pub cache: Arc<dyn cache::Cache>,
 }

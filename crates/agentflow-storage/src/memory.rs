@@ -5,9 +5,12 @@
 //! simulate a crash, wrap [`Memory::backend`] in [`crate::faulty`] and afterwards take a new
 //! backend from the same `Memory`: it holds exactly what was committed.
 
+mod cache;
 mod checkpoints;
+mod counters;
 mod crons;
 mod records;
+mod sessions;
 mod store;
 mod threads;
 
@@ -16,14 +19,16 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use agentflow_types::{AssistantId, CronId, Error, Result, RunId, ThreadId};
+use agentflow_types::{AssistantId, CronId, Error, Result, RunId, ThreadId, Timestamp};
 
 use crate::{
     Backend,
+    cache::CacheKey,
     checkpoint::Fence,
     cron::Cron,
     event::Event,
     record::{Assistant, Run, RunStatus, Thread},
+    session::{Session, SessionKey},
     signal::Local,
 };
 
@@ -43,6 +48,10 @@ struct Tables {
     run_threads: HashMap<RunId, ThreadId>,
     items: BTreeMap<store::ItemKey, store::ItemRow>,
     crons: BTreeMap<CronId, CronRow>,
+    sessions: HashMap<SessionKey, Session>,
+    buckets: HashMap<String, Timestamp>,
+    quotas: HashMap<String, counters::Spent>,
+    cached: HashMap<CacheKey, cache::Cached>,
 }
 
 #[derive(Clone)]
@@ -90,8 +99,11 @@ impl Memory {
             threads: this.clone(),
             events: this.clone(),
             store: this.clone(),
-            crons: this,
+            crons: this.clone(),
             signals: self.signals.clone(),
+            sessions: this.clone(),
+            counters: this.clone(),
+            cache: this,
         }
     }
 

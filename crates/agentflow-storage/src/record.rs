@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use agentflow_types::{
-    AssistantId, Map, Result, RunId, Scope, ThreadId, Timestamp, Value, graph::Interrupt,
+    AssistantId, CronId, Map, Result, RunId, Scope, ThreadId, Timestamp, Value, graph::Interrupt,
 };
 use async_trait::async_trait;
 use indexmap::IndexMap;
@@ -307,6 +307,18 @@ pub enum Change {
     PutThread(Box<Thread>),
     /// Stores a run row, new or known.
     PutRun(Box<Run>),
+    /// Stores a run row whose id nobody has, in whatever state and of whichever tenant.
+    InsertRun(Box<Run>),
+    /// Moves the next firing of a cron of whichever tenant, as [`crate::cron::Crons::advance`]
+    /// does.
+    AdvanceCron {
+        /// The cron.
+        cron_id: CronId,
+        /// The firing that it must be at.
+        expected: Timestamp,
+        /// The one after it; `None` if there is none.
+        next: Option<Timestamp>,
+    },
     /// Removes a run row with its events, and the checkpoints that name it.
     RollbackRun(RunId),
     /// Removes a run row with its events; checkpoints stay.
@@ -348,7 +360,7 @@ pub struct RunQuery {
     pub offset: u64,
 }
 
-/// Work that a worker may take.
+/// A thread that there is something to do about: work to take, or an end of its time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {
     /// Whose it is; the principal is [`QUEUE_PRINCIPAL`].
@@ -373,10 +385,27 @@ pub trait Threads: Send + Sync {
     ///
     /// # Errors
     /// What `decide` returns; nothing is written then. `Conflict` if `PutThread` would create a
-    /// thread whose id another tenant owns, `PutRun` names a run of another thread, or `Append`
-    /// a number that was used. `Bug` if a change names another thread, or puts a run where no
+    /// thread whose id another tenant owns, `PutRun` names a run of another thread, `InsertRun`
+    /// a run that exists, `AdvanceCron` a firing that is past, or `Append` a number that was used.
+    /// `Bug` if a change names another thread, or puts a run where no
     /// thread is. Deleting what does not exist is fine.
     async fn decide(&self, scope: &Scope, id: ThreadId, decide: Decide) -> Result<()>;
+
+    /// Removes those of the threads that have no live run, as [`Change::DeleteThread`] does. A
+    /// backend may remove all in one transaction.
+    ///
+    /// # Errors
+    /// Errors of the backend; some of the threads may be gone then.
+    async fn remove_resting(&self, threads: &[Candidate]) -> Result<()> {
+        for Candidate { scope, thread_id } in threads {
+            let decide = |found: Option<&ThreadRuns>| {
+                let rests = found.is_some_and(|found| found.live.is_empty());
+                Ok(Vec::from_iter(rests.then_some(Change::DeleteThread)))
+            };
+            self.decide(scope, *thread_id, Box::new(decide)).await?;
+        }
+        Ok(())
+    }
 
     /// One page of the threads that match.
     async fn search(

@@ -22,6 +22,8 @@ pub enum Signal {
     Stop(RunId),
     /// A run is over.
     Ended(RunId),
+    /// Signals may have been lost: look everywhere.
+    Missed,
 }
 
 /// As it travels between processes.
@@ -32,6 +34,7 @@ impl fmt::Display for Signal {
             Self::Log(thread, seq) => write!(f, "log {thread} {seq}"),
             Self::Stop(run) => write!(f, "stop {run}"),
             Self::Ended(run) => write!(f, "ended {run}"),
+            Self::Missed => f.write_str("missed"),
         }
     }
 }
@@ -55,6 +58,7 @@ impl FromStr for Signal {
             }
             "stop" => Ok(Self::Stop(rest.parse()?)),
             "ended" => Ok(Self::Ended(rest.parse()?)),
+            "missed" => Ok(Self::Missed),
             _ => Err(unknown()),
         }
     }
@@ -66,7 +70,8 @@ pub trait Signals: Send + Sync {
     /// shortly after one another may arrive as one.
     fn send(&self, signal: Signal);
 
-    /// Hears what is sent from now on. A listener that lagged must look everywhere.
+    /// Hears what is sent from now on. A listener that lagged, or hears [`Signal::Missed`], must
+    /// look everywhere.
     fn listen(&self) -> broadcast::Receiver<Signal>;
 }
 
@@ -103,6 +108,7 @@ mod tests {
             Signal::Log(thread, u64::MAX),
             Signal::Stop(run),
             Signal::Ended(run),
+            Signal::Missed,
         ] {
             assert_eq!(signal.to_string().parse::<Signal>().unwrap(), signal);
         }

@@ -3,7 +3,7 @@
 //! In state a message is a [`Typed`] value of extension code 5, so that Python reads the object
 //! back that it would have written; clients see the map inside.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crate::{Error, Map, Result, Rng, Str, Typed, Value};
 
@@ -66,10 +66,18 @@ pub fn kind(message: &Value) -> Option<&str> {
     message.get("type").and_then(Value::as_str)
 }
 
+/// Place of `id` among the fields that LangChain's classes begin with.
+const ID_AT: usize = 5;
+
 /// The id of a message, if it has one.
 #[must_use]
 pub fn id(message: &Value) -> Option<&str> {
-    message.get("id").and_then(Value::as_str)
+    let map = message.as_map()?;
+    // Histories are searched by id: most messages have it in one place.
+    match map.get_index(ID_AT) {
+        Some((key, id)) if &**key == "id" => id.as_str(),
+        _ => message.get("id")?.as_str(),
+    }
 }
 
 /// The text of a message: its string content, or its text blocks joined.
@@ -88,20 +96,20 @@ pub fn text(message: &Value) -> String {
 /// A copy of `message` with `id` set.
 #[must_use]
 pub fn with_id(message: &Value, id: &str) -> Value {
-    let set = |map: &Map| {
+    let with = |map: &Map| {
         let mut map = map.clone();
-        map.insert("id".into(), Value::str(id));
+        set(&mut map, "id", Value::str(id));
         Value::map(map)
     };
     match message {
         Value::Typed(typed) => {
             let mut typed = (**typed).clone();
             if let Value::Map(map) = &typed.value {
-                typed.value = set(map);
+                typed.value = with(map);
             }
             Value::Typed(Arc::new(typed))
         }
-        Value::Map(map) => set(map),
+        Value::Map(map) => with(map),
         other => other.clone(),
     }
 }
@@ -241,50 +249,81 @@ fn normalize_tool_call(call: &Value) -> Value {
     ])
 }
 
-/// Builds the message of `kind` with the fields LangChain's class has, in its order; other
-/// fields follow.
-fn build(kind: &str, content: Value, mut fields: Map) -> Value {
-    let empty = || Value::map(Map::new());
-    let mut map = Map::with_capacity(9);
-    let mut take = |map: &mut Map, name: &str, default: Value| {
-        let value = fields.shift_remove(name).unwrap_or(default);
+/// The messages of each kind without content, in the order of [`CLASSES`]: their names and
+/// defaults are shared by all messages.
+static BLANKS: LazyLock<Vec<Typed>> = LazyLock::new(|| {
+    let blank = |(kind, module, name): &(&str, &str, &str)| Typed {
+        code: 5,
+        module: (*module).into(),
+        name: (*name).into(),
+        value: Value::map(defaults(kind)),
+        method: Some("model_validate_json".into()),
+    };
+    CLASSES.iter().map(blank).collect()
+});
+
+/// The fields that LangChain's class of this kind has, in its order.
+fn defaults(kind: &str) -> Map {
+    let none = || Value::list(vec![]);
+    let mut map = Map::with_capacity(11);
+    let mut put = |name: &str, value: Value| {
         map.insert(Str::from(name), value);
     };
-    map.insert("content".into(), content);
-    take(&mut map, "additional_kwargs", empty());
-    take(&mut map, "response_metadata", empty());
-    map.insert("type".into(), Value::str(kind));
-    take(&mut map, "name", Value::Null);
-    take(&mut map, "id", Value::Null);
+    put("content", Value::str(""));
+    put("additional_kwargs", Value::map(Map::new()));
+    put("response_metadata", Value::map(Map::new()));
+    put("type", Value::str(kind));
+    put("name", Value::Null);
+    put("id", Value::Null);
     match kind {
         "ai" | "AIMessageChunk" => {
-            take(&mut map, "tool_calls", Value::list(vec![]));
-            take(&mut map, "invalid_tool_calls", Value::list(vec![]));
-            take(&mut map, "usage_metadata", Value::Null);
+            put("tool_calls", none());
+            put("invalid_tool_calls", none());
+            put("usage_metadata", Value::Null);
             if kind == "AIMessageChunk" {
-                take(&mut map, "tool_call_chunks", Value::list(vec![]));
-                take(&mut map, "chunk_position", Value::Null);
+                put("tool_call_chunks", none());
+                put("chunk_position", Value::Null);
             }
         }
         "tool" => {
-            take(&mut map, "tool_call_id", Value::str(""));
-            take(&mut map, "artifact", Value::Null);
-            take(&mut map, "status", Value::str("success"));
+            put("tool_call_id", Value::str(""));
+            put("artifact", Value::Null);
+            put("status", Value::str("success"));
         }
         _ => {}
     }
-    map.extend(fields);
-    let (module, name) = CLASSES.iter().find(|(k, ..)| *k == kind).map_or(
-        ("langchain_core.messages.chat", "ChatMessage"),
-        |(_, m, n)| (*m, *n),
-    );
-    Value::Typed(Arc::new(Typed {
-        code: 5,
-        module: module.into(),
-        name: name.into(),
-        value: Value::map(map),
-        method: Some("model_validate_json".into()),
-    }))
+    map
+}
+
+/// Builds the message of `kind` with the fields LangChain's class has, in its order; other
+/// fields follow.
+fn build(kind: &str, content: Value, fields: Map) -> Value {
+    let known = CLASSES.iter().position(|(k, ..)| *k == kind);
+    let chat = || CLASSES.iter().position(|(k, ..)| *k == "chat");
+    let at = known.or_else(chat).unwrap_or_default();
+    let mut typed = BLANKS[at].clone();
+    let Value::Map(map) = &mut typed.value else {
+        return Value::Typed(Arc::new(typed));
+    };
+    let map = Arc::make_mut(map);
+    set(map, "content", content);
+    if known.is_none() {
+        set(map, "type", Value::str(kind));
+    }
+    for (name, value) in fields {
+        map.insert(name, value);
+    }
+    Value::Typed(Arc::new(typed))
+}
+
+/// Sets a field; the name of one that is there is not made anew.
+fn set(map: &mut Map, name: &str, value: Value) {
+    match map.iter_mut().find(|(key, _)| &***key == name) {
+        Some((_, old)) => *old = value,
+        None => {
+            map.insert(name.into(), value);
+        }
+    }
 }
 
 /// A chunk of a streamed AI message.

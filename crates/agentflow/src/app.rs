@@ -9,7 +9,10 @@ use std::{
 
 use agentflow_graph::{Graph, Runtime};
 use agentflow_mcp::Pool;
-use agentflow_runs::service::{Service, ServiceConfig, ServiceParts};
+use agentflow_runs::{
+    patience,
+    service::{Service, ServiceConfig, ServiceParts},
+};
 use agentflow_server::AppState;
 use agentflow_types::{Error, Result, SystemClock};
 use tokio::{
@@ -23,6 +26,7 @@ use crate::{
     banner::Ready,
     config::Config,
     database::{self, Database},
+    descriptors,
     host::{Hosted, InProcess},
     models, project,
 };
@@ -119,9 +123,19 @@ impl App {
     pub async fn start(self) -> Result<Running> {
         let mut database = database::open(&self.config, self.keep).await?;
         let backend = database.backend.clone();
+        let settings = service_config(&self.config, &database);
+        let (checkpoints, store) = (backend.checkpoints.clone(), backend.store.clone());
+        let (saver, store) = match database.is_exclusive {
+            // A database of this process is not away.
+            true => (checkpoints, store),
+            false => (
+                patience::checkpoints(checkpoints, settings.patience),
+                patience::store(store, settings.patience),
+            ),
+        };
         let runtime = Runtime {
-            saver: Some(backend.checkpoints.clone()),
-            store: Some(backend.store.clone()),
+            saver: Some(saver),
+            store: Some(store),
             ..Runtime::default()
         };
         let graphs: Vec<String> = self.graphs.keys().cloned().collect();
@@ -130,7 +144,7 @@ impl App {
             backend,
             hosts: vec![host],
             clock: Arc::new(SystemClock),
-            config: service_config(&self.config, &database),
+            config: settings,
             webhook: None,
         })
         .await?;
@@ -144,11 +158,14 @@ impl App {
             let (service, stop) = (service.clone(), stop.clone());
             async move { service.run_worker(stop).await }
         });
-        let state = AppState::new(service.clone()).with_limits(agentflow_server::Limits {
+        let mut state = AppState::new(service.clone()).with_limits(agentflow_server::Limits {
             body_bytes: self.config.server.body_limit_bytes,
-            connections: self.config.server.max_connections,
+            connections: descriptors::room_for(self.config.server.max_connections),
             ..agentflow_server::Limits::default()
         });
+        if let Some(figures) = &database.figures {
+            state = state.with_figures(figures.clone());
+        }
         let listening = tokio::spawn(agentflow_server::serve(
             listener,
             agentflow_server::router(state.clone()),

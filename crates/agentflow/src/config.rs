@@ -6,6 +6,7 @@
 
 mod file;
 mod merge;
+mod redis;
 
 use std::{
     collections::BTreeMap,
@@ -18,6 +19,7 @@ use serde::Deserialize;
 
 pub use file::find;
 pub use merge::{Merged, Origin};
+pub use redis::Redis;
 
 /// The defaults, fully commented.
 pub const DEFAULTS: &str = include_str!("config/agentflow.default.toml");
@@ -34,6 +36,8 @@ pub struct Config {
     pub server: Server,
     /// Database.
     pub storage: Storage,
+    /// Redis.
+    pub redis: Redis,
     /// Run execution.
     pub runs: Runs,
     /// Models.
@@ -96,6 +100,8 @@ pub struct Storage {
     pub acquire_timeout_seconds: u64,
     /// How long a statement may take, in seconds.
     pub statement_timeout_seconds: u64,
+    /// A statement that takes longer is logged, in milliseconds.
+    pub slow_statement_milliseconds: u64,
     /// Whether opening brings the tables up to date.
     pub migrate: bool,
     /// Key that checkpoints are encrypted with; empty for none.
@@ -149,7 +155,7 @@ pub enum Synchronous {
 pub struct Runs {
     /// Runs at once.
     pub concurrency: usize,
-    /// Attempts per run.
+    /// Attempts per run that make no checkpoint before their server is lost.
     pub max_attempts: u32,
     /// How long a run belongs to a server that does not renew its claim, in seconds.
     pub lease_seconds: u64,
@@ -280,6 +286,7 @@ struct Raw {
     profile: Profile,
     server: Server,
     storage: Storage,
+    redis: Redis,
     runs: Runs,
     models: Models,
     graphs: BTreeMap<String, PathBuf>,
@@ -339,6 +346,7 @@ fn check(merged: &Merged, base: PathBuf, file: Option<PathBuf>) -> Result<Config
         profile: raw.profile,
         server: raw.server,
         storage,
+        redis: raw.redis.checked(&base)?,
         runs: raw.runs,
         models: raw.models,
         graphs: raw

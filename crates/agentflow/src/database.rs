@@ -1,15 +1,18 @@
 //! The database that the configuration names, open.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use agentflow_embedded::Embedded;
 use agentflow_postgres::{Dsn, Limits, Listen, Migrate, Postgres, Source, Strength};
-use agentflow_storage::{Backend, cipher::Cipher, memory::Memory, msgpack::typed::Codec};
+use agentflow_storage::{
+    Backend, cipher::Cipher, figures::Figures, memory::Memory, msgpack::typed::Codec,
+};
 use agentflow_types::{Error, Result};
 
 use crate::{
     app::{DATABASE_FILE, Keep},
     config::{Config, Profile, Storage, Synchronous},
+    redis,
 };
 
 /// Largest secret in a file, in bytes.
@@ -22,6 +25,8 @@ pub(crate) struct Database {
     pub(crate) place: Option<String>,
     /// Whether no other process can use it.
     pub(crate) is_exclusive: bool,
+    /// What it tells about itself.
+    pub(crate) figures: Option<Arc<dyn Figures>>,
     _handle: Option<Embedded>,
 }
 
@@ -36,10 +41,19 @@ pub(crate) async fn open(config: &Config, keep: Keep) -> Result<Database> {
             backend: Memory::open(),
             place: None,
             is_exclusive: true,
+            figures: None,
             _handle: None,
         }),
-        Keep::OnDisk if config.storage.is_remote() => postgres(config).await,
-        Keep::OnDisk => embedded(config).await,
+        Keep::OnDisk => {
+            let opened = match config.storage.is_remote() {
+                true => postgres(config).await?,
+                false => embedded(config).await?,
+            };
+            Ok(Database {
+                backend: redis::beside(config, opened.backend).await?,
+                ..opened
+            })
+        }
     }
 }
 
@@ -68,6 +82,7 @@ async fn embedded(config: &Config) -> Result<Database> {
         place: Some(folder.display().to_string()),
         // The file is locked.
         is_exclusive: true,
+        figures: None,
         _handle: Some(opened),
     })
 }
@@ -82,6 +97,7 @@ async fn postgres(config: &Config) -> Result<Database> {
         backend: opened.backend(),
         place: Some(place),
         is_exclusive: false,
+        figures: Some(Arc::new(opened)),
         _handle: None,
     })
 }
@@ -113,6 +129,7 @@ pub(crate) fn postgres_options(config: &Config) -> Result<agentflow_postgres::Op
             max_connections: storage.max_connections,
             acquire_timeout: Duration::from_secs(storage.acquire_timeout_seconds),
             statement_timeout: Duration::from_secs(storage.statement_timeout_seconds),
+            slow_statement: Duration::from_millis(storage.slow_statement_milliseconds),
             ..Limits::default()
         },
         codec: codec(storage)?,
@@ -128,7 +145,8 @@ pub(crate) fn postgres_options(config: &Config) -> Result<agentflow_postgres::Op
     Ok(options)
 }
 
-fn file(path: &std::path::Path) -> Option<PathBuf> {
+/// A path that may be empty for none.
+pub(crate) fn file(path: &std::path::Path) -> Option<PathBuf> {
     (!path.as_os_str().is_empty()).then(|| path.to_owned())
 }
 

@@ -9,7 +9,7 @@ use crate::shell::{cargo, output};
 
 /// Layer of each crate: a crate depends on lower layers only. The derive macro is part of the
 /// graph library and stands below it.
-const LAYERS: [(&str, u8); 15] = [
+const LAYERS: [(&str, u8); 16] = [
     ("agentflow-types", 0),
     ("agentflow-storage", 1),
     ("agentflow-models", 1),
@@ -19,6 +19,7 @@ const LAYERS: [(&str, u8); 15] = [
     ("agentflow-runs", 2),
     ("agentflow-embedded", 2),
     ("agentflow-postgres", 2),
+    ("agentflow-redis", 2),
     ("agentflow-declarative", 3),
     ("agentflow-server", 3),
     ("agentflow", 4),
@@ -28,21 +29,23 @@ const LAYERS: [(&str, u8); 15] = [
 ];
 
 /// Crates of the third layer that need not know each other.
-const SERVER_NEVER: [&str; 6] = [
+const SERVER_NEVER: [&str; 7] = [
     "agentflow-mcp",
     "agentflow-graph",
     "agentflow-embedded",
     "agentflow-postgres",
+    "agentflow-redis",
     "agentflow-models",
     "agentflow-declarative",
 ];
 
 /// Drivers and the crates that may name them.
-const OWNERS: [(&str, &[&str]); 5] = [
+const OWNERS: [(&str, &[&str]); 6] = [
     ("axum", &["agentflow-server", "agentflow-testkit"]),
     // The bench measures SQLite alone as the floor.
     ("rusqlite", &["agentflow-embedded", "agentflow-bench"]),
     ("tokio-postgres", &["agentflow-postgres"]),
+    ("redis", &["agentflow-redis"]),
     // MCP: servers as tools of graphs, and our own server.
     ("rmcp", &["agentflow-mcp", "agentflow-server"]),
     (

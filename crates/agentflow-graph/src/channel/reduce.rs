@@ -60,11 +60,21 @@ fn unsupported(sign: &str, left: &Value, right: &Value) -> Error {
     ))
 }
 
+/// The items to change, in a copy with room for `more` if somebody else reads them.
+fn own(list: &mut Arc<Vec<Value>>, more: usize) -> &mut Vec<Value> {
+    if Arc::get_mut(list).is_none() {
+        let mut copy = Vec::with_capacity(list.len() + more);
+        copy.extend_from_slice(list);
+        *list = Arc::new(copy);
+    }
+    Arc::make_mut(list)
+}
+
 /// List and list give their concatenation.
 pub(super) fn append(left: Value, right: Value) -> Result<Value> {
     match (left, right) {
         (Value::List(mut left), Value::List(right)) => {
-            Arc::make_mut(&mut left).extend(right.iter().cloned());
+            own(&mut left, right.len()).extend(right.iter().cloned());
             Ok(Value::List(left))
         }
         (_, right) => Err(type_error(format!(
@@ -194,7 +204,7 @@ pub fn add_messages(left: Value, right: &Value) -> Result<Value> {
     if let Some(at) = last_clear {
         return Ok(Value::list(new[at + 1..].to_vec()));
     }
-    let target = Arc::make_mut(&mut merged);
+    let target = own(&mut merged, new.len());
     let mut index = Index::new(target, new.len());
     let mut removed: Vec<usize> = Vec::new();
     for message in new {
@@ -237,7 +247,7 @@ pub(super) fn add_message_batch(left: Value, writes: Vec<Value>) -> Result<Value
     for write in &writes {
         new.extend(coerce_all(write)?);
     }
-    let target = Arc::make_mut(&mut merged);
+    let target = own(&mut merged, new.len());
     let mut index = Index::new(target, new.len());
     let mut removed: Vec<usize> = Vec::new();
     for message in new {

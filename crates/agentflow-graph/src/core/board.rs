@@ -1,8 +1,10 @@
 //! The state of a graph between supersteps: channels, versions, who saw what.
 
 mod bump;
+mod fresh;
 mod prepare;
 
+pub(crate) use fresh::Foreseen;
 pub(crate) use prepare::Prepare;
 
 use std::sync::Arc;
@@ -75,6 +77,8 @@ struct Scratch {
     touched: Vec<ChanId>,
     is_updated: Vec<bool>,
     order: Vec<usize>,
+    /// What branches already saw of this superstep's end; empty after it.
+    foreseen: Foreseen,
 }
 
 impl Board {
@@ -330,36 +334,6 @@ impl Board {
         self.read(reads)
     }
 
-    /// The state that a node reads, with the node's own writes applied.
-    ///
-    /// # Errors
-    /// Whatever a channel says to the writes.
-    pub(crate) fn read_fresh(&self, node: NodeId, writes: &[Write]) -> Result<Value> {
-        let reads = self.layout.nodes[node]
-            .reads
-            .as_ref()
-            .unwrap_or(&self.layout.state);
-        let mut map = Map::with_capacity(reads.len());
-        let mut values = Vec::new();
-        for id in reads {
-            let def = &self.layout.channels[*id];
-            let own = writes.iter().filter(|w| w.target == Target::Channel(*id));
-            values.extend(own.map(|w| w.value.clone()));
-            let value = if values.is_empty() {
-                self.get(*id)
-            } else {
-                let mut slot = self.slots[*id].clone();
-                slot.update(&def.kind, &def.name, &mut values)?;
-                values.clear();
-                slot.get(&def.kind)
-            };
-            if let Some(value) = value {
-                map.insert(def.name.clone(), value);
-            }
-        }
-        Ok(Value::map(map))
-    }
-
     /// Remembers the current versions as seen by the last interrupt.
     pub(crate) fn see_interrupt(&mut self) {
         let seen = self
@@ -525,6 +499,7 @@ impl Board {
             self.scratch.writes[id] = writes;
         }
         self.scratch.touched = touched;
+        self.scratch.foreseen.clear();
         failed.map_or(Ok(()), Err)
     }
 
@@ -537,9 +512,14 @@ impl Board {
         updated: &mut Vec<ChanId>,
     ) -> Result<()> {
         let def = &layout.channels[id];
-        if self.slots[id].update(&def.kind, &def.name, writes)?
-            && let Some(next) = next
-        {
+        let is_changed = match self.scratch.foreseen.take(id, writes) {
+            Some(slot) => {
+                self.slots[id] = slot;
+                true
+            }
+            None => self.slots[id].update(&def.kind, &def.name, writes)?,
+        };
+        if is_changed && let Some(next) = next {
             self.versions[id] = next;
             if self.is_available(id) {
                 self.scratch.is_updated[id] = true;

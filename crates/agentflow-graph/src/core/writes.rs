@@ -6,7 +6,7 @@ use agentflow_types::{
 };
 
 use super::{
-    board::{Board, Prepare},
+    board::{Board, Foreseen, Prepare},
     ids::{TaskId, interrupt_id, is_interrupt_id, task_ns},
     task::{Target, Write, leads_somewhere, send_value},
 };
@@ -33,6 +33,8 @@ pub(crate) struct Writers<'a> {
     pub(crate) rng: &'a dyn Rng,
     /// What branches are told about the task.
     pub(crate) context: &'a NodeContext,
+    /// What branches saw.
+    pub(crate) foreseen: Foreseen,
 }
 
 impl Writers<'_> {
@@ -42,8 +44,9 @@ impl Writers<'_> {
     /// # Errors
     /// `Invalid` if the output is not an update; the signal of a command for the graph above;
     /// whatever a branch fails with.
-    pub(crate) fn of(&self, node: NodeId, output: &NodeOutput) -> Result<Vec<Write>> {
-        let layout = &*self.board.layout;
+    pub(crate) fn of(&mut self, node: NodeId, output: &NodeOutput) -> Result<Vec<Write>> {
+        let board = self.board;
+        let layout = &*board.layout;
         if let Some(function) = layout.function {
             return Ok(function_writes(function, output));
         }
@@ -110,15 +113,17 @@ impl Writers<'_> {
     }
 
     fn branch(
-        &self,
+        &mut self,
         node: NodeId,
         branch: usize,
         output: &NodeOutput,
         writes: &mut Vec<Write>,
     ) -> Result<()> {
-        let layout = &*self.board.layout;
+        let board = self.board;
+        let layout = &*board.layout;
         let def = &layout.branches[branch];
-        let state = with_extra_keys(self.board.read_fresh(node, writes)?, output);
+        let fresh = board.read_fresh(node, writes, &mut self.foreseen)?;
+        let state = with_extra_keys(fresh, output);
         let (step, stop) = (
             self.context.step(),
             self.context.step() + self.context.remaining_steps(),

@@ -1,13 +1,14 @@
 //! The end of an attempt: what is stored about it, and who is told.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use agentflow_storage::{
     checkpoint::Fence,
     record::{CancelAction, Run, RunStatus, ThreadRuns},
+    signal::Signal,
 };
 use agentflow_types::{
-    Error, ErrorKind, Result, Scope, ThreadId, Value,
+    Error, ErrorKind, Result, Scope, Value,
     graph::{CheckpointRef, Interrupt, RunOutcome, StateSnapshot},
     value,
 };
@@ -24,15 +25,8 @@ use crate::{
     config::Kwargs,
     hub::{Channel, Draft},
     machine::{self, Finish, Finished},
+    patience::is_unavailable,
 };
-
-/// Attempts to store the end of a run before it is left to the end of its lease.
-const STORE_TRIES: u32 = 5;
-/// Pause before the second attempt to store the end; doubled each time.
-const STORE_PAUSE: Duration = Duration::from_millis(50);
-
-/// How long a stateless run can still be joined or streamed after its end.
-const TEMPORARY_GRACE: Duration = Duration::from_secs(1);
 
 /// What there is to say about the end of an attempt.
 struct Report {
@@ -59,7 +53,9 @@ impl Service {
         unsaid: Vec<Draft>,
     ) -> Result<bool> {
         if matches!(end, End::Released) {
-            return self.release(scope, run, fence).await.map(|()| true);
+            let patience = self.config.patience;
+            let released = patience.ask(|| self.release(scope, run, fence)).await;
+            return released.map(|()| true);
         }
         let Report {
             finish,
@@ -76,33 +72,12 @@ impl Service {
         self.tell_waiters(&over, result.clone());
         self.call_webhook(&over, &result);
         if over.temporary_thread {
-            self.clone().remove_temporary(scope.clone(), over.thread_id);
+            self.remove_later(scope.clone(), over.thread_id);
         } else if rolled_back {
             self.refresh_thread(scope, over.thread_id, Refresh::AtRest)
                 .await?;
         }
         Ok(more)
-    }
-
-    /// Removes the thread of a stateless run once nobody reads it any more. If the process ends
-    /// before, the thread's time to live does it.
-    fn remove_temporary(self: Arc<Self>, scope: Scope, thread: ThreadId) {
-        tokio::spawn(async move {
-            let grace = match self.config.exclusive {
-                true => TEMPORARY_GRACE,
-                // Other processes may have readers, who look once per poll.
-                false => TEMPORARY_GRACE + self.config.poll * 10,
-            };
-            loop {
-                tokio::time::sleep(grace).await;
-                if self.hub.listeners(thread) == 0 {
-                    break;
-                }
-            }
-            if let Err(err) = self.delete_thread(&scope, thread).await {
-                tracing::debug!(thread_id = %thread, error = %err, "temporary thread stays");
-            }
-        });
     }
 
     /// Gives the run back to the queue, or ends it if it was to be stopped.
@@ -119,10 +94,11 @@ impl Service {
             .decide(scope, run.thread_id, Box::new(decide))
             .await?;
         let ended = outside.take()?.into_iter().collect();
+        self.signal(Signal::Queue);
         self.end_without_worker(scope, run.thread_id, ended).await
     }
 
-    /// Stores the end, again if storage was busy.
+    /// Stores the end; waits for a database that is away.
     async fn store_end(
         &self,
         scope: &Scope,
@@ -131,31 +107,23 @@ impl Service {
         finish: Finish,
         drafts: &[Draft],
     ) -> Result<Finished> {
-        let mut pause = STORE_PAUSE;
-        let mut unsure = false;
-        for last_try in (0..STORE_TRIES).map(|n| n + 1 == STORE_TRIES) {
+        let mut trial = self.config.patience.begin();
+        let mut in_doubt = false;
+        loop {
             let stored = self.try_store_end(scope, channel, run, &finish, drafts);
             let err = match stored.await {
                 Ok(finished) => return Ok(finished),
                 Err(err) => err,
             };
-            match err.kind() {
-                // An earlier try was stored although its answer was lost.
-                ErrorKind::Conflict if unsure => {
-                    if let Some(finished) = self.already_ended(scope, run, &finish).await? {
-                        return Ok(finished);
-                    }
-                    return Err(err);
-                }
-                ErrorKind::Busy | ErrorKind::Uncertain if !last_try => {
-                    unsure |= err.kind() == ErrorKind::Uncertain;
-                    tokio::time::sleep(pause).await;
-                    pause *= 2;
-                }
-                _ => return Err(err),
+            // An earlier try may be stored although its answer was lost.
+            if err.kind() == ErrorKind::Conflict && in_doubt {
+                let patience = self.config.patience;
+                let ended = patience.ask(|| self.already_ended(scope, run, &finish));
+                return ended.await?.ok_or(err);
             }
+            in_doubt |= err.kind() == ErrorKind::Uncertain;
+            trial.again(err).await?;
         }
-        Err(Error::bug("the loop returns at its last try"))
     }
 
     async fn try_store_end(
@@ -244,7 +212,7 @@ impl Service {
                 reported(finish, Some(outcome))
             }
             outcome => {
-                let snapshot = self.left_behind(run).await;
+                let snapshot = self.left_behind(run).await?;
                 finish.has_next = snapshot.as_ref().is_some_and(|s| !s.next.is_empty());
                 finish.interrupts = snapshot
                     .as_ref()
@@ -267,18 +235,26 @@ impl Service {
 
     /// The state that the run left; `None` if it cannot be read, which must not keep the run from
     /// ending.
-    async fn left_behind(&self, run: &Run) -> Option<StateSnapshot> {
-        let graph_id = Kwargs::of(run).ok()?.graph_id;
+    ///
+    /// # Errors
+    /// If the database is away for too long: then the run is not over yet.
+    async fn left_behind(&self, run: &Run) -> Result<Option<StateSnapshot>> {
+        let Ok(Kwargs { graph_id, .. }) = Kwargs::of(run) else {
+            return Ok(None);
+        };
         let at = CheckpointRef {
             thread_id: run.thread_id.text(),
             ..CheckpointRef::default()
         };
-        let host = self.host(&graph_id).ok()?;
+        let Ok(host) = self.host(&graph_id) else {
+            return Ok(None);
+        };
         match host.state(&graph_id, &at, false).await {
-            Ok(snapshot) => Some(snapshot),
+            Ok(snapshot) => Ok(Some(snapshot)),
+            Err(err) if is_unavailable(&err) => Err(err),
             Err(err) => {
                 tracing::warn!(run_id = %run.run_id, error = %err, "the run's state is unreadable");
-                None
+                Ok(None)
             }
         }
     }

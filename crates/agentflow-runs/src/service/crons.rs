@@ -9,7 +9,11 @@ use agentflow_storage::{
 use agentflow_types::{CronId, Error, Map, Result, Scope, ThreadId, Timestamp, Value, from_value};
 
 use super::Service;
-use crate::config::{CreateRun, RunThread};
+use crate::{
+    config::{CreateRun, RunThread},
+    machine::Firing,
+    patience::is_passing,
+};
 
 /// Crons fired per round.
 const DUE: u32 = 100;
@@ -166,7 +170,7 @@ impl Service {
         self.backend.crons.search(scope, query, page).await
     }
 
-    /// Creates the runs of crons that are due. Firings that were missed count once.
+    /// Creates the runs of crons that are due, each once. Firings that were missed count once.
     ///
     /// # Errors
     /// Errors of the backend; a cron whose run is refused is logged and goes on.
@@ -178,17 +182,25 @@ impl Service {
             };
             let next = next_firing(&cron.schedule, cron.timezone.as_deref(), now, cron.end_time)
                 .unwrap_or_default();
-            // Whoever moves the date fires; others were slower.
-            if !self
-                .backend
-                .crons
-                .advance(cron.cron_id, expected, next)
-                .await?
-            {
-                continue;
-            }
-            if let Err(err) = self.create_run(&scope, run_of(&cron)).await {
-                tracing::warn!(cron_id = %cron.cron_id, error = %err, "a cron's run was refused");
+            // The date moves with the creation of the run, so that neither a crash nor another
+            // server fires twice or never.
+            let firing = Firing {
+                cron_id: cron.cron_id,
+                expected,
+                next,
+            };
+            let created = self.create_fired(&scope, run_of(&cron), firing);
+            match created.await {
+                Ok(_) => {}
+                // Nothing is stored, or the date has moved: the next round sees which.
+                Err(err) if is_passing(&err) => return Err(err),
+                Err(err) => {
+                    let crons = &self.backend.crons;
+                    if crons.advance(cron.cron_id, expected, next).await? {
+                        let cron_id = cron.cron_id;
+                        tracing::warn!(%cron_id, error = %err, "a cron's run was refused");
+                    }
+                }
             }
         }
         Ok(())

@@ -1,6 +1,9 @@
 //! One attempt of a run: start, report, end.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use agentflow_storage::{
     checkpoint::Fence,
@@ -10,9 +13,12 @@ use agentflow_types::{
     Error, ErrorKind, Result, RunId, Scope,
     graph::{RunOutcome, StreamEvent},
 };
-use tokio::sync::{
-    Notify, OwnedSemaphorePermit,
-    mpsc::{self, error::TryRecvError},
+use tokio::{
+    sync::{
+        Notify, OwnedSemaphorePermit,
+        mpsc::{self, error::TryRecvError},
+    },
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +26,7 @@ use super::{Running, Service};
 use crate::{
     config,
     hub::{Channel, Draft},
+    patience::is_unavailable,
 };
 
 /// Events of a graph that may wait to be stored; beyond it the graph waits.
@@ -27,14 +34,28 @@ const SINK: usize = 256;
 /// Events stored in one transaction.
 const BATCH: usize = 128;
 
+/// How much longer than the drain the end of a run may take to be stored.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
 /// Why an attempt ended.
 pub(super) enum End {
     Done(RunOutcome),
     Failed(Error),
     Cancelled,
     TimedOut,
-    /// The worker shuts down; somebody else takes the run up.
+    /// The worker shuts down, its lease is over, or the database was away for too long; somebody
+    /// else takes the run up.
     Released,
+}
+
+impl End {
+    /// The end by an error of the graph or of the log.
+    fn by(err: Error) -> Self {
+        match is_unavailable(&err) {
+            true => Self::Released,
+            false => Self::Failed(err),
+        }
+    }
 }
 
 impl Service {
@@ -91,16 +112,26 @@ impl Service {
             token: lease.token,
         };
         let channel = self.hub.channel(run.thread_id);
-        let heart = self.beat(fence, stop.clone(), nudge);
+        let lost = CancellationToken::new();
+        let left = lease.expires_at.since(self.now());
+        let heart = self.beat(fence, left, lost.clone(), nudge);
         let (end, unsaid) = tokio::select! {
             ended = self.execute(&run, fence, &channel, &stop) => ended,
             () = tokio::time::sleep(self.config.run_timeout) => (End::TimedOut, vec![]),
             () = self.released.cancelled() => (End::Released, vec![]),
+            () = lost.cancelled() => (End::Released, vec![]),
         };
         stop.cancel();
         heart.abort();
-        let concluded = self.conclude(scope, &run, fence, &channel, end, unsaid);
-        let more = match concluded.await {
+        let too_late = async {
+            self.released.cancelled().await;
+            tokio::time::sleep(LAST_WORDS).await;
+        };
+        let concluded = tokio::select! {
+            concluded = self.conclude(scope, &run, fence, &channel, end, unsaid) => concluded,
+            () = too_late => Err(Error::busy("the worker stops and the database is away")),
+        };
+        let more = match concluded {
             Ok(more) => more,
             Err(err) if err.kind() == ErrorKind::Conflict => {
                 tracing::warn!(run_id = %run.run_id, error = %err, "a run was taken over");
@@ -116,35 +147,44 @@ impl Service {
         more
     }
 
-    /// Renews the lease until aborted; stops the run when it was asked to, or the lease is lost.
+    /// Renews the lease, which lasts for `left`, until aborted; stops the run when it was asked to. `lost` fires when
+    /// somebody else may have the run: the lease is gone, or could not be renewed in time.
     fn beat(
         self: &Arc<Self>,
         fence: Fence,
-        stop: CancellationToken,
+        left: Duration,
+        lost: CancellationToken,
         nudge: Arc<Notify>,
     ) -> tokio::task::JoinHandle<()> {
         let service = self.clone();
         tokio::spawn(async move {
+            let lease = service.config.lease;
+            let mut ends = Instant::now() + left;
+            let mut pause = lease / 3;
             loop {
                 tokio::select! {
-                    () = tokio::time::sleep(service.config.lease / 3) => {}
+                    () = tokio::time::sleep(pause) => {}
                     () = nudge.notified() => {}
                 }
-                let until = service.now().plus(service.config.lease);
-                let beat = service
-                    .backend
-                    .threads
-                    .heartbeat(fence.run_id, fence.token, until);
-                match beat.await {
-                    Ok(Heartbeat {
-                        cancel: Some(action),
-                    }) => {
-                        service.stop_here(fence.run_id, action);
+                let (from, until) = (Instant::now(), service.now().plus(lease));
+                let threads = &service.backend.threads;
+                let beat = threads.heartbeat(fence.run_id, fence.token, until);
+                pause = lease / 3;
+                match tokio::time::timeout_at(ends, beat).await {
+                    Ok(Ok(Heartbeat { cancel })) => {
+                        ends = from + lease;
+                        if let Some(action) = cancel {
+                            service.stop_here(fence.run_id, action);
+                        }
                     }
-                    Ok(_) => {}
-                    Err(err) if err.kind() == ErrorKind::Conflict => stop.cancel(),
-                    Err(err) => {
+                    Ok(Err(err)) if err.kind() == ErrorKind::Conflict => return lost.cancel(),
+                    Ok(Err(err)) if Instant::now() < ends => {
                         tracing::warn!(run_id = %fence.run_id, error = %err, "heartbeat failed");
+                        pause = (lease / 10).min(ends.saturating_duration_since(Instant::now()));
+                    }
+                    Ok(Err(_)) | Err(_) => {
+                        tracing::warn!(run_id = %fence.run_id, "a lease was not renewed in time");
+                        return lost.cancel();
                     }
                 }
             }
@@ -179,12 +219,12 @@ impl Service {
             stored
         });
         match (outcome, stored) {
-            (_, Err(err)) => (End::Failed(err), vec![]),
+            (_, Err(err)) => (End::by(err), vec![]),
             (Ok(outcome), Ok(unsaid)) => (End::Done(outcome), unsaid),
             (Err(err), Ok(unsaid)) if err.kind() == ErrorKind::Cancelled && stop.is_cancelled() => {
                 (End::Cancelled, unsaid)
             }
-            (Err(err), Ok(unsaid)) => (End::Failed(err), unsaid),
+            (Err(err), Ok(unsaid)) => (End::by(err), unsaid),
         }
     }
 
@@ -223,10 +263,11 @@ impl Service {
         channel: &Channel,
         drafts: &[Draft],
     ) -> Result<()> {
-        let (events, thread) = (&self.backend.events, run.thread_id);
-        let store = |numbered| events.append(thread, numbered, Some(fence));
-        let log = (&**events, thread);
-        channel.append(log, drafts, self.now(), store).await
+        let log = (&*self.backend.events, run.thread_id);
+        let patience = self.config.patience;
+        channel
+            .append_patiently(log, drafts, self.now(), fence, patience)
+            .await
     }
 }
 

@@ -19,7 +19,7 @@ use super::{EARLY_STOPS, END, Ended, Service, threads::Refresh};
 use crate::{
     config::{self, CreateRun, RunThread},
     hub::Draft,
-    machine::{self, Cancelled, Created, Missing, Which, Worker},
+    machine::{self, Cancelled, Created, Firing, Missing, Which, Worker},
 };
 
 /// Carries a value out of a decision, which the backend may run on another thread.
@@ -48,6 +48,15 @@ impl<T> Slot<T> {
     }
 }
 
+/// A run that is not stored yet.
+pub(super) struct NewRun {
+    pub(super) planned: config::Planned,
+    /// What to do without its thread.
+    missing: Missing,
+    /// The firing of a cron that is stored together with it.
+    firing: Option<Firing>,
+}
+
 impl Service {
     /// Creates a run; it starts at once if the thread is idle and there is room here.
     ///
@@ -55,6 +64,24 @@ impl Service {
     /// `NotFound` for thread or assistant, `Conflict` on a busy thread with strategy `reject`,
     /// `Unprocessable` for a malformed request, `Invalid` for a resume without a thread.
     pub async fn create_run(self: &Arc<Self>, scope: &Scope, request: CreateRun) -> Result<Run> {
+        let new = self.plan_run(scope, request).await?;
+        self.insert_in_background(scope, new).await
+    }
+
+    /// As [`Service::create_run`], together with the firing of a cron, or neither.
+    pub(super) async fn create_fired(
+        self: &Arc<Self>,
+        scope: &Scope,
+        request: CreateRun,
+        firing: Firing,
+    ) -> Result<Run> {
+        let mut new = self.plan_run(scope, request).await?;
+        new.firing = Some(firing);
+        self.insert_in_background(scope, new).await
+    }
+
+    /// A run that only has to be stored, by [`Service::insert_in_background`].
+    pub(super) async fn plan_run(&self, scope: &Scope, request: CreateRun) -> Result<NewRun> {
         let assistant = self
             .resolve_assistant(scope, &request.assistant)
             .await
@@ -90,26 +117,32 @@ impl Service {
             true => Missing::Create(Box::new(fresh_thread(thread_id, &request, now))),
             false => Missing::Reject,
         };
-        if let Some(id) = request.run_id
-            && self.backend.threads.run(scope, id).await?.is_some()
-        {
-            return Err(Error::conflict("a run with this id exists").with("run_id", id));
-        }
         let planned = config::plan(request, &assistant, existing.as_ref(), thread_id, now)?;
-        // Its own task, because a client that goes away between the claim and the start would
-        // leave a run that nobody executes until its lease is over.
+        Ok(NewRun {
+            planned,
+            missing,
+            firing: None,
+        })
+    }
+
+    /// Stores a run in a task of its own, because a client that goes away between the claim and
+    /// the start would leave a run that nobody executes until its lease is over.
+    pub(super) async fn insert_in_background(
+        self: &Arc<Self>,
+        scope: &Scope,
+        new: NewRun,
+    ) -> Result<Run> {
         let (service, scope) = (self.clone(), scope.clone());
-        let inserted =
-            tokio::spawn(async move { service.insert_run(&scope, planned, missing).await });
+        let inserted = tokio::spawn(async move { service.insert_run(&scope, new).await });
         inserted.await.map_err(panicked)?
     }
 
-    async fn insert_run(
-        self: &Arc<Self>,
-        scope: &Scope,
-        planned: config::Planned,
-        missing: Missing,
-    ) -> Result<Run> {
+    async fn insert_run(self: &Arc<Self>, scope: &Scope, new: NewRun) -> Result<Run> {
+        let NewRun {
+            planned,
+            missing,
+            firing,
+        } = new;
         let now = self.now();
         let thread_id = planned.run.thread_id;
         let permit = self.try_slot();
@@ -118,6 +151,7 @@ impl Service {
             graph_id: planned.graph_id,
             missing,
             claim: permit.is_some().then(|| self.worker()),
+            firing,
         };
         let (inside, outside) = Slot::new();
         let decide = move |found: Option<&ThreadRuns>| {
@@ -125,15 +159,18 @@ impl Service {
             inside.put(created);
             Ok(changes)
         };
-        self.backend
-            .threads
-            .decide(scope, thread_id, Box::new(decide))
-            .await?;
+        let threads = &self.backend.threads;
+        let decided = threads.decide(scope, thread_id, Box::new(decide)).await;
         let Created {
             run,
             ended,
             stopping,
-        } = outside.take()?;
+        } = match decided {
+            Err(err) if err.kind() == ErrorKind::Uncertain => {
+                self.stored_after_all(scope, outside.take(), err).await?
+            }
+            decided => decided.and_then(|()| outside.take())?,
+        };
         match (run.status, permit) {
             (RunStatus::Running, Some(permit)) => self.start(scope.clone(), run.clone(), permit),
             _ => {
@@ -154,6 +191,29 @@ impl Service {
             status: RunStatus::Pending,
             ..run
         })
+    }
+
+    /// A creation whose answer was lost, if it is there: its client need not know, and a run that
+    /// was claimed with it starts at once.
+    ///
+    /// # Errors
+    /// `lost` if it is not there, or cannot be seen.
+    async fn stored_after_all(
+        &self,
+        scope: &Scope,
+        created: Result<Created>,
+        lost: Error,
+    ) -> Result<Created> {
+        let Ok(created) = created else {
+            return Err(lost);
+        };
+        let found = self.backend.threads.run(scope, created.run.run_id).await;
+        let ours =
+            |run: &Run| run.created_at == created.run.created_at && run.lease == created.run.lease;
+        match found {
+            Ok(Some(run)) if ours(&run) => Ok(created),
+            _ => Err(lost),
+        }
     }
 
     pub(super) fn worker(&self) -> Worker {
@@ -352,7 +412,7 @@ impl Service {
     }
 
     /// Registers for the end of a run; nothing that happens later is missed.
-    fn wait_here(&self, id: RunId) -> oneshot::Receiver<Arc<Ended>> {
+    pub(super) fn wait_here(&self, id: RunId) -> oneshot::Receiver<Arc<Ended>> {
         let (tx, rx) = oneshot::channel();
         self.local().waiters.entry(id).or_default().push(tx);
         rx
@@ -395,7 +455,7 @@ impl Service {
     }
 
     /// Waits here; looks at storage now and then, because the run may execute elsewhere.
-    async fn wait_end_of(
+    pub(super) async fn wait_end_of(
         &self,
         run: &Run,
         rx: &mut oneshot::Receiver<Arc<Ended>>,
@@ -406,15 +466,18 @@ impl Service {
                 Ok(Ok(ended)) => return Ok(Some(ended)),
                 // It ended elsewhere.
                 Ok(Err(_)) => return Ok(None),
-                Err(_) => match self.backend.threads.run(scope, run.run_id).await? {
-                    Some(run) if !run.status.is_terminal() => {}
-                    _ => return Ok(rx.try_recv().ok()),
-                },
+                Err(_) => {}
+            }
+            let threads = &self.backend.threads;
+            let look = || threads.run(scope, run.run_id);
+            match self.config.patience.ask(look).await? {
+                Some(run) if !run.status.is_terminal() => {}
+                _ => return Ok(rx.try_recv().ok()),
             }
         }
     }
 
-    fn forget_waiters(&self, id: RunId) {
+    pub(super) fn forget_waiters(&self, id: RunId) {
         let mut local = self.local();
         if let Some(waiters) = local.waiters.get_mut(&id) {
             waiters.retain(|waiter| !waiter.is_closed());
@@ -425,9 +488,17 @@ impl Service {
     }
 
     /// The result of a run that ended before anybody waited.
-    async fn stored_result(&self, scope: &Scope, thread: ThreadId, id: RunId) -> Result<Value> {
-        let run = self.get_run(scope, Some(thread), id).await?;
-        let thread = self.get_thread(scope, thread).await?;
+    pub(super) async fn stored_result(
+        &self,
+        scope: &Scope,
+        thread: ThreadId,
+        id: RunId,
+    ) -> Result<Value> {
+        let patience = self.config.patience;
+        let run = patience
+            .ask(|| self.get_run(scope, Some(thread), id))
+            .await?;
+        let thread = patience.ask(|| self.get_thread(scope, thread)).await?;
         let interrupts: Vec<_> = thread.interrupts.values().flatten().cloned().collect();
         Ok(result_of(&Ended {
             error: run.error,
@@ -465,7 +536,7 @@ fn fresh_thread(id: ThreadId, request: &CreateRun, now: agentflow_types::Timesta
     machine::new_thread(id, metadata, now)
 }
 
-fn result_of(ended: &Ended) -> Value {
+pub(super) fn result_of(ended: &Ended) -> Value {
     match ended.error.is_null() {
         true => ended.result.clone(),
         false => Value::object([("__error__", ended.error.clone())]),

@@ -16,6 +16,15 @@ impl Service {
         }
     }
 
+    /// Wakes whoever waits for another process: signals may have been lost.
+    fn look_everywhere(&self) {
+        self.bell.notify_one();
+        self.hub.missed();
+        for running in self.local().running.values() {
+            running.nudge.notify_one();
+        }
+    }
+
     /// Hears other processes until `stop` fires. Without it everything works too, after at most
     /// [`super::ServiceConfig::poll`].
     pub async fn hear(self: Arc<Self>, stop: CancellationToken) {
@@ -40,8 +49,7 @@ impl Service {
                     // Whoever waits finds nobody to wait for, and reads the result from storage.
                     self.local().waiters.remove(&run);
                 }
-                // What was missed is found by those who look by themselves.
-                Err(RecvError::Lagged(_)) => self.bell.notify_one(),
+                Ok(Signal::Missed) | Err(RecvError::Lagged(_)) => self.look_everywhere(),
                 Err(RecvError::Closed) => return,
             }
         }

@@ -10,7 +10,10 @@ use tokio::sync::{
 };
 
 use super::Service;
-use crate::hub::Channel;
+use crate::{
+    hub::{Channel, Elsewhere},
+    patience::Trial,
+};
 
 /// Events read from storage at once.
 const PAGE: u32 = 256;
@@ -37,14 +40,21 @@ pub struct Subscription {
     thread: ThreadId,
     topic: Topic,
     rx: Receiver<Arc<Event>>,
-    elsewhere: watch::Receiver<u64>,
+    elsewhere: watch::Receiver<Elsewhere>,
+    /// Times that something was missed, as far as it was looked for.
+    missed: u64,
     _channel: Arc<Channel>,
     last: u64,
     page: VecDeque<Arc<Event>>,
     /// Whether storage may hold events that were not read yet.
     behind: bool,
+    /// Whether nothing that is stored may be left out of what is read: something is concluded
+    /// from it.
+    sure: bool,
     /// Whether the run was terminal when last looked at: after storage is read, that is all.
     over: bool,
+    /// How long storage has been away, if it is.
+    trial: Option<Trial>,
 }
 
 impl Service {
@@ -54,6 +64,34 @@ impl Service {
             // Everything is heard here; only a removed thread says nothing.
             true => self.config.poll * 10,
             false => self.config.poll,
+        }
+    }
+
+    /// All that is said from now on; of a thread that nobody wrote to, that is everything.
+    pub(super) fn listen(
+        self: &Arc<Self>,
+        scope: &Scope,
+        thread: ThreadId,
+        topic: Topic,
+    ) -> Subscription {
+        let channel = self.hub.channel(thread);
+        let elsewhere = channel.elsewhere();
+        let missed = elsewhere.borrow().missed;
+        Subscription {
+            service: self.clone(),
+            scope: scope.clone(),
+            thread,
+            topic,
+            rx: channel.listen(),
+            elsewhere,
+            missed,
+            _channel: channel,
+            last: 0,
+            page: VecDeque::new(),
+            behind: false,
+            sure: false,
+            over: false,
+            trial: None,
         }
     }
 
@@ -69,8 +107,7 @@ impl Service {
         after: Option<u64>,
     ) -> Result<Subscription> {
         // Listen first: what happens while storage is read is then not missed.
-        let channel = self.hub.channel(thread);
-        let rx = channel.listen();
+        let listening = self.listen(scope, thread, topic);
         let over = match topic {
             Topic::Run(id) => self
                 .get_run(scope, Some(thread), id)
@@ -87,28 +124,38 @@ impl Service {
             None => self.backend.events.last_seq(thread).await?,
         };
         Ok(Subscription {
-            service: self.clone(),
-            scope: scope.clone(),
-            thread,
-            topic,
-            rx,
-            elsewhere: channel.elsewhere(),
-            _channel: channel,
             last,
-            page: VecDeque::new(),
             behind: true,
+            sure: over,
             over,
+            ..listening
         })
     }
 }
 
 impl Subscription {
-    /// The next event; `None` when the run ended and everything was read.
-    ///
-    /// Cancel safe: dropping the future loses no event.
+    /// The last event that is stored, if the thread has any.
     ///
     /// # Errors
-    /// Errors of the backend while the log is read.
+    /// Errors of the backend.
+    pub async fn newest(&self) -> Result<Option<Event>> {
+        let events = &self.service.backend.events;
+        let Some(before) = events.last_seq(self.thread).await?.checked_sub(1) else {
+            return Ok(None);
+        };
+        let mut found = events.read(self.thread, None, before, 1).await?;
+        Ok(found.pop())
+    }
+
+    /// The next event; `None` when the run ended and everything was read.
+    ///
+    /// Cancel safe: dropping the future loses no event. A log that is away is waited for.
+    ///
+    /// # Errors
+    /// Errors of the backend while the log is read; of class [`UNAVAILABLE`] if it was away for
+    /// too long.
+    ///
+    /// [`UNAVAILABLE`]: crate::patience::UNAVAILABLE
     pub async fn next(&mut self) -> Result<Option<Arc<Event>>> {
         loop {
             if let Some(event) = self.page.pop_front() {
@@ -116,7 +163,8 @@ impl Subscription {
                 return Ok(Some(self.note(event)));
             }
             if self.behind {
-                self.read_page().await?;
+                let read = self.read_page().await;
+                self.bear(read).await?;
                 continue;
             }
             if self.over {
@@ -126,12 +174,16 @@ impl Subscription {
                 biased;
                 heard = self.rx.recv() => heard,
                 Ok(()) = self.elsewhere.changed() => {
+                    let known = *self.elsewhere.borrow_and_update();
+                    self.sure = known.missed != self.missed;
+                    self.missed = known.missed;
                     // What this process wrote itself has passed already.
-                    self.behind = *self.elsewhere.borrow_and_update() > self.last;
+                    self.behind = self.sure || known.seq > self.last;
                     continue;
                 }
                 () = tokio::time::sleep(self.service.patience()) => {
-                    self.look().await?;
+                    let looked = self.look().await;
+                    self.bear(looked).await?;
                     continue;
                 }
             };
@@ -151,6 +203,21 @@ impl Subscription {
         }
     }
 
+    /// Waits a while after a failure that may pass; what failed is then done again.
+    async fn bear(&mut self, result: Result<()>) -> Result<()> {
+        match result {
+            Ok(()) => {
+                self.trial = None;
+                Ok(())
+            }
+            Err(err) => {
+                let patience = self.service.config.patience;
+                let trial = self.trial.get_or_insert_with(|| patience.begin());
+                trial.again(err).await
+            }
+        }
+    }
+
     /// Looks at storage after a silence: the run may execute elsewhere, or be gone.
     async fn look(&mut self) -> Result<()> {
         let threads = &self.service.backend.threads;
@@ -162,7 +229,7 @@ impl Subscription {
             }
             Topic::Thread => threads.get(&self.scope, self.thread).await?.is_none(),
         };
-        self.behind = true;
+        (self.behind, self.sure) = (true, true);
         Ok(())
     }
 
@@ -188,8 +255,13 @@ impl Subscription {
             Topic::Thread => None,
         };
         let events = &self.service.backend.events;
-        let found = events.read(self.thread, run, self.last, PAGE).await?;
+        let found = match self.sure {
+            true => events.read_stored(self.thread, run, self.last, PAGE),
+            false => events.read(self.thread, run, self.last, PAGE),
+        };
+        let found = found.await?;
         self.behind = found.len() == PAGE as usize;
+        self.sure = self.over || (self.sure && self.behind);
         self.page.extend(found.into_iter().map(Arc::new));
         Ok(())
     }

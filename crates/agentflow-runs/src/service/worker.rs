@@ -1,19 +1,28 @@
 //! The worker: takes runs, looks after lost leases, crons, and what has expired.
 
-use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use agentflow_storage::{
-    checkpoint::Prune,
+    checkpoint::{CheckpointQuery, Prune},
     record::{Candidate, Change, Run, RunQuery, RunStatus, ThreadRuns},
 };
-use agentflow_types::{Result, Scope, ThreadId, Timestamp};
+use agentflow_types::{Error, ErrorKind, Map, Result, RunId, Scope, ThreadId, Timestamp, Value};
 use tokio_util::sync::CancellationToken;
 
 use super::{Service, runs::Slot};
-use crate::machine::{self, Claimed};
+use crate::machine::{self, Claimed, Progress};
 
 /// Candidates looked at per round.
 const CANDIDATES: u32 = 64;
+/// Candidates that are claimed per look if other workers look too: the list is soon out of date.
+const SHARED_CLAIMS: usize = 8;
 /// Threads with work that are looked at when an exclusive worker starts; leases on others run out
 /// by themselves.
 const TAKE_OVER: u32 = 100_000;
@@ -25,6 +34,16 @@ const CLEAN_STEPS: usize = 100;
 const KEEP_LATEST: &str = "keep_latest";
 /// Pause between rounds of cleaning.
 const CLEAN_EVERY: Duration = Duration::from_secs(30);
+
+/// How claims went.
+#[derive(Default)]
+pub(super) struct Claims {
+    /// Looks at the queue.
+    looks: AtomicU64,
+    pub(super) tried: AtomicU64,
+    /// Those that found nothing left: another worker was faster.
+    pub(super) missed: AtomicU64,
+}
 
 impl Service {
     /// Takes and executes runs until `shutdown` fires, then lets running work go on for the
@@ -109,19 +128,42 @@ impl Service {
             .threads
             .candidates(self.now(), CANDIDATES)
             .await?;
-        let full = found.len() == CANDIDATES as usize;
+        let (found, full) = self.chosen(found);
         let mut claimed = false;
         for candidate in found {
             let Some(permit) = self.try_slot() else {
                 return Ok(self.starve());
             };
             let scope = candidate.scope.clone();
+            self.claims.tried.fetch_add(1, Ordering::Relaxed);
             if let Some(run) = self.claim(candidate).await? {
                 claimed = true;
                 self.start(scope, run, permit);
+            } else {
+                self.claims.missed.fetch_add(1, Ordering::Relaxed);
             }
         }
         Ok(full && claimed)
+    }
+
+    /// The candidates that this look tries to claim, and whether it leaves some.
+    ///
+    /// Workers that share a database see the same list. Each tries a few of it, in an order of its
+    /// own that is another one with each look, so that they seldom meet and nobody is forgotten.
+    fn chosen(&self, mut found: Vec<Candidate>) -> (Vec<Candidate>, bool) {
+        if self.config.exclusive || found.len() == 1 {
+            let full = found.len() == CANDIDATES as usize;
+            return (found, full);
+        }
+        let look = self.claims.looks.fetch_add(1, Ordering::Relaxed);
+        found.sort_by_cached_key(|candidate| {
+            let mut hasher = DefaultHasher::new();
+            (&self.config.worker_id, look, candidate.thread_id.0).hash(&mut hasher);
+            hasher.finish()
+        });
+        let more = found.len() > SHARED_CLAIMS;
+        found.truncate(SHARED_CLAIMS);
+        (found, more)
     }
 
     /// Notes that work was left, so that the next run that ends rings; true if there is room by
@@ -132,25 +174,80 @@ impl Service {
     }
 
     async fn claim(&self, candidate: Candidate) -> Result<Option<Run>> {
+        let Candidate { scope, thread_id } = candidate;
+        let mut claimed = self.try_claim(&scope, thread_id, None).await?;
+        if let Some(lost) = claimed.lost {
+            let progress = self.progress(thread_id, lost).await?;
+            claimed = self.try_claim(&scope, thread_id, Some(progress)).await?;
+        }
+        self.end_without_worker(&scope, thread_id, claimed.ended)
+            .await?;
+        Ok(claimed.run)
+    }
+
+    async fn try_claim(
+        &self,
+        scope: &Scope,
+        thread: ThreadId,
+        progress: Option<Progress>,
+    ) -> Result<Claimed> {
         let (now, worker, max) = (self.now(), self.worker(), self.config.max_attempts);
         let (inside, outside) = Slot::new();
         let decide = move |found: Option<&ThreadRuns>| {
             let (changes, claimed) = match found {
-                Some(found) => machine::claim(found, &worker, max, now),
+                Some(found) => machine::claim(found, &worker, max, progress, now),
                 None => (vec![], Claimed::default()),
             };
             inside.put(claimed);
             Ok(changes)
         };
-        let thread = candidate.thread_id;
-        self.backend
-            .threads
-            .decide(&candidate.scope, thread, Box::new(decide))
-            .await?;
-        let Claimed { run, ended } = outside.take()?;
-        self.end_without_worker(&candidate.scope, thread, ended)
-            .await?;
-        Ok(run)
+        let threads = &self.backend.threads;
+        match threads.decide(scope, thread, Box::new(decide)).await {
+            Ok(()) => outside.take(),
+            Err(err) if err.kind() == ErrorKind::Uncertain => {
+                self.claimed_after_all(outside.take(), err).await
+            }
+            Err(err) => Err(err),
+        }
+    }
+
+    /// A claim whose answer was lost, if it was stored: nobody else would execute the run before
+    /// its lease is over.
+    ///
+    /// # Errors
+    /// `answer` if it was not stored, or that cannot be seen.
+    async fn claimed_after_all(&self, claimed: Result<Claimed>, answer: Error) -> Result<Claimed> {
+        let Ok(claimed) = claimed else {
+            return Err(answer);
+        };
+        let lease = claimed.run.as_ref().and_then(|run| run.lease.as_ref());
+        let Some((run, lease)) = claimed.run.as_ref().zip(lease) else {
+            return Err(answer);
+        };
+        let until = self.now().plus(self.config.lease);
+        let threads = &self.backend.threads;
+        match threads.heartbeat(run.run_id, lease.token, until).await {
+            Ok(_) => Ok(claimed),
+            Err(_) => Err(answer),
+        }
+    }
+
+    /// When a run made its newest checkpoint.
+    async fn progress(&self, thread: ThreadId, run_id: RunId) -> Result<Progress> {
+        let mut metadata = Map::new();
+        metadata.insert("run_id".into(), Value::str(run_id.text()));
+        let query = CheckpointQuery {
+            thread_id: Some(thread.text()),
+            metadata,
+            limit: Some(1),
+            ..CheckpointQuery::default()
+        };
+        let found = self.backend.checkpoints.list(&query).await?;
+        // Whoever wrote a time that cannot be read is not known to have got on.
+        let newest = found
+            .first()
+            .and_then(|tuple| tuple.checkpoint.ts.parse().ok());
+        Ok(Progress { run_id, newest })
     }
 
     /// Fires crons and removes what has expired, until stopped.

@@ -7,6 +7,7 @@
 mod assistants;
 mod host;
 mod keeping;
+mod outage;
 mod reading;
 mod replicas;
 mod runs;

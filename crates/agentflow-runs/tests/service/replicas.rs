@@ -128,3 +128,50 @@ async fn numbers_that_another_process_used_are_not_used_again() {
         2
     );
 }
+
+/// Workers see the same queue; each claim that finds nothing left is work for nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workers_seldom_try_what_another_one_has_claimed() {
+    const RUNS: u64 = 300;
+    let (database, clock) = (Memory::new(), Arc::new(ManualClock::at(NOON)));
+    let config = |id: &str| ServiceConfig {
+        worker_id: id.into(),
+        lease: NEVER,
+        ..ServiceConfig::default()
+    };
+    let front = World::over(database.backend(), clock.clone(), config("front"), None).await;
+    tokio::spawn(front.service.clone().hear(front.shutdown.clone()));
+    let mut runs = vec![];
+    for _ in 0..RUNS {
+        let thread = front.thread().await;
+        runs.push(front.run(thread, value!({"do": []})).await);
+    }
+    let mut workers = vec![];
+    for id in ["a", "b", "c"] {
+        workers.push(World::over(database.backend(), clock.clone(), config(id), None).await);
+    }
+    let stops: Vec<_> = workers
+        .iter()
+        .map(|world| {
+            let (service, stop) = (world.service.clone(), world.shutdown.clone());
+            tokio::spawn(async move { service.run_worker(stop).await })
+        })
+        .collect();
+    let (mut tried, mut missed) = (0, 0);
+    for run in &runs {
+        front.join(run).await;
+    }
+    for (world, stop) in workers.iter().zip(stops) {
+        world.shutdown.cancel();
+        stop.await.unwrap().unwrap();
+        let counts = world.service.counts().await.unwrap();
+        tried += counts.claims_tried;
+        missed += counts.claims_missed;
+    }
+    println!("{tried} claims tried, {missed} missed");
+    assert_eq!(tried - missed, RUNS);
+    assert!(
+        missed < RUNS / 2,
+        "{missed} of {tried} claims found nothing"
+    );
+}

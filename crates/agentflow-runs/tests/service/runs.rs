@@ -477,7 +477,7 @@ async fn a_run_id_is_used_once() {
     refused(
         world.create(again).await,
         ErrorKind::Conflict,
-        "a run with this id exists",
+        "run id is taken",
     );
 }
 

@@ -61,11 +61,8 @@ async fn what_outlasts_the_drain_is_given_back() {
     let mut next = beside(&world, worker_b()).await;
     next.start_worker().await;
     next.host.arrival("g").await;
-    assert_eq!(
-        next.host.requests.lock().unwrap()[0].attempt,
-        1,
-        "a shutdown costs no attempt"
-    );
+    // The graph must know that this is not the first attempt.
+    assert_eq!(next.host.requests.lock().unwrap()[0].attempt, 2);
     next.host.open("g");
     next.join(&run).await;
     assert_eq!(next.status(&run).await, "success");
@@ -159,7 +156,7 @@ async fn a_run_that_kills_its_workers_fails() {
     settle().await;
     let error = value!({
         "error": "WorkerLostError",
-        "message": "the worker was lost in each of 1 attempts",
+        "message": "the worker was lost in each of 1 attempts without a new checkpoint",
     });
     assert_eq!(
         next.join(&run).await,

@@ -5,10 +5,10 @@ use std::{
     time::Duration,
 };
 
-use agentflow_runs::machine::{self, Create, Finish, Missing, Which, Worker};
+use agentflow_runs::machine::{self, Claimed, Create, Finish, Missing, Progress, Which, Worker};
 use agentflow_storage::{
     Backend,
-    checkpoint::{Checkpoint, CheckpointOp, Fence},
+    checkpoint::{Checkpoint, CheckpointOp, CheckpointQuery, Fence},
     event::Event,
     memory::Memory,
     record::{CancelAction, Change, MultitaskStrategy, Run, RunStatus, ThreadRuns, Threads},
@@ -196,6 +196,7 @@ impl World {
             graph_id: "graph".into(),
             missing,
             claim: claimant.map(worker_named),
+            firing: None,
         };
         if strategy == MultitaskStrategy::Rollback {
             self.model.allow_removal(thread).await;
@@ -279,15 +280,19 @@ impl World {
             (Some(candidate), _) => candidate.thread_id,
             (None, _) => return,
         };
-        let (now, name) = (self.now, worker_named(worker));
-        let claimed = self.decide(thread, move |found| {
-            let Some(found) = found else {
-                return Ok((vec![], None));
+        let mut claimed = self.try_claim(thread, worker, None).await;
+        if let Ok(Claimed {
+            lost: Some(run), ..
+        }) = claimed
+        {
+            let newest = self.newest(run).await;
+            let progress = Progress {
+                run_id: run,
+                newest,
             };
-            let (changes, claimed) = machine::claim(found, &name, MAX_ATTEMPTS, now);
-            Ok((changes, claimed.run))
-        });
-        if let Ok(Some(run)) = claimed.await {
+            claimed = self.try_claim(thread, worker, Some(progress)).await;
+        }
+        if let Ok(Claimed { run: Some(run), .. }) = claimed {
             let token = run.lease.expect("a claimed run has a lease").token;
             self.workers[worker] = Some(Holding {
                 thread,
@@ -296,6 +301,35 @@ impl World {
                 stop: None,
             });
         }
+    }
+
+    async fn try_claim(
+        &self,
+        thread: ThreadId,
+        worker: usize,
+        progress: Option<Progress>,
+    ) -> Result<Claimed> {
+        let (now, name) = (self.now, worker_named(worker));
+        let claimed = self.decide(thread, move |found| {
+            let Some(found) = found else {
+                return Ok((vec![], Claimed::default()));
+            };
+            Ok(machine::claim(found, &name, MAX_ATTEMPTS, progress, now))
+        });
+        claimed.await
+    }
+
+    /// When a run made its newest checkpoint.
+    async fn newest(&self, run: RunId) -> Option<Timestamp> {
+        let metadata = value!({"run_id": run.text()});
+        let query = CheckpointQuery {
+            metadata: metadata.as_map().cloned().unwrap_or_default(),
+            limit: Some(1),
+            ..CheckpointQuery::default()
+        };
+        let found = self.truth.checkpoints.list(&query).await;
+        let newest = found.expect("reads do not fail").into_iter().next()?;
+        newest.checkpoint.ts.parse().ok()
     }
 
     /// One write of somebody who believes to hold a run; returns what they believe afterwards.
@@ -487,6 +521,7 @@ fn checkpoint(holding: &Holding, now: Timestamp) -> CheckpointOp {
         checkpoint: Checkpoint {
             v: 4,
             id: format!("{:020}", now.micros()),
+            ts: now.to_string(),
             ..Checkpoint::default()
         },
         metadata,

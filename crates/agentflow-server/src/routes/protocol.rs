@@ -62,6 +62,7 @@ async fn events(
     State(app): State<AppState>,
     Asker(scope): Asker,
     Id(thread): Id<ThreadId>,
+    Passed(headers): Passed,
     Json(filter): Json<Filter>,
 ) -> Reply {
     filter
@@ -69,8 +70,10 @@ async fn events(
         .map_err(|text| Failure::Http(StatusCode::BAD_REQUEST, text))?;
     let (writer, body) = pipe(&app.limits);
     let state = app.clone();
-    app.tasks
-        .spawn(async move { serve::sse(&state, &scope, thread, filter, writer).await });
+    let watching = serve::Watching::of(&headers);
+    app.tasks.spawn(async move {
+        serve::sse(&state, &scope, thread, filter, watching, writer).await
+    });
     Ok(stream::response(body))
 }
 
@@ -84,9 +87,10 @@ async fn events_alias(
     app: State<AppState>,
     asker: Asker,
     thread: Id<ThreadId>,
+    headers: Passed,
     filter: Json<Filter>,
 ) -> Reply {
-    events(app, asker, thread, filter).await
+    events(app, asker, thread, headers, filter).await
 }
 
 /// The same over a WebSocket: commands in, answers and events out.

@@ -8,7 +8,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     runs::with_path,
-    streams::{Listen, Places, result_of, run_stream},
+    streams::{Listen, Places, created_result, created_stream, result_of, run_stream},
 };
 use crate::{
     AppState,
@@ -69,16 +69,8 @@ async fn create_stream(
     Json(body): Json<RunCreate>,
 ) -> Reply {
     let (thread, on_disconnect) = (body.stateless(), body.on_disconnect());
-    let run = app
-        .service
-        .create_run(&scope, body.into_domain(thread, headers)?)
-        .await?;
-    let listen = Listen {
-        after: Some(0),
-        filter: vec![],
-        on_disconnect,
-    };
-    let mut response = run_stream(&app, scope, &run, listen).await?;
+    let request = body.into_domain(thread, headers)?;
+    let (run, mut response) = created_stream(&app, scope, request, on_disconnect).await?;
     places(&run).set(&mut response);
     Ok(response)
 }
@@ -93,12 +85,9 @@ async fn create_wait(
     Json(body): Json<RunCreate>,
 ) -> Reply {
     let (thread, on_disconnect) = (body.stateless(), body.on_disconnect());
-    let run = app
-        .service
-        .create_run(&scope, body.into_domain(thread, headers)?)
-        .await?;
+    let request = body.into_domain(thread, headers)?;
+    let (run, mut response) = created_result(&app, scope, request, on_disconnect).await?;
     let content = format!("/threads/{}/runs/{}", run.thread_id, run.run_id);
-    let mut response = result_of(&app, scope, &run, on_disconnect);
     Places {
         location: format!("{content}/join"),
         content,

@@ -1,8 +1,11 @@
 //! Runs that a client waits for or listens to, and threads that it listens to.
 
-use agentflow_runs::service::Topic;
+use agentflow_runs::{
+    config::CreateRun,
+    service::{Subscription, Topic},
+};
 use agentflow_storage::{event::Event, record::Run as RunRecord};
-use agentflow_types::{Result, RunId, Scope, ThreadId};
+use agentflow_types::{Result, RunId, Scope, ThreadId, Value};
 use axum::{
     extract::State,
     response::{IntoResponse, Response},
@@ -71,18 +74,9 @@ async fn create_stream(
     Json(body): Json<RunCreate>,
 ) -> Reply {
     let (on, on_disconnect) = (body.on_thread(thread), body.on_disconnect());
-    let run = app
-        .service
-        .create_run(&scope, body.into_domain(on, headers)?)
-        .await?;
-    let places = Places::on_thread(&run, "stream");
-    let listen = Listen {
-        after: Some(0),
-        filter: vec![],
-        on_disconnect,
-    };
-    let mut response = run_stream(&app, scope, &run, listen).await?;
-    places.set(&mut response);
+    let request = body.into_domain(on, headers)?;
+    let (run, mut response) = created_stream(&app, scope, request, on_disconnect).await?;
+    Places::on_thread(&run, "stream").set(&mut response);
     Ok(response)
 }
 
@@ -135,20 +129,32 @@ pub(crate) async fn run_stream(
         .subscribe(&scope, run.thread_id, topic, after)
         .await?;
     let encoder = RunStream::new(facts, listen.filter, listen.after.unwrap_or(0));
+    let reader = Reader::of(scope, run, listen.on_disconnect);
+    Ok(streamed(app, events, encoder, reader))
+}
+
+/// Creates a run; with the stream of all its events.
+pub(crate) async fn created_stream(
+    app: &AppState,
+    scope: Scope,
+    request: CreateRun,
+    on_disconnect: OnDisconnect,
+) -> Result<(RunRecord, Response)> {
+    let (run, events) = app.service.create_followed(&scope, request).await?;
+    let encoder = RunStream::new(facts(&run)?, vec![], 0);
+    let reader = Reader::of(scope, &run, on_disconnect);
+    let response = streamed(app, events, encoder, reader);
+    Ok((run, response))
+}
+
+fn streamed(app: &AppState, events: Subscription, encoder: RunStream, reader: Reader) -> Response {
     let (writer, body) = pipe(&app.limits);
-    let on_disconnect = listen.on_disconnect;
-    let reader = Reader {
-        scope,
-        thread: run.thread_id,
-        run: run.run_id,
-        on_disconnect,
-    };
     let state = app.clone();
     app.tasks.spawn(async move {
         let ending = pump(&state, events, encoder, writer).await;
         reader.ended(&state, ending).await;
     });
-    Ok(stream::response(body))
+    stream::response(body)
 }
 
 /// Start a run and wait for its result.
@@ -164,11 +170,8 @@ async fn create_wait(
     Json(body): Json<RunCreate>,
 ) -> Reply {
     let (on, on_disconnect) = (body.on_thread(thread), body.on_disconnect());
-    let run = app
-        .service
-        .create_run(&scope, body.into_domain(on, headers)?)
-        .await?;
-    let mut response = result_of(&app, scope, &run, on_disconnect);
+    let request = body.into_domain(on, headers)?;
+    let (run, mut response) = created_result(&app, scope, request, on_disconnect).await?;
     Places::on_thread(&run, "join").set(&mut response);
     Ok(response)
 }
@@ -180,18 +183,36 @@ pub(crate) fn result_of(
     run: &RunRecord,
     on_disconnect: OnDisconnect,
 ) -> Response {
+    let reader = Reader::of(scope.clone(), run, on_disconnect);
+    let (service, thread, run) = (app.service.clone(), run.thread_id, run.run_id);
+    let result = async move { service.join(&scope, Some(thread), run).await };
+    later(app, result, reader)
+}
+
+/// Creates a run; with its result, as soon as it is known.
+pub(crate) async fn created_result(
+    app: &AppState,
+    scope: Scope,
+    request: CreateRun,
+    on_disconnect: OnDisconnect,
+) -> Result<(RunRecord, Response)> {
+    let (run, awaited) = app.service.create_awaited(&scope, request).await?;
+    let reader = Reader::of(scope.clone(), &run, on_disconnect);
+    let service = app.service.clone();
+    let result = async move { service.result(&scope, awaited).await };
+    let response = later(app, result, reader);
+    Ok((run, response))
+}
+
+fn later(
+    app: &AppState,
+    result: impl Future<Output = Result<Value>> + Send + 'static,
+    reader: Reader,
+) -> Response {
     let (writer, body) = pipe(&app.limits);
-    let (thread, run) = (run.thread_id, run.run_id);
     let state = app.clone();
     app.tasks.spawn(async move {
-        let result = state.service.join(&scope, Some(thread), run);
         let ending = json_later(&state, writer, result).await;
-        let reader = Reader {
-            scope,
-            thread,
-            run,
-            on_disconnect,
-        };
         reader.ended(&state, ending).await;
     });
     let json = HeaderValue::from_static("application/json");

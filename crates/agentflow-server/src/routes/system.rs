@@ -85,10 +85,12 @@ async fn info(State(app): State<AppState>) -> Response {
     responses((status = 200, content_type = "text/plain", body = String)))]
 async fn metrics(State(app): State<AppState>, params: Params) -> Reply {
     let counts = app.service.counts().await?;
+    let figures: Vec<_> = app.figures.iter().flat_map(|of| of.figures()).collect();
     if params.get("format") == Some("json") {
-        return Ok(Out(app.metrics.json(&counts)).into_response());
+        return Ok(Out(app.metrics.json(&counts, &figures)).into_response());
     }
-    let text = app.metrics.prometheus(&counts, &app.info.version);
+    let version = &app.info.version;
+    let text = app.metrics.prometheus(&counts, &figures, version);
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }

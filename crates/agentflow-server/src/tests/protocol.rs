@@ -113,7 +113,8 @@ async fn a_thread_is_made_asked_and_answered() {
 
     // A later listener sees everything, from the beginning.
     let ends = |event: &Value| event["params"]["data"]["event"] == "completed";
-    let whole = told(server.open(request(&path, ALL)).await.into_body(), ends).await;
+    let begin = ALL.replace('}', r#","since":1}"#);
+    let whole = told(server.open(request(&path, &begin)).await.into_body(), ends).await;
     assert_eq!(
         shown(&whole)[4..],
         [
@@ -135,6 +136,30 @@ async fn a_thread_is_made_asked_and_answered() {
         let body = ALL.replace('}', &format!(r#","since":{seq}}}"#));
         let rest = told(server.open(request(&path, &body)).await.into_body(), ends).await;
         assert_eq!(rest, whole[n + 1..]);
+    }
+
+    // One that names no position is not told again what the first run started, asked and ended
+    // with: its question is answered, and its end is not that of the present run.
+    let fresh = told(server.open(request(&path, ALL)).await.into_body(), ends).await;
+    let first_run = |event: &Value| {
+        let method = event["method"].as_str().unwrap();
+        event["seq"].as_u64() < Some(seqs[5])
+            && matches!(method, "lifecycle" | "input.requested" | "input.answered")
+    };
+    let kept: Vec<Value> = whole.into_iter().filter(|e| !first_run(e)).collect();
+    assert_eq!(fresh, kept);
+}
+
+#[tokio::test]
+async fn the_run_that_a_reader_finds_is_told_from_its_start() {
+    let server = Server::new().await;
+    let path = format!("POST /threads/{NOBODY}/stream/events");
+    command(&server, NOBODY, start(json!([["set", {"x": 1}], ["ask", "ok?"]]))).await;
+    let watch = r#"{"channels":["lifecycle","input"]}"#;
+    for _ in 0..2 {
+        let found = told(server.open(request(&path, watch)).await.into_body(), is_root_end).await;
+        let methods: Vec<&str> = found.iter().map(|e| e["method"].as_str().unwrap()).collect();
+        assert_eq!(methods, ["lifecycle", "input.requested", "lifecycle"]);
     }
 }
 

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use agentflow_runs::{
     config::Kwargs,
+    patience::is_passing,
     service::{Subscription, Topic},
 };
 use agentflow_storage::event::Event;
-use agentflow_types::{Clock, ErrorKind, Result, RunId, Scope, SystemClock, ThreadId, Value};
+use agentflow_types::{
+    Clock, ErrorKind, Map, Result, RunId, Scope, SystemClock, ThreadId, Value,
+};
 use bytes::Bytes;
 
 use super::{Encoder, Filter, ProtocolEvent, RunFacts, SPREAD};
@@ -28,7 +31,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// LangGraph's clients watch `lifecycle` and `input` on one connection and read everything else
 /// on another, which they open after the run was started; what they see first on the former ends
 /// the latter. A run that asks within milliseconds would therefore seem to have said nothing.
-/// Measured with the Python client: 3 of 55 of its own tests fail without a head start.
+/// Measured with the Python client: 3 of 55 of its own tests fail without a head start. The
+/// JavaScript client ends nothing by what its watcher sees, and does not wait.
 const HEAD_START: Duration = Duration::from_millis(250);
 
 /// A protocol stream's state.
@@ -40,6 +44,30 @@ pub(super) struct Stream {
     current: Option<(RunId, RunFacts)>,
     /// Whether an event was seen.
     begun: bool,
+    watching: Watching,
+    /// Number and run of the last event there was when a new reader came.
+    newest: Option<(u64, RunId)>,
+}
+
+/// How a client takes what it sees on a connection that only watches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Watching {
+    /// As the end of what it reads elsewhere.
+    Ends,
+    /// As news.
+    Informs,
+}
+
+impl Watching {
+    /// Tells clients apart by the name that they give themselves.
+    pub(crate) fn of(headers: &Map) -> Self {
+        let agent = headers.get("user-agent").and_then(Value::as_str);
+        let agent = agent.unwrap_or_default().to_ascii_lowercase();
+        match agent.starts_with("langgraph-sdk-py") || agent.starts_with("python") {
+            true => Self::Ends,
+            false => Self::Informs,
+        }
+    }
 }
 
 /// What a client is told, once, when events after its position are no longer kept.
@@ -64,15 +92,40 @@ fn failure(err: &agentflow_types::Error) -> Frame {
 }
 
 impl Stream {
-    pub(super) fn new(app: &AppState, scope: &Scope, filter: Filter) -> Self {
-        Self {
+    /// A stream of what `events` will bring.
+    ///
+    /// # Errors
+    /// Errors of the backend.
+    async fn new(
+        app: &AppState,
+        scope: &Scope,
+        filter: Filter,
+        watching: Watching,
+        events: &Subscription,
+    ) -> Result<Self> {
+        let newest = match filter.since {
+            None | Some(0) => events.newest().await?,
+            Some(_) => None,
+        };
+        Ok(Self {
             app: app.clone(),
             scope: scope.clone(),
             filter,
             encoder: Encoder::new(),
             current: None,
             begun: false,
-        }
+            watching,
+            newest: newest.map(|event| (event.seq, event.run_id)),
+        })
+    }
+
+    /// Whether an event belongs to a run that another one had followed when this reader came.
+    ///
+    /// Starts, ends and questions of such runs are no news: clients would take the end of an old
+    /// run for the end of the present one, and ask again what was answered long ago.
+    fn is_past(&self, event: &Event) -> bool {
+        self.newest
+            .is_some_and(|(seq, run)| event.seq <= seq && event.run_id != run)
     }
 
     /// What is to be told before this event: that others are missing, or nothing.
@@ -98,11 +151,23 @@ impl Stream {
         };
         let mut told = self.encoder.encode(event, facts);
         told.retain(|event| self.filter.matches(event));
-        if self.filter.only_watches() && told.iter().any(|told| told.method == "input.requested") {
+        if self.is_past(event) {
+            told.retain(|told| !is_about_the_run(told));
+        }
+        let waits = self.watching == Watching::Ends && self.filter.only_watches();
+        if waits && told.iter().any(|told| told.method == "input.requested") {
             let age = SystemClock.now().since(event.at);
             tokio::time::sleep(HEAD_START.saturating_sub(age)).await;
         }
         told
+    }
+}
+
+/// Whether an event tells a start, an end, a question or an answer of the run itself.
+fn is_about_the_run(told: &ProtocolEvent) -> bool {
+    match told.method {
+        "lifecycle" => told.params.namespace.is_empty(),
+        method => method.starts_with("input."),
     }
 }
 
@@ -148,11 +213,28 @@ fn is_interrupt_id(key: &str) -> bool {
     key.len() == 32 && key.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
+/// A thread's events with what turns them into protocol events; a thread that does not exist yet
+/// is waited for.
+///
+/// # Errors
+/// Errors of the backend.
+pub(super) async fn open(
+    app: &AppState,
+    scope: &Scope,
+    thread: ThreadId,
+    filter: Filter,
+    watching: Watching,
+) -> Result<(Subscription, Stream)> {
+    let events = subscribe(app, scope, thread).await?;
+    let stream = Stream::new(app, scope, filter, watching, &events).await?;
+    Ok((events, stream))
+}
+
 /// Listens to a thread; one that does not exist yet is waited for.
 ///
 /// # Errors
 /// Errors of the backend.
-pub(super) async fn subscribe(
+async fn subscribe(
     app: &AppState,
     scope: &Scope,
     thread: ThreadId,
@@ -181,19 +263,27 @@ pub(crate) async fn sse(
     scope: &Scope,
     thread: ThreadId,
     filter: Filter,
+    watching: Watching,
     mut writer: Writer,
 ) -> Ending {
-    let mut waiting = std::pin::pin!(subscribe(app, scope, thread));
-    let events = loop {
+    let mut waiting = std::pin::pin!(open(app, scope, thread, filter, watching));
+    let (events, stream) = loop {
         tokio::select! {
             found = &mut waiting => match found {
-                Ok(events) => break events,
+                Ok(opened) => break opened,
+                Err(err) if is_passing(&err) => {
+                    writer.abort().await;
+                    return Ending::Broken;
+                }
                 Err(err) => {
                     let sent = writer.send(bytes_of(&[failure(&err)])).await;
                     return sent.map_or(Ending::Gone, |()| Ending::Complete);
                 }
             },
-            () = app.closing.cancelled() => return Ending::Stopping,
+            () = app.closing.cancelled() => {
+                writer.abort().await;
+                return Ending::Broken;
+            }
             beat = writer.beat() => {
                 let sent = match beat {
                     Ok(()) => writer.send(Bytes::from_static(HEARTBEAT)).await,
@@ -205,5 +295,5 @@ pub(crate) async fn sse(
             }
         }
     };
-    pump(app, events, Stream::new(app, scope, filter), writer).await
+    pump(app, events, stream, writer).await
 }

@@ -7,16 +7,19 @@ use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use futures_util::{SinkExt, StreamExt, stream::SplitSink};
 use serde_json::{Value as Json, json};
 use tokio::{sync::mpsc, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Filter,
     command::{Caller, Envelope, Refusal, answer, encode},
-    serve::{Stream, subscribe},
+    serve::{Watching, open},
 };
 use crate::AppState;
 
 /// Close code of a server that stops.
 const GOING_AWAY: u16 = 1001;
+/// Close code of a server that cannot read the log for now.
+const AGAIN_LATER: u16 = 1013;
 /// Close code of a client that does not read: 4000 plus HTTP's request timeout.
 const STALLED: u16 = 4408;
 
@@ -31,12 +34,15 @@ pub(crate) async fn serve(app: AppState, caller: Caller, socket: WebSocket) {
         tx,
         subscriptions: HashMap::new(),
         minted: 0,
+        broken: CancellationToken::new(),
     };
     let mut heartbeat = tokio::time::interval(app.limits.heartbeat);
     heartbeat.reset();
     let close = loop {
         let message = tokio::select! {
             () = app.closing.cancelled() => break Some(GOING_AWAY),
+            // A subscription that ends in silence would look like a thread without news.
+            () = session.broken.cancelled() => break Some(AGAIN_LATER),
             Some(text) = outgoing.recv() => Message::text(text),
             received = incoming.next() => match received {
                 Some(Ok(Message::Text(text))) => {
@@ -85,6 +91,8 @@ struct Session {
     /// Tasks that feed events, by subscription id.
     subscriptions: HashMap<String, JoinHandle<()>>,
     minted: u64,
+    /// Fires when a subscription cannot be read further.
+    broken: CancellationToken,
 }
 
 impl Drop for Session {
@@ -136,10 +144,13 @@ impl Session {
         self.minted += 1;
         let id = format!("sub-{}", self.minted);
         let (app, caller, tx) = (self.app.clone(), self.caller.clone(), self.tx.clone());
-        let task = self
-            .app
-            .tasks
-            .spawn(async move { feed(app, caller, filter, tx).await });
+        let broken = self.broken.clone();
+        let task = self.app.tasks.spawn(async move {
+            if let Err(err) = feed(app, caller, filter, tx).await {
+                tracing::warn!(error = %err, "a subscription was broken off");
+                broken.cancel();
+            }
+        });
         self.subscriptions.insert(id.clone(), task);
         Ok(json!({ "subscription_id": id, "replayed_events": 0 }))
     }
@@ -163,17 +174,24 @@ impl Session {
 }
 
 /// Feeds one subscription; waits when the socket is slow, ends with it.
-async fn feed(app: AppState, caller: Arc<Caller>, filter: Filter, tx: mpsc::Sender<String>) {
-    let Ok(mut events) = subscribe(&app, &caller.scope, caller.thread).await else {
-        return;
-    };
-    let mut stream = Stream::new(&app, &caller.scope, filter);
+///
+/// # Errors
+/// Errors of the backend.
+async fn feed(
+    app: AppState,
+    caller: Arc<Caller>,
+    filter: Filter,
+    tx: mpsc::Sender<String>,
+) -> agentflow_types::Result<()> {
+    let watching = Watching::of(&caller.headers);
+    let (mut events, mut stream) =
+        open(&app, &caller.scope, caller.thread, filter, watching).await?;
     loop {
         let next = tokio::select! {
-            next = events.next() => next,
-            () = tx.closed() => return,
+            next = events.next() => next?,
+            () = tx.closed() => return Ok(()),
         };
-        let Ok(Some(event)) = next else { return };
+        let Some(event) = next else { return Ok(()) };
         let gap = stream.gap_before(&event);
         let told = stream.take(&event).await;
         let texts = told
@@ -181,7 +199,7 @@ async fn feed(app: AppState, caller: Arc<Caller>, filter: Filter, tx: mpsc::Send
             .map(|told| serde_json::to_string(told).unwrap_or_default());
         for text in gap.into_iter().chain(texts) {
             if tx.send(text).await.is_err() {
-                return;
+                return Ok(());
             }
         }
     }

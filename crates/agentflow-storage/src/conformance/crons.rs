@@ -33,11 +33,11 @@ suite! {
     advancing_compares_first,
 }
 
-fn cron_id(n: u8) -> CronId {
+pub(super) fn cron_id(n: u8) -> CronId {
     CronId(Uuid::from_u128(u128::from(n) + (4 << 64)))
 }
 
-fn cron(n: u8) -> Cron {
+pub(super) fn cron(n: u8) -> Cron {
     Cron {
         cron_id: cron_id(n),
         assistant_id: assistant_id(1),

@@ -2,7 +2,7 @@
 
 use std::{cmp::Ordering, collections::BTreeMap};
 
-use agentflow_types::{Error, Result, RunId, Scope, ThreadId, Timestamp, graph::Interrupt};
+use agentflow_types::{CronId, Error, Result, RunId, Scope, ThreadId, Timestamp, graph::Interrupt};
 use async_trait::async_trait;
 
 use super::{Memory, Tables, ThreadRow, check_seq, holds_lease, records::paged};
@@ -105,6 +105,10 @@ impl ThreadRow {
     }
 }
 
+fn taken(run: RunId) -> Error {
+    Error::conflict("run id is taken").with("run_id", run)
+}
+
 impl Tables {
     /// Checks that every change can be applied, so that applying them cannot fail half way.
     fn check_changes(&self, scope: &Scope, id: ThreadId, changes: &[Change]) -> Result<()> {
@@ -125,15 +129,21 @@ impl Tables {
                     return Err(Error::conflict("thread already exists").with("thread_id", id));
                 }
                 Change::PutThread(_) => exists = true,
-                Change::PutRun(run) if run.thread_id != id => {
+                Change::PutRun(run) | Change::InsertRun(run) if run.thread_id != id => {
                     return Err(Error::bug("a decision names another thread"));
                 }
-                Change::PutRun(run) => {
-                    self.check_run_id(id, run.run_id)?;
-                    if !exists {
-                        return Err(Error::bug("a run needs its thread"));
+                Change::PutRun(_) | Change::InsertRun(_) if !exists => {
+                    return Err(Error::bug("a run needs its thread"));
+                }
+                Change::PutRun(run) => self.check_run_id(id, run.run_id)?,
+                Change::InsertRun(run) => {
+                    if self.run_threads.contains_key(&run.run_id) {
+                        return Err(taken(run.run_id));
                     }
                 }
+                Change::AdvanceCron {
+                    cron_id, expected, ..
+                } => self.check_firing(*cron_id, *expected)?,
                 Change::Append(_) if !exists => {
                     return Err(Error::not_found("thread not found").with("thread_id", id));
                 }
@@ -147,10 +157,16 @@ impl Tables {
 
     fn check_run_id(&self, thread: ThreadId, run: RunId) -> Result<()> {
         match self.run_threads.get(&run) {
-            Some(other) if *other != thread => {
-                Err(Error::conflict("run id is taken").with("run_id", run))
-            }
+            Some(other) if *other != thread => Err(taken(run)),
             _ => Ok(()),
+        }
+    }
+
+    fn check_firing(&self, id: CronId, expected: Timestamp) -> Result<()> {
+        let row = self.crons.get(&id);
+        match row.and_then(|row| row.cron.next_run_date) {
+            Some(next) if next == expected => Ok(()),
+            _ => Err(Error::conflict("the firing is past").with("cron_id", id)),
         }
     }
 
@@ -177,7 +193,12 @@ impl Tables {
                     }
                 }
             }
-            Change::PutRun(run) => {
+            Change::AdvanceCron { cron_id, next, .. } => {
+                if let Some(row) = self.crons.get_mut(&cron_id) {
+                    row.cron.next_run_date = next;
+                }
+            }
+            Change::PutRun(run) | Change::InsertRun(run) => {
                 if let Some(row) = row {
                     self.run_threads.insert(run.run_id, id);
                     row.runs.insert(run.run_id, normal_run(*run));

@@ -20,12 +20,17 @@ const KEYS: [&str; 7] = [
     "updated_channels",
 ];
 
+/// Room for what a checkpoint holds besides its values.
+const ROOM: usize = 1024;
+
 /// Bytes of a checkpoint; the type word is [`typed::MSGPACK`].
 ///
 /// # Errors
 /// `Invalid` if it is too deep or too large to be read back.
 pub fn encode(checkpoint: &Checkpoint) -> Result<Vec<u8>> {
-    let mut out = Encoder::default();
+    let values = checkpoint.channel_values.values();
+    let size = values.map(Value::size_bytes).sum::<usize>();
+    let mut out = Encoder::with_room(size + ROOM);
     let extra = || {
         checkpoint
             .extra

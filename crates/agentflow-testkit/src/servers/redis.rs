@@ -393,9 +393,22 @@ pub struct TlsHandle {
 /// # Errors
 /// As [`shared`].
 pub fn shared_tls() -> Result<TlsHandle> {
-    let options = Options::default()
-        .set("databases", &DATABASES.to_string())
-        .set("tls-protocols", "\"TLSv1.2 TLSv1.3\"");
+    get_tls(Options::default().set("databases", &DATABASES.to_string()))
+}
+
+/// The shared server with TLS for these users (see [`Options::acl`]): it demands client
+/// certificates and keeps a log of commands. Tests share its databases: give keys names of your
+/// own.
+///
+/// # Errors
+/// As [`shared`].
+pub fn shared_acl(file: &str) -> Result<TlsHandle> {
+    let options = Options::default().acl(file);
+    get_tls(options.persistence(Persistence::AppendEverySecond))
+}
+
+fn get_tls(options: Options) -> Result<TlsHandle> {
+    let options = options.set("tls-protocols", "\"TLSv1.2 TLSv1.3\"");
     let with_tls = |dir: &Path, options: Options| {
         let ca = Authority::new(dir, "ca")?;
         let client = ca.client("test")?;

@@ -4,6 +4,7 @@
 //! `cargo run --example fixture_server -- --port 8123 --data ./data`.
 
 mod agents;
+mod chat;
 mod graphs;
 
 use std::{path::PathBuf, process::ExitCode, time::Instant};
@@ -33,6 +34,18 @@ struct Args {
     /// How long a run belongs to a server that is gone.
     #[arg(long, default_value_t = 30)]
     lease_seconds: u64,
+    /// Most connections to that database.
+    #[arg(long, default_value_t = 20)]
+    max_connections: usize,
+    /// How long a request waits for a connection to it.
+    #[arg(long, default_value_t = 10)]
+    acquire_timeout_seconds: u64,
+    /// How long a statement may take.
+    #[arg(long, default_value_t = 30)]
+    statement_timeout_seconds: u64,
+    /// How long running work may go on after a stop signal.
+    #[arg(long, default_value_t = 30)]
+    drain_seconds: u64,
     /// Log filter.
     #[arg(long, default_value = "warn")]
     log: String,
@@ -42,9 +55,8 @@ struct Args {
     /// A further graph: its id, `=`, and its file.
     #[arg(long)]
     graph: Vec<String>,
-    /// Attempts per run: many, because the crash driver kills the server on purpose, and that is
-    /// not the fault of the runs.
-    #[arg(long, default_value_t = 100)]
+    /// Attempts per run that make no checkpoint.
+    #[arg(long, default_value_t = 3)]
     max_attempts: u32,
 }
 
@@ -57,6 +69,10 @@ async fn serve(args: Args, started: Instant) -> Result<()> {
     let mut config = config::embedded(&args.data.clone().unwrap_or_default())?;
     config.storage.url = args.database_url.clone().unwrap_or_default();
     config.storage.listen_url = args.listen_url.clone();
+    config.storage.max_connections = args.max_connections;
+    config.storage.acquire_timeout_seconds = args.acquire_timeout_seconds;
+    config.storage.statement_timeout_seconds = args.statement_timeout_seconds;
+    config.server.drain_seconds = args.drain_seconds;
     config.runs.lease_seconds = args.lease_seconds;
     config.server.port = args.port;
     config.port_is_explicit = true;
@@ -70,7 +86,10 @@ async fn serve(args: Args, started: Instant) -> Result<()> {
             app = app.graph(&id, hosted.graph);
         }
     }
-    for (id, graph) in graphs::all()?.into_iter().chain(agents::all()?) {
+    for (id, graph) in graphs::all()?
+        .into_iter()
+        .chain(agents::all()?)
+        .chain(chat::all()?) {
         app = app.graph(id, graph);
     }
     let environment = Environment {

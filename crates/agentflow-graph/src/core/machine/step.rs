@@ -8,7 +8,7 @@ use super::{Effect, Machine, Tick};
 use crate::{
     context::NodeContext,
     core::{
-        board::{Versions, WriteSet},
+        board::{Foreseen, Versions, WriteSet},
         ids::TaskId,
         payload::{self, Cached, Who},
         task::{ERROR_SOURCE, Pending, Status, Target, Task, Write, interrupt_value, tasks_of},
@@ -165,14 +165,15 @@ impl Machine {
     ) -> Finish {
         let task = &self.tasks[at];
         let node = task.node;
-        let written = result.and_then(|output| {
-            let writers = Writers {
-                board: &self.board,
-                rng: &*self.setup.world.rng,
-                context,
-            };
-            writers.of(node, &output)
-        });
+        let mut writers = Writers {
+            board: &self.board,
+            rng: &*self.setup.world.rng,
+            context,
+            foreseen: Foreseen::default(),
+        };
+        let written = result.and_then(|output| writers.of(node, &output));
+        let foreseen = writers.foreseen;
+        self.board.foresee(foreseen);
         let used = resumes
             .into_iter()
             .map(|answers| Write::new(Target::Resume, answers));

@@ -16,8 +16,9 @@ use futures_util::future::join_all;
 
 use super::{
     super::{
+        crons::{cron, cron_id},
         refused,
-        sample::{at, change, event, leased, map, run, run_id, seed, thread, thread_id},
+        sample::{at, change, event, leased, map, run, run_id, seed, stranger, thread, thread_id},
     },
     search,
 };
@@ -255,5 +256,59 @@ pub async fn a_decision_appends_events(backend: Backend) -> Result<()> {
         backend.events.read(thread_id(1), None, 0, 9).await?.len(),
         3
     );
+    Ok(())
+}
+
+/// Whatever became of the first one, and on whichever thread; a refused one changes nothing.
+pub async fn a_run_is_inserted_once(backend: Backend) -> Result<()> {
+    let scope = Scope::local();
+    let insert = |run: Run| Change::InsertRun(Box::new(run));
+    let put = |n| Change::PutThread(Box::new(thread(n)));
+    change(&backend, &scope, 1, vec![put(1), insert(run(1, 1))]).await?;
+    let ended = Run {
+        status: RunStatus::Success,
+        ..run(1, 1)
+    };
+    for known in [run(1, 1), ended] {
+        seed(&backend, thread(1), vec![known.clone()]).await?;
+        let again = vec![insert(run(1, 1))];
+        refused(change(&backend, &scope, 1, again).await, Conflict);
+        let elsewhere = vec![put(2), insert(run(2, 1))];
+        refused(change(&backend, &scope, 2, elsewhere).await, Conflict);
+        let elsewhere = vec![put(3), insert(run(3, 1))];
+        refused(change(&backend, &stranger(), 3, elsewhere).await, Conflict);
+        assert_eq!(backend.threads.run(&scope, run_id(1)).await?, Some(known));
+        assert_eq!(backend.threads.get(&scope, thread_id(2)).await?, None);
+    }
+    let foreign = vec![insert(run(2, 2))];
+    refused(change(&backend, &scope, 1, foreign).await, Bug);
+    let orphan = vec![insert(run(9, 2))];
+    refused(change(&backend, &scope, 9, orphan).await, Bug);
+    change(&backend, &scope, 1, vec![insert(run(1, 2))]).await
+}
+
+/// Together with the run, or neither; also when the cron is gone.
+pub async fn a_decision_fires_a_cron_once(backend: Backend) -> Result<()> {
+    let scope = Scope::local();
+    backend.crons.put(&scope, cron(1)).await?;
+    let fire = |id, number, expected, next| {
+        let advance = Change::AdvanceCron {
+            cron_id: cron_id(id),
+            expected: at(expected),
+            next,
+        };
+        let put = Change::PutThread(Box::new(thread(1)));
+        let run = Change::InsertRun(Box::new(run(1, number)));
+        change(&backend, &scope, 1, vec![put, run, advance])
+    };
+    fire(1, 1, 1, Some(at(60))).await?;
+    refused(fire(1, 2, 1, Some(at(90))).await, Conflict);
+    refused(fire(2, 2, 1, None).await, Conflict);
+    assert_eq!(backend.threads.run(&scope, run_id(2)).await?, None);
+    fire(1, 2, 60, None).await?;
+    refused(fire(1, 3, 60, None).await, Conflict);
+    let left = backend.crons.get(&scope, cron_id(1)).await?;
+    assert_eq!(left.and_then(|cron| cron.next_run_date), None);
+    assert!(backend.threads.run(&scope, run_id(2)).await?.is_some());
     Ok(())
 }

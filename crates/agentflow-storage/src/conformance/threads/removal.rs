@@ -16,7 +16,7 @@ use crate::{
     Backend,
     checkpoint::CheckpointQuery,
     page::PageQuery,
-    record::{Change, RunQuery, Thread, ThreadQuery, ThreadTtl},
+    record::{Candidate, Change, Run, RunQuery, RunStatus, Thread, ThreadQuery, ThreadTtl},
 };
 
 async fn with_checkpoints(backend: &Backend) -> Result<String> {
@@ -129,6 +129,32 @@ pub async fn deleting_a_thread_removes_everything(backend: Backend) -> Result<()
     };
     assert_eq!(runs(&backend, all).await?, [3]);
     seed(&backend, thread(2), vec![run(2, 1)]).await
+}
+
+/// Threads that rest go with all they have; busy ones, strangers' and unknown ones stay as they
+/// are.
+pub async fn only_resting_threads_are_removed_together(backend: Backend) -> Result<()> {
+    let name = with_checkpoints(&backend).await?;
+    let over = |n| Run {
+        status: RunStatus::Success,
+        ..run(2, n)
+    };
+    seed(&backend, thread(2), vec![over(3)]).await?;
+    seed(&backend, thread(3), vec![]).await?;
+    let candidate = |scope: Scope, n| Candidate {
+        scope,
+        thread_id: thread_id(n),
+    };
+    let mine = |n| candidate(Scope::local(), n);
+    let gone = [mine(1), mine(2), candidate(stranger(), 3), mine(9)];
+    backend.threads.remove_resting(&gone).await?;
+    let left = async |n| backend.threads.get(&Scope::local(), thread_id(n)).await;
+    assert_eq!(left(1).await?, Some(thread(1)));
+    assert_eq!(checkpoints_of(&backend, &name).await?.len(), 4);
+    assert_eq!(left(2).await?, None);
+    assert_eq!(backend.threads.run(&Scope::local(), run_id(3)).await?, None);
+    assert_eq!(left(3).await?, Some(thread(3)));
+    Ok(())
 }
 
 /// No call of another tenant reads or changes anything.

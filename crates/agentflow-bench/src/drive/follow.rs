@@ -28,6 +28,8 @@ pub struct Seen {
     pub replayed: Vec<Event>,
     /// Connections beyond the first.
     pub reconnects: usize,
+    /// What a stream said instead of events.
+    pub errors: Vec<String>,
 }
 
 /// Whether a run with this status has ended.
@@ -36,6 +38,8 @@ pub fn is_terminal(status: &str) -> bool {
 }
 
 /// The status of a run; `lost` if there is no such run.
+///
+/// Fails if the server cannot tell.
 pub async fn status(
     client: &reqwest::Client,
     base: &str,
@@ -43,8 +47,13 @@ pub async fn status(
     run: &str,
 ) -> Result<String> {
     let url = format!("{base}/threads/{thread}/runs/{run}");
-    let run: Value = client.get(url).send().await?.json().await?;
-    Ok(run["status"].as_str().unwrap_or("lost").to_owned())
+    let answer = client.get(url).send().await?;
+    if answer.status() == reqwest::StatusCode::NOT_FOUND {
+        return Ok("lost".to_owned());
+    }
+    let run: Value = answer.error_for_status()?.json().await?;
+    let status = run["status"].as_str().context("a run without status")?;
+    Ok(status.to_owned())
 }
 
 /// Reads the stream of a run to its end, each time from the last number that arrived.
@@ -54,13 +63,7 @@ pub async fn follow(
     thread: String,
     run: String,
 ) -> Result<Seen> {
-    let mut seen = Seen {
-        thread,
-        run,
-        events: Vec::new(),
-        replayed: Vec::new(),
-        reconnects: 0,
-    };
+    let mut seen = Seen::of(thread, run);
     for _ in 0..CONNECTIONS {
         let base = base(&mut url).await?;
         // The status comes first: a stream that ends after it was terminal is complete.
@@ -81,13 +84,7 @@ pub async fn follow(
 /// Reads the stream of an ended run from its beginning.
 async fn replay(client: &reqwest::Client, url: &mut Url, seen: &Seen) -> Result<Vec<Event>> {
     for _ in 0..CONNECTIONS {
-        let mut again = Seen {
-            thread: seen.thread.clone(),
-            run: seen.run.clone(),
-            events: Vec::new(),
-            replayed: Vec::new(),
-            reconnects: 0,
-        };
+        let mut again = Seen::of(seen.thread.clone(), seen.run.clone());
         if again.read(client, &base(url).await?).await.is_ok() {
             return Ok(again.events);
         }
@@ -97,6 +94,18 @@ async fn replay(client: &reqwest::Client, url: &mut Url, seen: &Seen) -> Result<
 }
 
 impl Seen {
+    /// Nothing yet.
+    fn of(thread: String, run: String) -> Self {
+        Self {
+            thread,
+            run,
+            events: Vec::new(),
+            replayed: Vec::new(),
+            reconnects: 0,
+            errors: Vec::new(),
+        }
+    }
+
     /// Reads one connection until it ends; an error if it broke.
     async fn read(&mut self, client: &reqwest::Client, base: &str) -> Result<()> {
         let last = self
@@ -110,6 +119,9 @@ impl Seen {
             let event = event?;
             // Heartbeats and the end of the stream have no number.
             if event.id.is_empty() {
+                if event.event == "error" {
+                    self.errors.push(event.data);
+                }
                 continue;
             }
             let number = event.id.parse().context("an event id is not a number")?;

@@ -22,9 +22,9 @@ const PAGE: u32 = 1000;
 #[derive(Default)]
 pub struct Promised {
     /// Tasks whose results are stored.
-    tasks: BTreeSet<String>,
+    pub tasks: BTreeSet<String>,
     /// Run and fingerprint of each event, by thread and number.
-    pub events: BTreeMap<(String, u64), (String, u64)>,
+    pub events: BTreeMap<(String, u64), (String, String)>,
 }
 
 /// What the threads say at the end.
@@ -118,7 +118,10 @@ impl Audit {
 }
 
 async fn promised(store: &Store, threads: &[String]) -> Result<Promised> {
-    let backend = store.backend()?;
+    let backend = match store {
+        Store::Postgres(shared) => return shared.promised(threads),
+        Store::Folder(folder) => Store::folder(folder)?,
+    };
     let mut found = Promised::default();
     for thread in threads {
         let query = CheckpointQuery {
@@ -142,7 +145,8 @@ async fn promised(store: &Store, threads: &[String]) -> Result<Promised> {
             after = last.seq;
             for event in page {
                 let text = format!("{} {}", event.kind, event.data);
-                let value = (event.run_id.to_string(), xxh3_64(text.as_bytes()));
+                let mark = format!("{:x}", xxh3_64(text.as_bytes()));
+                let value = (event.run_id.to_string(), mark);
                 found.events.insert((thread.clone(), event.seq), value);
             }
         }

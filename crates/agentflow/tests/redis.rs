@@ -1,0 +1,253 @@
+//! Servers as processes, on one PostgreSQL database and one Redis; wake-ups go over Redis only.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    process::{Child, Command, Output, Stdio},
+};
+
+use agentflow_testkit::servers::{
+    certs::{Authority, Identity},
+    postgres::{self, Version},
+    redis::{self, Own, Persistence},
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// The file that is shipped.
+const USERS: &str = include_str!("../../../deploy/redis/users.acl");
+const PASSWORD: &str = "hushhush";
+/// Runs in which Redis is there, is away, and is there again.
+const RUNS: usize = 12;
+
+struct Redis {
+    own: Own,
+    dir: TempDir,
+    ca: Authority,
+    client: Identity,
+}
+
+impl Redis {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = Authority::new(dir.path(), "ca").unwrap();
+        let client = ca.client("test").unwrap();
+        let users = USERS.replace(
+            "#REPLACE_WITH_THE_SHA256_OF_THE_PASSWORD",
+            &format!(">{PASSWORD}"),
+        );
+        let options = redis::Options::default()
+            .acl(&users)
+            .tls(&ca.server().unwrap(), &ca.pem(), Some(&client))
+            .persistence(Persistence::AppendEverySecond);
+        fs::write(dir.path().join("password"), format!("{PASSWORD}\n")).unwrap();
+        Self {
+            own: Own::start(&options).unwrap(),
+            dir,
+            ca,
+            client,
+        }
+    }
+
+    fn set(&self, command: &mut Command) {
+        let port = self.own.address().port;
+        command
+            .env("REDIS_URL", format!("rediss://agentflow@127.0.0.1:{port}"))
+            .env(
+                "AGENTFLOW_REDIS__PASSWORD_FILE",
+                self.dir.path().join("password"),
+            )
+            .env("AGENTFLOW_REDIS__CA_FILE", self.ca.pem())
+            .env("AGENTFLOW_REDIS__CERT_FILE", &self.client.cert)
+            .env("AGENTFLOW_REDIS__KEY_FILE", &self.client.key);
+    }
+}
+
+/// A command with nothing of the developer's shell.
+fn agentflow(dir: &TempDir, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_agentflow"));
+    command.args(args).current_dir(dir.path());
+    for (name, _) in std::env::vars() {
+        let ours = ["AGENTFLOW_", "REDIS_", "DATABASE_"];
+        if ours.iter().any(|start| name.starts_with(start)) || name.ends_with("_API_KEY") {
+            command.env_remove(name);
+        }
+    }
+    command
+        .env_remove("RUST_LOG")
+        .env("AGENTFLOW_MODELS__DETECT_OLLAMA", "false")
+        .stdin(Stdio::null());
+    command
+}
+
+fn output(command: &mut Command) -> (Output, String) {
+    let output = command.output().unwrap();
+    let text = [&output.stdout[..], &output.stderr[..]].concat();
+    (output, String::from_utf8(text).unwrap())
+}
+
+/// A server that is killed when the test ends.
+struct Server {
+    child: Child,
+    url: String,
+    client: reqwest::Client,
+}
+
+impl Server {
+    fn start(mut command: Command) -> Self {
+        // A second install in one process would be the only error.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        let stdout = child.stdout.take().unwrap();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        let ready: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line:?}"));
+        Self {
+            child,
+            url: ready["api"].as_str().unwrap().to_owned(),
+            client: reqwest::Client::new(),
+        }
+    }
+
+    async fn post(&self, path: &str, body: Value) -> Value {
+        let request = self.client.post(format!("{}{path}", self.url)).json(&body);
+        let answer = request.send().await.unwrap();
+        let (status, text) = (answer.status(), answer.text().await.unwrap());
+        assert!(status.is_success(), "{status} {text}");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// All frames of a stream, as text.
+    async fn stream(&self, path: &str) -> String {
+        let answer = self.client.get(format!("{}{path}", self.url)).send().await;
+        let answer = answer.unwrap();
+        assert!(answer.status().is_success(), "{}", answer.status());
+        answer.text().await.unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Numbers of the frames of a stream.
+fn ids(stream: &str) -> Vec<&str> {
+    stream
+        .lines()
+        .filter_map(|line| line.strip_prefix("id: "))
+        .collect()
+}
+
+/// A run begun on one server is followed on the other to its end, whatever Redis does; afterwards
+/// both tell the same story.
+#[tokio::test]
+async fn streams_are_followed_elsewhere_while_redis_comes_and_goes() {
+    let mut redis = Redis::start();
+    let server = postgres::shared(Version::Debian).unwrap();
+    let (dir, database) = (
+        tempfile::tempdir().unwrap(),
+        server.create_database().unwrap(),
+    );
+    let start = || {
+        let mut command = agentflow(&dir, &["dev", "--json", "--port", "0"]);
+        command
+            .env("DATABASE_URL", database.url())
+            .env("AGENTFLOW_STORAGE__LISTEN_URL", "off");
+        redis.set(&mut command);
+        Server::start(command)
+    };
+    let (first, second) = (start(), start());
+    let thread = first.post("/threads", json!({})).await;
+    let path = format!("/threads/{}", thread["thread_id"].as_str().unwrap());
+    for round in 0..RUNS {
+        let (here, there) = match round % 2 {
+            0 => (&first, &second),
+            _ => (&second, &first),
+        };
+        if round == RUNS / 3 {
+            redis.own.kill().unwrap();
+        }
+        if round == 2 * RUNS / 3 {
+            redis.own.restart().unwrap();
+        }
+        let question = json!({
+            "assistant_id": "agent",
+            "input": {"messages": [{"role": "user", "content": format!("question {round}")}]},
+            "stream_mode": ["values", "updates"],
+            "stream_resumable": true,
+        });
+        let run = here.post(&format!("{path}/runs"), question).await;
+        let run = run["run_id"].as_str().unwrap();
+        let stream = format!("{path}/runs/{run}/stream?last_event_id=-1");
+        let followed = there.stream(&stream).await;
+        assert!(!followed.contains("event: error"), "{round}: {followed}");
+        assert!(
+            followed.contains(&format!("question {round}")),
+            "{round}: {followed}"
+        );
+        let again = here.stream(&stream).await;
+        assert_eq!(ids(&followed), ids(&again), "{round}");
+        assert!(!ids(&again).is_empty(), "{round}: {again}");
+    }
+    let history = first
+        .post(&format!("{path}/history"), json!({"limit": 1}))
+        .await;
+    let messages = history[0]["values"]["messages"].as_array().unwrap();
+    assert_eq!(messages.len(), 2 * RUNS);
+}
+
+#[test]
+fn production_refuses_redis_without_tls_or_user() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = |url: &str| {
+        let mut command = agentflow(&dir, &["dev", "--json", "--port", "0"]);
+        command
+            .env("AGENTFLOW_PROFILE", "production")
+            .env("REDIS_URL", url);
+        output(&mut command)
+    };
+    for (url, words) in [
+        ("redis://u:hushhush@127.0.0.1:1", "must use TLS"),
+        ("redis+cluster://u:hushhush@127.0.0.1:1", "must use TLS"),
+        ("rediss://:hushhush@127.0.0.1:1", "ACL user"),
+        ("rediss://default:hushhush@127.0.0.1:1", "ACL user"),
+        ("rediss+sentinel://u@127.0.0.1:1/main", "ACL user"),
+        ("rediss://u:hushhush@127.0.0.1:1?x=1", "no parameters"),
+    ] {
+        let (refused, said) = start(url);
+        assert!(!refused.status.success(), "{url}: {said}");
+        assert!(said.contains(words), "{url}: {said}");
+        assert!(!said.contains("hushhush"), "{said}");
+    }
+}
+
+#[test]
+fn the_address_of_redis_is_masked() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = agentflow(&dir, &["config", "show"]);
+    let url = "rediss+sentinel://someone:hush@hush@s1:1,s2:2/main";
+    let (_, shown) = output(command.env("REDIS_URL", url));
+    assert!(
+        shown.contains("someone:***@s1:1,s2:2/main") && !shown.contains("hush"),
+        "{shown}"
+    );
+}
+
+/// A wrong password is named at start, and not shown.
+#[test]
+fn a_refusal_at_start_names_the_check() {
+    let redis = Redis::start();
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(redis.dir.path().join("password"), "wronghush").unwrap();
+    let mut command = agentflow(&dir, &["dev", "--json", "--port", "0"]);
+    redis.set(&mut command);
+    let (refused, said) = output(&mut command);
+    assert!(!refused.status.success(), "{said}");
+    assert!(said.contains("check: password"), "{said}");
+    assert!(!said.contains("wronghush"), "{said}");
+}
