@@ -20,7 +20,7 @@ use crate::{
 /// Where the suites are written.
 const SUITES: &str = "crates/agentflow-storage/src/conformance";
 
-/// Suites of the ports that hold records; a backend that is the whole database runs them all.
+/// Suites of all ports; a backend that is the whole database runs them.
 const DATABASE: &[&str] = &[
     "checkpoint_conformance",
     "assistant_conformance",
@@ -29,6 +29,19 @@ const DATABASE: &[&str] = &[
     "store_conformance",
     "cron_conformance",
     "signal_conformance",
+    "session_conformance",
+    "counter_conformance",
+    "cache_conformance",
+];
+
+/// Suites of the ports that Redis serves, or sits in front of.
+const BESIDE: &[&str] = &[
+    "session_conformance",
+    "counter_conformance",
+    "cache_conformance",
+    "signal_conformance",
+    "event_conformance",
+    "thread_conformance",
 ];
 
 /// A backend and the tests that run the suites over it.
@@ -81,6 +94,13 @@ const BACKENDS: &[Backend] = &[
         "conformance",
         "v17_direct",
     ),
+    Backend {
+        name: "Redis beside a database",
+        package: "agentflow-redis",
+        binary: "conformance",
+        module: "",
+        suites: BESIDE,
+    },
 ];
 
 /// Cases by suite.
