@@ -20,7 +20,7 @@ use crate::{
 /// Where the suites are written.
 const SUITES: &str = "crates/agentflow-storage/src/conformance";
 
-/// Suites of all ports; a backend that is the whole database runs them.
+/// Suites of the ports that hold records; a backend that is the whole database runs them all.
 const DATABASE: &[&str] = &[
     "checkpoint_conformance",
     "assistant_conformance",
@@ -34,8 +34,8 @@ const DATABASE: &[&str] = &[
     "cache_conformance",
 ];
 
-/// Suites of the ports that Redis serves, or sits in front of.
-const BESIDE: &[&str] = &[
+/// Suites of what Redis holds or stands before.
+const REDIS: &[&str] = &[
     "session_conformance",
     "counter_conformance",
     "cache_conformance",
@@ -95,11 +95,11 @@ const BACKENDS: &[Backend] = &[
         "v17_direct",
     ),
     Backend {
-        name: "Redis beside a database",
+        name: "Redis over TLS as the shipped user",
         package: "agentflow-redis",
         binary: "conformance",
         module: "",
-        suites: BESIDE,
+        suites: REDIS,
     },
 ];
 

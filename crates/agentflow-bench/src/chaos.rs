@@ -25,7 +25,7 @@ use crate::drive::{self, Acknowledged, Client, Plan, Url, audit::Audit};
 /// that, because the machine may be busy.
 const RECOVERY: Duration = Duration::from_secs(20);
 /// Longest time that a probe waits for its answer; then it is sent again.
-const PROBE: Duration = Duration::from_secs(5);
+const PROBE: Duration = Duration::from_secs(10);
 /// Pause between two looks at what should come true.
 const LOOK: Duration = Duration::from_millis(20);
 /// Tasks per run.
@@ -42,7 +42,7 @@ pub struct Args {
     #[arg(long)]
     server: PathBuf,
     /// Threads to create runs on.
-    #[arg(long, default_value_t = 12)]
+    #[arg(long, default_value_t = 8)]
     threads: usize,
     /// Longest pause between two runs on one thread, in milliseconds.
     #[arg(long, default_value_t = 3000)]

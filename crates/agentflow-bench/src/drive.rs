@@ -26,7 +26,9 @@ use tokio::{sync::watch, task::JoinHandle, time::sleep};
 use self::{audit::Audit, follow::Seen};
 
 /// Longest wait for all runs to end after the last fault.
-const SETTLE: Duration = Duration::from_secs(120);
+const SETTLE: Duration = Duration::from_secs(600);
+/// Most runs of one thread that have not ended; more would only measure a queue.
+const OPEN: usize = 3;
 /// Pause before a request is sent again.
 const AGAIN: Duration = Duration::from_millis(20);
 /// Longest silence of a server that a client bears.
@@ -120,8 +122,12 @@ impl Client {
             "assistant_id": "recorder", "input": plan.input,
             "stream_mode": ["updates"], "stream_resumable": true,
         });
-        let mut acknowledged = Vec::new();
+        let mut acknowledged: Vec<Acknowledged> = Vec::new();
         for pause in plan.pauses_ms {
+            let is_open = |run: &&Acknowledged| !run.follower.is_finished();
+            while acknowledged.iter().rev().take(OPEN).filter(is_open).count() == OPEN {
+                sleep(AGAIN).await;
+            }
             let run = self.post(&mut here, &path, &body).await?;
             let run = run["run_id"].as_str().context("no run id")?.to_owned();
             let thread = plan.thread.clone();
