@@ -1,13 +1,13 @@
 //! Crons.
 
 use agentflow_storage::{
-    cron::{Cron, CronQuery, Crons},
+    cron::{Cron, CronQuery, Crons, moved},
     filter, json,
     page::{Page, PageQuery},
 };
 use agentflow_types::{CronId, Error, Result, Scope, Timestamp};
 use async_trait::async_trait;
-use rusqlite::{Row, params, types::Value as Sql};
+use rusqlite::{Connection, Row, params, types::Value as Sql};
 
 use crate::{
     Embedded,
@@ -34,6 +34,26 @@ fn read(row: &Row<'_>) -> Result<Cron> {
         metadata: map(row, 12)?,
         enabled: get(row, 13)?,
     })
+}
+
+/// Moves the next firing within a decision.
+///
+/// # Errors
+/// `Conflict` if the next firing is not `expected`.
+pub(crate) fn advance_in(
+    db: &Connection,
+    tenant: &str,
+    id: CronId,
+    expected: Timestamp,
+    next: Option<Timestamp>,
+) -> Result<()> {
+    let sql = "UPDATE agentflow_crons SET next_run_date = ?4
+        WHERE cron_id = ?1 AND tenant = ?2 AND next_run_date = ?3";
+    let values = params![id.text(), tenant, expected.0, next.map(|next| next.0)];
+    match execute(db, sql, values)? {
+        0 => Err(moved(id)),
+        _ => Ok(()),
+    }
 }
 
 fn conditions(tenant: &str, query: &CronQuery) -> Result<(String, Vec<Sql>)> {

@@ -19,6 +19,7 @@ mod error;
 mod events;
 mod folder;
 mod functions;
+mod outbox;
 mod reader;
 mod runs;
 mod schema;
@@ -153,7 +154,8 @@ impl Embedded {
             threads: this.clone(),
             events: this.clone(),
             store: this.clone(),
-            crons: this,
+            crons: this.clone(),
+            outbox: this,
             signals: self.inner.signals.clone(),
         }
     }

@@ -53,7 +53,8 @@ const STORE_MIGRATIONS: [&str; 5] = [
 /// Our own tables; the position plus one is the version. Never change one that was released.
 ///
 /// Ids are lowercase hyphenated text, times are microseconds since 1970 UTC, maps are JSON text.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE agentflow_assistants (
         assistant_id TEXT PRIMARY KEY NOT NULL,
         tenant TEXT NOT NULL,
@@ -166,7 +167,25 @@ const MIGRATIONS: [&str; 1] = ["
     CREATE INDEX agentflow_crons_created ON agentflow_crons (tenant, created_at, cron_id);
     CREATE INDEX agentflow_crons_due ON agentflow_crons (next_run_date)
         WHERE enabled AND next_run_date IS NOT NULL;
-"];
+",
+    "
+    CREATE TABLE agentflow_outbox (
+        letter_id TEXT PRIMARY KEY NOT NULL,
+        tenant TEXT NOT NULL,
+        topic TEXT NOT NULL,
+        created_at INTEGER NOT NULL,
+        due_at INTEGER NOT NULL,
+        attempt INTEGER NOT NULL,
+        dead INTEGER NOT NULL,
+        error TEXT NOT NULL,
+        body TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX agentflow_outbox_due ON agentflow_outbox (topic, due_at, letter_id)
+        WHERE NOT dead;
+    CREATE INDEX agentflow_outbox_dead ON agentflow_outbox (tenant, topic, due_at, letter_id)
+        WHERE dead;
+",
+];
 
 /// Creates and updates all tables, in one transaction.
 ///

@@ -18,7 +18,7 @@ use crate::{
     column::{
         self, all, bytes, execute, first, get, id, map, order, some_word, text, time, value, word,
     },
-    events, runs,
+    crons, events, outbox, runs,
 };
 
 const COLUMNS: &str = "thread_id, created_at, updated_at, state_updated_at, status, metadata, \
@@ -139,6 +139,12 @@ impl Applying<'_> {
                 self.last_seq = Some(events::append(db, thread, last, events)?);
                 Ok(())
             }
+            Change::Post(letter) => outbox::post(db, self.tenant, letter),
+            Change::AdvanceCron {
+                cron_id,
+                expected,
+                next,
+            } => crons::advance_in(db, self.tenant, *cron_id, *expected, *next),
             _ if self.last_seq.is_none() => Ok(()),
             Change::DeleteRun(run) => runs::remove(db, thread, *run),
             Change::RollbackRun(run) => {

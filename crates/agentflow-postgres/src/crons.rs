@@ -40,6 +40,24 @@ fn read(row: &Row) -> Result<Cron> {
     })
 }
 
+/// Moves the next firing within a decision. If it is not `expected`, no row is updated, and the
+/// division by their number makes the server refuse the transaction.
+pub(crate) fn advance(
+    scope: &Scope,
+    id: CronId,
+    expected: Timestamp,
+    next: Option<Timestamp>,
+) -> Statement {
+    const SQL: &str = "WITH moved AS (UPDATE agentflow.crons SET next_run_date = $4
+            WHERE cron_id = $1 AND tenant = $2 AND next_run_date = $3 RETURNING 1)
+        SELECT 1 / count(*) FROM moved";
+    Statement::new(SQL)
+        .bind(id.0)
+        .bind(scope.tenant().to_owned())
+        .bind(Moment(expected))
+        .bind(next.map(Moment))
+}
+
 fn matching(scope: &Scope, query: &CronQuery) -> Result<Statement> {
     let mut sql =
         Statement::new("FROM agentflow.crons WHERE tenant = $1").bind(scope.tenant().to_owned());

@@ -23,7 +23,7 @@ use tokio_postgres::error::SqlState;
 use crate::{
     Postgres, checkpoints,
     column::{unsigned, value},
-    events, runs,
+    crons, events, outbox, runs,
     statement::{Done, Statement},
     threads::{self, COLUMNS, LOCK_SEED},
 };
@@ -147,6 +147,19 @@ impl<'a> Plan<'a> {
             Change::PutThread(row) => self.put_thread(row),
             Change::PutRun(run) => self.put_run(run),
             Change::Append(events) => self.append(events),
+            Change::Post(letter) => {
+                self.statements.push(outbox::post(self.scope, letter)?);
+                Ok(())
+            }
+            Change::AdvanceCron {
+                cron_id,
+                expected,
+                next,
+            } => {
+                let sql = crons::advance(self.scope, *cron_id, *expected, *next);
+                self.statements.push(sql);
+                Ok(())
+            }
             _ if self.last_seq.is_none() => Ok(()),
             Change::DeleteRun(run) => {
                 self.delete_run(*run);
@@ -236,13 +249,17 @@ fn elsewhere() -> Error {
     Error::bug("a decision names another thread")
 }
 
-/// Names what the server refused by a null where an id belongs to somebody else.
+/// Names what the server refused: by a null where an id belongs to somebody else, by a division
+/// where a cron has moved on.
 fn named(err: Error) -> Error {
     use std::error::Error as _;
 
     let cause = err.source().and_then(<dyn std::error::Error>::downcast_ref);
     let refused: Option<&tokio_postgres::error::DbError> =
         cause.and_then(tokio_postgres::Error::as_db_error);
+    if refused.is_some_and(|db| *db.code() == SqlState::DIVISION_BY_ZERO) {
+        return Error::conflict("another server fired the cron");
+    }
     let Some(refused) = refused.filter(|db| *db.code() == SqlState::NOT_NULL_VIOLATION) else {
         return err;
     };

@@ -19,6 +19,7 @@ pub mod dsn;
 mod error;
 mod events;
 mod migrations;
+mod outbox;
 mod pool;
 mod records;
 mod refusal;
@@ -229,7 +230,8 @@ impl Postgres {
             threads: this.clone(),
             events: this.clone(),
             store: this.clone(),
-            crons: this,
+            crons: this.clone(),
+            outbox: this,
             signals: self.wakeups.clone(),
         }
     }

@@ -18,7 +18,8 @@
 //! a key would lock that row again for each event.
 
 /// The tables as statements, by version from 1. Never change one that was released.
-pub(crate) const MIGRATIONS: [&str; 1] = [r#"
+pub(crate) const MIGRATIONS: [&str; 2] = [
+    r#"
     CREATE TABLE agentflow.assistants (
         assistant_id uuid PRIMARY KEY,
         tenant text COLLATE "C" NOT NULL,
@@ -152,4 +153,20 @@ pub(crate) const MIGRATIONS: [&str; 1] = [r#"
     CREATE INDEX crons_due ON agentflow.crons (next_run_date, cron_id)
         WHERE enabled AND next_run_date IS NOT NULL;
     CREATE INDEX crons_metadata ON agentflow.crons USING gin (metadata_search jsonb_path_ops);
-"#];
+"#,
+    r#"
+    CREATE TABLE agentflow.outbox (
+        letter_id uuid PRIMARY KEY,
+        tenant text COLLATE "C" NOT NULL,
+        topic text COLLATE "C" NOT NULL,
+        created_at timestamptz NOT NULL,
+        due_at timestamptz NOT NULL,
+        attempt bigint NOT NULL,
+        dead boolean NOT NULL,
+        error text NOT NULL,
+        body text NOT NULL
+    );
+    CREATE INDEX outbox_due ON agentflow.outbox (topic, due_at, letter_id) WHERE NOT dead;
+    CREATE INDEX outbox_dead ON agentflow.outbox (tenant, topic, due_at, letter_id) WHERE dead;
+"#,
+];

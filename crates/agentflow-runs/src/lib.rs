@@ -6,5 +6,6 @@
 pub mod config;
 pub mod host;
 pub mod hub;
+pub mod letter;
 pub mod machine;
 pub mod service;

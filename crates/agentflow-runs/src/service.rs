@@ -5,6 +5,7 @@ mod conclude;
 mod crons;
 mod execute;
 mod items;
+mod outbox;
 mod runs;
 mod signals;
 mod subscribe;
@@ -25,13 +26,13 @@ use agentflow_storage::{
 use agentflow_types::{
     AssistantId, Clock, Error, ErrorKind, Map, Result, RunId, Scope, Timestamp, Value,
 };
-use async_trait::async_trait;
 use indexmap::IndexMap;
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
 pub use assistants::{CreateAssistant, DeleteThreads, IfExists, PatchAssistant};
-pub use crons::{CreateCron, PatchCron};
+pub use crons::{CreateCron, MissedFirings, PatchCron};
+pub use outbox::{Delivery, Webhook};
 pub use subscribe::{END, Subscription, Topic};
 pub use threads::{CreateThread, PatchThread, StateUpdate};
 
@@ -39,16 +40,6 @@ use crate::{
     host::{GraphHost, GraphInfo},
     hub::Hub,
 };
-
-/// Tells somebody outside that a run ended.
-#[async_trait]
-pub trait Webhook: Send + Sync {
-    /// Delivers `body` to `url`; retries are the implementation's business.
-    ///
-    /// # Errors
-    /// If it was not delivered; the run is not affected.
-    async fn deliver(&self, url: &str, body: Value) -> Result<()>;
-}
 
 /// Settings of the service.
 #[derive(Clone, Debug)]
@@ -73,6 +64,10 @@ pub struct ServiceConfig {
     /// Pause between looks at the database for work of other processes, lost leases, crons and
     /// expired threads.
     pub poll: Duration,
+    /// How webhooks are delivered.
+    pub delivery: Delivery,
+    /// What happens to firings of crons that were missed.
+    pub missed: MissedFirings,
 }
 
 impl Default for ServiceConfig {
@@ -87,6 +82,8 @@ impl Default for ServiceConfig {
             drain_timeout: Duration::from_secs(30),
             event_retention: Duration::from_secs(7 * 86_400),
             poll: Duration::from_secs(1),
+            delivery: Delivery::default(),
+            missed: MissedFirings::default(),
         }
     }
 }
@@ -151,6 +148,8 @@ pub struct Service {
     slots: Arc<Semaphore>,
     /// Rung when there may be work.
     bell: Notify,
+    /// Rung when there may be a letter to deliver.
+    letters: Notify,
     /// Everything that executes here; the drain waits for it.
     tasks: tokio_util::task::TaskTracker,
     /// Fires when the drain time is over: what still executes is given back.
@@ -197,6 +196,7 @@ impl Service {
             hub: Hub::new(signals),
             local: Mutex::default(),
             bell: Notify::new(),
+            letters: Notify::new(),
             tasks: tokio_util::task::TaskTracker::new(),
             released: CancellationToken::new(),
             starved: std::sync::atomic::AtomicBool::new(false),
@@ -275,6 +275,17 @@ impl Service {
             }
         }
         Ok(())
+    }
+
+    /// Wakes the dispatcher if the end of a run is told to somebody outside.
+    fn letters_may_wait(&self, ended: &Run) {
+        if ended
+            .kwargs
+            .get("webhook")
+            .is_some_and(|url| !url.is_null())
+        {
+            self.letters.notify_one();
+        }
     }
 
     /// Tells those who wait in this process that a run ended.

@@ -7,6 +7,7 @@ use std::{
 };
 
 use agentflow_runs::service::Counts;
+use agentflow_storage::outbox::Depth;
 use axum::{
     extract::{MatchedPath, Request, State},
     middleware::Next,
@@ -46,7 +47,7 @@ impl Metrics {
     }
 
     /// The counters as JSON.
-    pub(crate) fn json(&self, counts: &Counts) -> Value {
+    pub(crate) fn json(&self, counts: &Counts, webhooks: &Depth) -> Value {
         let of = |word: &str| {
             let found = counts
                 .runs
@@ -64,6 +65,7 @@ impl Metrics {
         json!({
             "queue": { "n_pending": of("pending"), "n_running": of("running") },
             "workers": { "active": counts.executing },
+            "webhooks": { "waiting": webhooks.waiting, "dead": webhooks.dead },
             "api": { "http_requests_total": requests },
         })
     }

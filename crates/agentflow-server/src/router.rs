@@ -41,6 +41,7 @@ pub(crate) fn documented() -> OpenApiRouter<AppState> {
         .merge(routes::crons::routes())
         .merge(routes::store::routes())
         .merge(routes::protocol::routes())
+        .merge(routes::webhooks::routes())
         .merge(routes::system::routes())
 }
 

@@ -14,6 +14,7 @@ pub mod assistants;
 pub mod checkpoints;
 pub mod crons;
 pub mod events;
+pub mod outbox;
 pub mod sample;
 pub mod signals;
 pub mod store;
@@ -103,6 +104,9 @@ macro_rules! __conformance_case {
     (cron_conformance, $case:ident) => {
         $crate::conformance::crons::$case
     };
+    (outbox_conformance, $case:ident) => {
+        $crate::conformance::outbox::$case
+    };
     (signal_conformance, $case:ident) => {
         $crate::conformance::signals::$case
     };
@@ -120,6 +124,7 @@ macro_rules! backend_conformance {
         $crate::event_conformance!($open);
         $crate::store_conformance!($open);
         $crate::cron_conformance!($open);
+        $crate::outbox_conformance!($open);
         $crate::signal_conformance!($open);
     };
 }
@@ -131,7 +136,7 @@ mod tests {
     /// A case that is written but not listed would run nowhere.
     #[test]
     fn every_case_is_listed() {
-        let suites: [(&[&str], &[&str]); 7] = [
+        let suites: [(&[&str], &[&str]); 8] = [
             (
                 checkpoints::CASES,
                 &[
@@ -157,6 +162,7 @@ mod tests {
             (events::CASES, &[include_str!("conformance/events.rs")]),
             (store::CASES, &[include_str!("conformance/store.rs")]),
             (crons::CASES, &[include_str!("conformance/crons.rs")]),
+            (outbox::CASES, &[include_str!("conformance/outbox.rs")]),
             (signals::CASES, &[include_str!("conformance/signals.rs")]),
         ];
         for (listed, sources) in suites {

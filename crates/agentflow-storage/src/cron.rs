@@ -1,6 +1,6 @@
 //! Schedules that create runs.
 
-use agentflow_types::{AssistantId, CronId, Map, Result, Scope, ThreadId, Timestamp};
+use agentflow_types::{AssistantId, CronId, Error, Map, Result, Scope, ThreadId, Timestamp};
 use async_trait::async_trait;
 
 use crate::page::{Page, PageQuery};
@@ -50,6 +50,12 @@ pub struct CronQuery {
     pub enabled: Option<bool>,
     /// Metadata must contain this.
     pub metadata: Map,
+}
+
+/// The error of a decision about a firing that is not the next one any more.
+#[must_use]
+pub fn moved(id: CronId) -> Error {
+    Error::conflict("another server fired the cron").with("cron_id", id)
 }
 
 /// Stores crons.

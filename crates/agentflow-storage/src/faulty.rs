@@ -21,7 +21,7 @@ use std::sync::{
 };
 
 use agentflow_types::{
-    AssistantId, CronId, Error, Map, Result, RunId, Scope, Str, ThreadId, Timestamp,
+    AssistantId, CronId, Error, LetterId, Map, Result, RunId, Scope, Str, ThreadId, Timestamp,
 };
 use async_trait::async_trait;
 
@@ -33,6 +33,7 @@ use crate::{
     },
     cron::{Cron, CronQuery, Crons},
     event::{Event, Events},
+    outbox::{Depth, Outbox, Posted, Settled},
     page::{Page, PageQuery},
     record::{
         Assistant, AssistantQuery, Assistants, Candidate, Decide, Heartbeat, Run, RunQuery,
@@ -84,6 +85,11 @@ pub enum Write {
     PutCron,
     DeleteCron,
     Advance,
+    ClaimLetters,
+    SettleLetter,
+    ReviveLetter,
+    DiscardLetter,
+    ForgetLetters,
 }
 
 /// Decides what happens to the next write. It is called once per write, before it.
@@ -104,7 +110,8 @@ pub fn wrap(inner: Backend, faults: Faults) -> Backend {
         threads: this.clone(),
         events: this.clone(),
         store: this.clone(),
-        crons: this,
+        crons: this.clone(),
+        outbox: this,
         signals,
     }
 }
@@ -434,5 +441,49 @@ impl Crons for Faulty {
     ) -> Result<bool> {
         self.write(Write::Advance, self.inner.crons.advance(id, expected, next))
             .await
+    }
+}
+
+#[async_trait]
+impl Outbox for Faulty {
+    async fn claim(
+        &self,
+        topic: &str,
+        now: Timestamp,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Posted>> {
+        let call = self.inner.outbox.claim(topic, now, until, limit);
+        self.write(Write::ClaimLetters, call).await
+    }
+    async fn settle(&self, id: LetterId, attempt: u32, settled: Settled) -> Result<bool> {
+        let call = self.inner.outbox.settle(id, attempt, settled);
+        self.write(Write::SettleLetter, call).await
+    }
+    async fn dead(
+        &self,
+        scope: &Scope,
+        topic: &str,
+        limit: u32,
+        offset: u64,
+    ) -> Result<Page<Posted>> {
+        self.alive()?;
+        self.inner.outbox.dead(scope, topic, limit, offset).await
+    }
+    async fn revive(&self, scope: &Scope, id: LetterId, now: Timestamp) -> Result<bool> {
+        let call = self.inner.outbox.revive(scope, id, now);
+        self.write(Write::ReviveLetter, call).await
+    }
+    async fn discard(&self, scope: &Scope, id: LetterId) -> Result<bool> {
+        let call = self.inner.outbox.discard(scope, id);
+        self.write(Write::DiscardLetter, call).await
+    }
+    async fn forget(&self, before: Timestamp, limit: u32) -> Result<u64> {
+        let call = self.inner.outbox.forget(before, limit);
+        self.write(Write::ForgetLetters, call).await
+    }
+    async fn depth(&self, topic: &str) -> Result<Depth> {
+        self.alive()?;
+        self.inner.outbox.depth(topic).await
     }
 }

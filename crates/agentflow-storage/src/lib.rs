@@ -15,6 +15,7 @@ pub mod filter;
 pub mod json;
 pub mod memory;
 pub mod msgpack;
+pub mod outbox;
 pub mod page;
 pub mod record;
 pub mod signal;
@@ -37,6 +38,8 @@ pub struct Backend {
     pub store: Arc<dyn store::Store>,
     /// Schedules.
     pub crons: Arc<dyn cron::Crons>,
+    /// Letters to the outside.
+    pub outbox: Arc<dyn outbox::Outbox>,
     /// Wake-ups.
     pub signals: Arc<dyn signal::Signals>,
 }

@@ -7,6 +7,7 @@
 
 mod checkpoints;
 mod crons;
+mod outbox;
 mod records;
 mod store;
 mod threads;
@@ -16,13 +17,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use agentflow_types::{AssistantId, CronId, Error, Result, RunId, ThreadId};
+use agentflow_types::{AssistantId, CronId, Error, LetterId, Result, RunId, ThreadId};
 
 use crate::{
     Backend,
     checkpoint::Fence,
     cron::Cron,
     event::Event,
+    outbox::Posted,
     record::{Assistant, Run, RunStatus, Thread},
     signal::Local,
 };
@@ -43,6 +45,7 @@ struct Tables {
     run_threads: HashMap<RunId, ThreadId>,
     items: BTreeMap<store::ItemKey, store::ItemRow>,
     crons: BTreeMap<CronId, CronRow>,
+    letters: BTreeMap<LetterId, Posted>,
 }
 
 #[derive(Clone)]
@@ -90,7 +93,8 @@ impl Memory {
             threads: this.clone(),
             events: this.clone(),
             store: this.clone(),
-            crons: this,
+            crons: this.clone(),
+            outbox: this,
             signals: self.signals.clone(),
         }
     }

@@ -315,6 +315,18 @@ pub enum Change {
     DeleteThread,
     /// Appends events of this thread, as [`crate::event::Events::append`] does.
     Append(Vec<crate::event::Event>),
+    /// Stores a letter of the tenant for delivery; one whose id exists stays as it is. The letter
+    /// stays when the thread goes.
+    Post(Box<crate::outbox::Letter>),
+    /// Moves the next firing of a cron of the tenant.
+    AdvanceCron {
+        /// The cron.
+        cron_id: agentflow_types::CronId,
+        /// The firing that this decision is about.
+        expected: Timestamp,
+        /// The one after it; `None` if there is none.
+        next: Option<Timestamp>,
+    },
 }
 
 /// A pure decision about one thread: sees it and its live runs, returns what to change.
@@ -373,8 +385,8 @@ pub trait Threads: Send + Sync {
     ///
     /// # Errors
     /// What `decide` returns; nothing is written then. `Conflict` if `PutThread` would create a
-    /// thread whose id another tenant owns, `PutRun` names a run of another thread, or `Append`
-    /// a number that was used. `Bug` if a change names another thread, or puts a run where no
+    /// thread whose id another tenant owns, `PutRun` names a run of another thread, `Append` a
+    /// number that was used, or `AdvanceCron` a firing that is not the next one. `Bug` if a change names another thread, or puts a run where no
     /// thread is. Deleting what does not exist is fine.
     async fn decide(&self, scope: &Scope, id: ThreadId, decide: Decide) -> Result<()>;
 

@@ -11,7 +11,7 @@ pub mod time;
 pub mod value;
 
 pub use error::{Error, ErrorKind, Result};
-pub use ids::{AssistantId, CronId, RunId, ThreadId};
+pub use ids::{AssistantId, CronId, LetterId, RunId, ThreadId};
 pub use rng::{Rng, SeededRng, SystemRng};
 pub use scope::Scope;
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};

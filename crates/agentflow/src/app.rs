@@ -8,7 +8,7 @@ use std::{
 };
 
 use agentflow_graph::{Graph, Runtime};
-use agentflow_runs::service::{Service, ServiceConfig, ServiceParts};
+use agentflow_runs::service::{Delivery, MissedFirings, Service, ServiceConfig, ServiceParts};
 use agentflow_server::AppState;
 use agentflow_types::{Error, Result, SystemClock};
 use tokio::{
@@ -20,10 +20,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     banner::Ready,
-    config::Config,
+    config::{Config, Missed},
     database::{self, Database},
     host::{Hosted, InProcess},
-    models, project,
+    models, project, webhook,
 };
 
 /// Ports that are tried after the default one when it is taken.
@@ -121,7 +121,7 @@ impl App {
             hosts: vec![host],
             clock: Arc::new(SystemClock),
             config: service_config(&self.config, &database),
-            webhook: None,
+            webhook: Some(Arc::new(webhook::from_config(&self.config)?)),
         })
         .await?;
 
@@ -176,6 +176,17 @@ fn service_config(config: &Config, database: &Database) -> ServiceConfig {
         drain_timeout: Duration::from_secs(config.server.drain_seconds),
         event_retention: Duration::from_secs(config.runs.event_retention_seconds),
         exclusive: database.is_exclusive,
+        delivery: Delivery {
+            max_attempts: config.webhooks.max_attempts,
+            retry: Duration::from_secs(config.webhooks.retry_seconds),
+            timeout: Duration::from_secs(config.webhooks.timeout_seconds),
+            ..Delivery::default()
+        },
+        missed: match config.crons.missed {
+            Missed::Once => MissedFirings::Once,
+            Missed::Skip => MissedFirings::Skip,
+            Missed::All => MissedFirings::All,
+        },
         ..ServiceConfig::default()
     }
 }

@@ -36,6 +36,10 @@ pub struct Config {
     pub storage: Storage,
     /// Run execution.
     pub runs: Runs,
+    /// Webhooks.
+    pub webhooks: Webhooks,
+    /// Crons.
+    pub crons: Crons,
     /// Models.
     pub models: Models,
     /// Graph files by graph id, absolute.
@@ -157,6 +161,55 @@ pub struct Runs {
     pub timeout_seconds: u64,
     /// Retention of events of ended runs in seconds.
     pub event_retention_seconds: u64,
+}
+
+/// Webhooks.
+#[derive(Clone, Default, Deserialize)]
+pub struct Webhooks {
+    /// Keys that calls are signed with, one a line; empty for none.
+    pub secret: String,
+    /// File with these keys; empty for none.
+    pub secret_file: PathBuf,
+    /// Networks outside of the public internet that may be called.
+    pub allow_networks: Vec<String>,
+    /// Attempts before a call counts as dead.
+    pub max_attempts: u32,
+    /// Seconds before the second attempt; doubled each time, up to an hour.
+    pub retry_seconds: u64,
+    /// Longest time of one attempt in seconds.
+    pub timeout_seconds: u64,
+}
+
+impl std::fmt::Debug for Webhooks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Webhooks")
+            .field("is_signed", &!self.secret.is_empty())
+            .field("secret_file", &self.secret_file)
+            .field("allow_networks", &self.allow_networks)
+            .field("max_attempts", &self.max_attempts)
+            .field("retry_seconds", &self.retry_seconds)
+            .field("timeout_seconds", &self.timeout_seconds)
+            .finish()
+    }
+}
+
+/// Crons.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Crons {
+    /// What happens to firings that were missed.
+    pub missed: Missed,
+}
+
+/// What happens to firings that were missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Missed {
+    /// All that a cron missed make one run.
+    Once,
+    /// They make no run.
+    Skip,
+    /// Each makes a run.
+    All,
 }
 
 /// Models.
@@ -281,6 +334,8 @@ struct Raw {
     server: Server,
     storage: Storage,
     runs: Runs,
+    webhooks: Webhooks,
+    crons: Crons,
     models: Models,
     graphs: BTreeMap<String, PathBuf>,
     log: Log,
@@ -325,7 +380,21 @@ fn check(merged: &Merged, base: PathBuf, file: Option<PathBuf>) -> Result<Config
             !storage.encryption_key_file.as_os_str().is_empty(),
         ),
     )?;
+    positive(raw.webhooks.max_attempts as usize, "webhooks.max_attempts")?;
+    positive(
+        raw.webhooks.timeout_seconds as usize,
+        "webhooks.timeout_seconds",
+    )?;
+    let mut webhooks = raw.webhooks;
+    one_of(
+        ("webhooks.secret", !webhooks.secret.is_empty()),
+        (
+            "webhooks.secret_file",
+            !webhooks.secret_file.as_os_str().is_empty(),
+        ),
+    )?;
     for file in [
+        &mut webhooks.secret_file,
         &mut storage.encryption_key_file,
         &mut storage.url_file,
         &mut storage.password_file,
@@ -340,6 +409,8 @@ fn check(merged: &Merged, base: PathBuf, file: Option<PathBuf>) -> Result<Config
         server: raw.server,
         storage,
         runs: raw.runs,
+        webhooks,
+        crons: raw.crons,
         models: raw.models,
         graphs: raw
             .graphs

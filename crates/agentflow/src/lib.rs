@@ -24,3 +24,4 @@ pub mod logging;
 pub mod models;
 pub mod project;
 mod upkeep;
+pub mod webhook;

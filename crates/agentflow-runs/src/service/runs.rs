@@ -55,6 +55,16 @@ impl Service {
     /// `NotFound` for thread or assistant, `Conflict` on a busy thread with strategy `reject`,
     /// `Unprocessable` for a malformed request, `Invalid` for a resume without a thread.
     pub async fn create_run(self: &Arc<Self>, scope: &Scope, request: CreateRun) -> Result<Run> {
+        self.create_run_with(scope, request, None).await
+    }
+
+    /// Creates a run, with one more change in the same decision.
+    pub(super) async fn create_run_with(
+        self: &Arc<Self>,
+        scope: &Scope,
+        request: CreateRun,
+        with: Option<Change>,
+    ) -> Result<Run> {
         let assistant = self
             .resolve_assistant(scope, &request.assistant)
             .await
@@ -62,11 +72,7 @@ impl Service {
                 ErrorKind::NotFound => Error::not_found("Thread or assistant not found."),
                 _ => err,
             })?;
-        if request.webhook.is_some() && self.webhook.is_none() {
-            return Err(Error::unprocessable(
-                "webhooks are not available on this server",
-            ));
-        }
+        self.check_webhook(request.webhook.as_deref())?;
         let stateless = matches!(request.thread, RunThread::Temporary | RunThread::Kept);
         if stateless
             && request
@@ -100,7 +106,7 @@ impl Service {
         // leave a run that nobody executes until its lease is over.
         let (service, scope) = (self.clone(), scope.clone());
         let inserted =
-            tokio::spawn(async move { service.insert_run(&scope, planned, missing).await });
+            tokio::spawn(async move { service.insert_run(&scope, planned, missing, with).await });
         inserted.await.map_err(panicked)?
     }
 
@@ -109,6 +115,7 @@ impl Service {
         scope: &Scope,
         planned: config::Planned,
         missing: Missing,
+        with: Option<Change>,
     ) -> Result<Run> {
         let now = self.now();
         let thread_id = planned.run.thread_id;
@@ -123,7 +130,7 @@ impl Service {
         let decide = move |found: Option<&ThreadRuns>| {
             let (changes, created) = machine::create(found, create, now)?;
             inside.put(created);
-            Ok(changes)
+            Ok(with.into_iter().chain(changes).collect())
         };
         self.backend
             .threads
@@ -344,6 +351,7 @@ impl Service {
         let log = (&**events, thread);
         let published = channel.append(log, &drafts, self.now(), store).await;
         for run in ended {
+            self.letters_may_wait(&run);
             self.tell_waiters(&run, Value::map(Map::new()));
         }
         self.bell.notify_one();

@@ -85,8 +85,9 @@ async fn info(State(app): State<AppState>) -> Response {
     responses((status = 200, content_type = "text/plain", body = String)))]
 async fn metrics(State(app): State<AppState>, params: Params) -> Reply {
     let counts = app.service.counts().await?;
+    let webhooks = app.service.webhook_depth().await?;
     if params.get("format") == Some("json") {
-        return Ok(Out(app.metrics.json(&counts)).into_response());
+        return Ok(Out(app.metrics.json(&counts, &webhooks)).into_response());
     }
     let text = app.metrics.prometheus(&counts, &app.info.version);
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use agentflow_types::{CronId, Error, Result, Scope, Timestamp};
 use async_trait::async_trait;
 
-use super::{CronRow, Memory, records::paged};
+use super::{CronRow, Memory, Tables, records::paged};
 use crate::{
     cron::{Cron, CronQuery, Crons},
     filter,
@@ -17,6 +17,17 @@ fn matches(query: &CronQuery, cron: &Cron) -> bool {
         && query.thread_id.is_none_or(|id| Some(id) == cron.thread_id)
         && query.enabled.is_none_or(|enabled| enabled == cron.enabled)
         && filter::contains_map(&cron.metadata, &query.metadata)
+}
+
+impl Tables {
+    /// Checks that the next firing of a cron of the tenant is `expected`.
+    pub(super) fn check_cron(&self, scope: &Scope, id: CronId, expected: Timestamp) -> Result<()> {
+        let row = self.crons.get(&id);
+        match row.filter(|row| &*row.tenant == scope.tenant()) {
+            Some(row) if row.cron.next_run_date == Some(expected) => Ok(()),
+            _ => Err(crate::cron::moved(id)),
+        }
+    }
 }
 
 #[async_trait]

@@ -139,7 +139,10 @@ impl Tables {
                 }
                 Change::Append(events) => last_seq = check_seq(last_seq, events)?,
                 Change::DeleteThread => (exists, last_seq) = (false, 0),
-                Change::RollbackRun(_) | Change::DeleteRun(_) => {}
+                Change::AdvanceCron {
+                    cron_id, expected, ..
+                } => self.check_cron(scope, *cron_id, *expected)?,
+                Change::RollbackRun(_) | Change::DeleteRun(_) | Change::Post(_) => {}
             }
         }
         Ok(())
@@ -199,6 +202,12 @@ impl Tables {
             Change::Append(events) => {
                 if let Some(row) = row {
                     row.append(events);
+                }
+            }
+            Change::Post(letter) => self.post(scope, *letter),
+            Change::AdvanceCron { cron_id, next, .. } => {
+                if let Some(row) = self.crons.get_mut(&cron_id) {
+                    row.cron.next_run_date = next;
                 }
             }
         }

@@ -354,6 +354,13 @@ fn parse_like(current: &Value, text: &str) -> Option<Value> {
             "false" | "0" | "no" => false,
             _ => return None,
         }),
+        Value::Array(_) => {
+            let words = text
+                .split(',')
+                .map(str::trim)
+                .filter(|word| !word.is_empty());
+            Value::Array(words.map(Value::from).collect())
+        }
         _ => return None,
     })
 }
