@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Result, bail};
 
 use crate::{
-    install,
+    differential, install,
     shell::{cargo, exists, run as run_to_end, target},
     suites,
     summary::{Outcome, Tally, counted},
@@ -18,7 +18,7 @@ use crate::{
 /// Name and action of a step.
 type Step = (&'static str, fn() -> Result<Outcome>);
 
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 13] = [
     ("fmt", || plain(&mut cargo(["fmt", "--all", "--check"]))),
     ("tidy", || tidy::run().map(|()| Outcome::default())),
     ("deny", deny),
@@ -31,6 +31,7 @@ const STEPS: [Step; 12] = [
     ("clients-python", suites::clients_python),
     ("clients-js", suites::clients_js),
     ("sdk-suite", suites::sdk_suite),
+    ("differential", || differential::run(&[])),
     ("crash", || suites::crash(&[])),
     ("fuzz", suites::fuzz),
 ];

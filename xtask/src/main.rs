@@ -2,6 +2,7 @@
 
 mod bench;
 mod ci;
+mod differential;
 mod fixture;
 mod install;
 mod shell;
@@ -38,6 +39,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Send the same requests to LangGraph's development server and to ours, and compare.
+    Differential {
+        /// Options of the comparison, for example `--show 'create run'`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Measure us and a peer side by side.
     #[command(subcommand)]
     Bench(Bench),
@@ -61,6 +68,7 @@ fn main() -> ExitCode {
         Command::Servers => install::servers(),
         Command::Tidy => tidy::run(),
         Command::Crash { args } => suites::by_hand(suites::crash(&args)),
+        Command::Differential { args } => suites::by_hand(differential::run(&args)),
         Command::Bench(Bench::Graph(args)) => bench::graph(&args),
         Command::Integration { suite } => suites::by_hand(match suite {
             Some(suite) => suites::integration(&suite),

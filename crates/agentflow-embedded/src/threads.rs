@@ -5,8 +5,8 @@ use agentflow_storage::{
     filter, json,
     page::{Page, PageQuery},
     record::{
-        Candidate, Change, Decide, Heartbeat, QUEUE_PRINCIPAL, Run, RunQuery, RunStatus, Thread,
-        ThreadQuery, ThreadRuns, ThreadTtl, Threads,
+        Ages, Candidate, Change, Decide, Heartbeat, QUEUE_PRINCIPAL, Run, RunQuery, RunStatus,
+        Thread, ThreadQuery, ThreadRuns, ThreadTtl, Threads,
     },
 };
 use agentflow_types::{Error, Result, RunId, Scope, ThreadId, Timestamp};
@@ -282,6 +282,10 @@ impl Threads for Embedded {
             beat.ok_or_else(|| fenced(Fence { run_id, token }))
         })
         .await
+    }
+
+    async fn ages(&self) -> Result<Ages> {
+        self.read(runs::ages).await
     }
 
     async fn counts(&self) -> Result<Vec<(RunStatus, u64)>> {

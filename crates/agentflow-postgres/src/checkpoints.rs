@@ -7,13 +7,14 @@ mod ancestors;
 mod batch;
 mod retention;
 mod row;
+mod usage;
 
 use std::iter::zip;
 
 use agentflow_storage::{
     checkpoint::{
         CheckpointKey, CheckpointOp, CheckpointQuery, CheckpointTuple, Checkpoints, Fence,
-        PendingWrite, Prune, delta::DeltaHistory, fenced,
+        PendingWrite, Prune, delta::DeltaHistory, fenced, usage::Usage,
     },
     json,
     msgpack::typed::Codec,
@@ -184,6 +185,10 @@ fn committed(done: &Done, fence: Option<Fence>) -> Result<()> {
 
 #[async_trait]
 impl Checkpoints for Postgres {
+    async fn usage(&self, thread_id: &str) -> Result<Option<Usage>> {
+        usage::of(self, thread_id).await.map(Some)
+    }
+
     async fn get(&self, key: &CheckpointKey) -> Result<Option<CheckpointTuple>> {
         let rows = self.read(&tuples(&at(key), "")).await?;
         rows.first().map(|row| read(row, self.codec())).transpose()

@@ -8,4 +8,5 @@ pub mod host;
 pub mod hub;
 pub mod letter;
 pub mod machine;
+pub mod measure;
 pub mod service;

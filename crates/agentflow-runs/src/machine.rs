@@ -165,7 +165,7 @@ fn no_values() -> Value {
 }
 
 /// When the attempt that holds the lease began; see [`take`].
-fn started_at(run: &Run) -> Option<Timestamp> {
+pub(crate) fn started_at(run: &Run) -> Option<Timestamp> {
     run.lease.as_ref().map(|lease| Timestamp(lease.token >> 8))
 }
 

@@ -20,7 +20,7 @@ use std::{
 
 use agentflow_storage::{
     Backend,
-    record::{Assistant, CancelAction, Run, RunStatus},
+    record::{Ages, Assistant, CancelAction, Run, RunStatus},
     signal::Signal,
 };
 use agentflow_types::{
@@ -39,6 +39,7 @@ pub use threads::{CreateThread, PatchThread, StateUpdate};
 use crate::{
     host::{GraphHost, GraphInfo},
     hub::Hub,
+    measure::{Measured, Meter},
 };
 
 /// Settings of the service.
@@ -154,6 +155,7 @@ pub struct Service {
     tasks: tokio_util::task::TaskTracker,
     /// Fires when the drain time is over: what still executes is given back.
     released: CancellationToken,
+    meter: Meter,
     /// Whether the worker left work because there was no room.
     starved: std::sync::atomic::AtomicBool,
     /// Whether a worker of this process takes runs.
@@ -167,6 +169,10 @@ pub struct Counts {
     pub runs: Vec<(RunStatus, u64)>,
     /// Runs executing in this process.
     pub executing: usize,
+    /// How long runs of all processes wait and execute.
+    pub ages: Ages,
+    /// Moment of the counting.
+    pub at: Timestamp,
 }
 
 impl Service {
@@ -197,6 +203,7 @@ impl Service {
             local: Mutex::default(),
             bell: Notify::new(),
             letters: Notify::new(),
+            meter: Meter::new(),
             tasks: tokio_util::task::TaskTracker::new(),
             released: CancellationToken::new(),
             starved: std::sync::atomic::AtomicBool::new(false),
@@ -219,11 +226,27 @@ impl Service {
     /// # Errors
     /// Errors of the backend.
     pub async fn counts(&self) -> Result<Counts> {
-        let runs = self.backend.threads.counts().await?;
+        let threads = &self.backend.threads;
+        let (runs, ages) = (threads.counts().await?, threads.ages().await?);
         Ok(Counts {
             runs,
             executing: self.local().running.len(),
+            ages,
+            at: self.now(),
         })
+    }
+
+    /// What this process measured about runs.
+    #[must_use]
+    pub fn measured(&self) -> Measured {
+        self.meter.read()
+    }
+
+    /// Whether a worker of this process takes runs, and how many more it could take at once.
+    #[must_use]
+    pub fn worker_room(&self) -> Option<usize> {
+        let works = self.working.load(std::sync::atomic::Ordering::Acquire);
+        works.then(|| self.slots.available_permits())
     }
 
     fn now(&self) -> Timestamp {

@@ -6,7 +6,7 @@ use agentflow_runs::service::Service;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::metrics::Metrics;
+use crate::{exposition::Sample, health::Part, metrics::Metrics};
 
 /// Limits of the server. Each protects memory or time against a client.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,6 +69,9 @@ impl Default for Info {
     }
 }
 
+/// Tells values for `/metrics`, each time the same ones in the same order. Does no I/O.
+pub type Samples = Arc<dyn Fn() -> Vec<Sample> + Send + Sync>;
+
 /// State of the server. Clones share it.
 #[derive(Clone)]
 pub struct AppState {
@@ -76,6 +79,10 @@ pub struct AppState {
     pub(crate) limits: Arc<Limits>,
     pub(crate) info: Arc<Info>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Who tells values for `/metrics`.
+    pub(crate) samples: Vec<Samples>,
+    /// Who tells how parts are, for `/health`.
+    pub(crate) parts: Vec<Arc<dyn Part>>,
     /// Owns the tasks that feed streams.
     pub(crate) tasks: TaskTracker,
     /// Ends all streams when it fires.
@@ -93,6 +100,8 @@ impl AppState {
             limits: Arc::default(),
             info: Arc::default(),
             metrics: Arc::default(),
+            samples: Vec::new(),
+            parts: Vec::new(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
             started: Arc::new(watch::Sender::new(0)),
@@ -103,6 +112,20 @@ impl AppState {
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = Arc::new(limits);
+        self
+    }
+
+    /// Adds values to `/metrics`; their names must differ from those of others.
+    #[must_use]
+    pub fn with_samples(mut self, samples: Samples) -> Self {
+        self.samples.push(samples);
+        self
+    }
+
+    /// Adds a part to `/health`.
+    #[must_use]
+    pub fn with_part(mut self, part: Arc<dyn Part>) -> Self {
+        self.parts.push(part);
         self
     }
 

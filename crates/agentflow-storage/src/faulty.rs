@@ -29,14 +29,14 @@ use crate::{
     Backend,
     checkpoint::{
         CheckpointKey, CheckpointOp, CheckpointQuery, CheckpointTuple, Checkpoints, Fence, Prune,
-        delta::DeltaHistory,
+        delta::DeltaHistory, usage::Usage,
     },
     cron::{Cron, CronQuery, Crons},
     event::{Event, Events},
     outbox::{Depth, Outbox, Posted, Settled},
     page::{Page, PageQuery},
     record::{
-        Assistant, AssistantQuery, Assistants, Candidate, Decide, Heartbeat, Run, RunQuery,
+        Ages, Assistant, AssistantQuery, Assistants, Candidate, Decide, Heartbeat, Run, RunQuery,
         RunStatus, Thread, ThreadQuery, Threads,
     },
     store::{Item, ItemQuery, NamespaceQuery, PutItem, Refresh, Store},
@@ -167,6 +167,10 @@ impl Faulty {
 
 #[async_trait]
 impl Checkpoints for Faulty {
+    async fn usage(&self, thread_id: &str) -> Result<Option<Usage>> {
+        self.alive()?;
+        self.inner.checkpoints.usage(thread_id).await
+    }
     async fn get(&self, key: &CheckpointKey) -> Result<Option<CheckpointTuple>> {
         self.alive()?;
         self.inner.checkpoints.get(key).await
@@ -312,6 +316,10 @@ impl Threads for Faulty {
             self.inner.threads.heartbeat(run_id, token, until),
         )
         .await
+    }
+    async fn ages(&self) -> Result<Ages> {
+        self.alive()?;
+        self.inner.threads.ages().await
     }
     async fn counts(&self) -> Result<Vec<(RunStatus, u64)>> {
         self.alive()?;

@@ -3,6 +3,7 @@
 
 pub mod error;
 pub mod graph;
+pub mod histogram;
 pub mod ids;
 pub mod message;
 pub mod rng;

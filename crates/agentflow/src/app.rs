@@ -8,6 +8,7 @@ use std::{
 };
 
 use agentflow_graph::{Graph, Runtime};
+use agentflow_models::Tokens;
 use agentflow_runs::service::{Delivery, MissedFirings, Service, ServiceConfig, ServiceParts};
 use agentflow_server::AppState;
 use agentflow_types::{Error, Result, SystemClock};
@@ -22,6 +23,7 @@ use crate::{
     banner::Ready,
     config::{Config, Missed},
     database::{self, Database},
+    figures,
     host::{Hosted, InProcess},
     models, project, webhook,
 };
@@ -49,6 +51,8 @@ pub struct App {
     graphs: BTreeMap<String, Hosted>,
     graphs_from: String,
     model: Option<String>,
+    /// Tokens that models cost; `None` without configured models.
+    tokens: Option<Arc<Tokens>>,
 }
 
 impl App {
@@ -61,6 +65,7 @@ impl App {
             graphs: BTreeMap::new(),
             graphs_from: "this program".into(),
             model: None,
+            tokens: None,
         }
     }
 
@@ -90,6 +95,7 @@ impl App {
     pub async fn graphs_from_config(mut self) -> Result<Self> {
         let models = models::from_config(&self.config.models).await?;
         self.model = models.default.clone();
+        self.tokens = Some(models.registry.tokens());
         let loaded = project::load(&self.config, &models)?;
         self.graphs_from = match (&self.config.file, self.config.graphs.is_empty()) {
             (Some(file), false) => file.file_name().map_or_else(
@@ -114,6 +120,7 @@ impl App {
             store: Some(backend.store.clone()),
             ..Runtime::default()
         };
+        let samples = figures::of(runtime.meter.clone(), self.tokens.clone());
         let graphs: Vec<String> = self.graphs.keys().cloned().collect();
         let host = Arc::new(InProcess::new(self.graphs, runtime));
         let service = Service::open(ServiceParts {
@@ -139,6 +146,9 @@ impl App {
             connections: self.config.server.max_connections,
             ..agentflow_server::Limits::default()
         });
+        let state = state
+            .with_samples(samples)
+            .with_part(Arc::new(figures::Model(self.model.clone())));
         let listening = tokio::spawn(agentflow_server::serve(
             listener,
             agentflow_server::router(state.clone()),

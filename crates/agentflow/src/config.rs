@@ -46,6 +46,8 @@ pub struct Config {
     pub graphs: BTreeMap<String, PathBuf>,
     /// Logging.
     pub log: Log,
+    /// Traces.
+    pub traces: Traces,
     /// Whether the port is somebody's wish rather than the default.
     pub port_is_explicit: bool,
     /// Folder that relative paths refer to.
@@ -248,6 +250,15 @@ impl std::fmt::Debug for Provider {
     }
 }
 
+/// Traces.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Traces {
+    /// Address of a collector; empty for none.
+    pub endpoint: String,
+    /// Share of traces that are sent, 0 to 1.
+    pub sample_ratio: f64,
+}
+
 /// Logging.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Log {
@@ -339,6 +350,7 @@ struct Raw {
     models: Models,
     graphs: BTreeMap<String, PathBuf>,
     log: Log,
+    traces: Traces,
 }
 
 fn check(merged: &Merged, base: PathBuf, file: Option<PathBuf>) -> Result<Config> {
@@ -418,6 +430,7 @@ fn check(merged: &Merged, base: PathBuf, file: Option<PathBuf>) -> Result<Config
             .map(|(id, path)| (id, base.join(path)))
             .collect(),
         log: raw.log,
+        traces: raw.traces,
         port_is_explicit: merged.origin("server.port") != Some(&Origin::Default),
         base,
         file,

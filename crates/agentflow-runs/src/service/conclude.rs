@@ -68,6 +68,7 @@ impl Service {
             rolled_back,
             more,
         } = self.store_end(scope, channel, run, finish, &drafts).await?;
+        self.meter.ended(run, over.status.as_str(), self.now());
         self.letters_may_wait(&over);
         self.tell_waiters(&over, result);
         if over.temporary_thread {

@@ -14,6 +14,7 @@ use agentflow_types::{
     Error, ErrorKind, Map, Result, RunId, Scope, Str, ThreadId, Value, graph::INTERRUPT,
 };
 use tokio::sync::oneshot;
+use tracing::Instrument as _;
 
 use super::{EARLY_STOPS, END, Ended, Service, threads::Refresh};
 use crate::{
@@ -105,8 +106,10 @@ impl Service {
         // Its own task, because a client that goes away between the claim and the start would
         // leave a run that nobody executes until its lease is over.
         let (service, scope) = (self.clone(), scope.clone());
-        let inserted =
-            tokio::spawn(async move { service.insert_run(&scope, planned, missing, with).await });
+        let inserted = tokio::spawn(
+            async move { service.insert_run(&scope, planned, missing, with).await }
+                .in_current_span(),
+        );
         inserted.await.map_err(panicked)?
     }
 

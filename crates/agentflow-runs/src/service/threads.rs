@@ -1,7 +1,7 @@
 //! Threads and their state.
 
 use agentflow_storage::{
-    checkpoint::Prune,
+    checkpoint::{Prune, usage::Usage},
     page::{Page, PageQuery},
     record::{Change, Thread, ThreadQuery, ThreadRuns, ThreadStatus, ThreadTtl},
 };
@@ -253,6 +253,15 @@ impl Service {
             pruned += 1;
         }
         Ok(pruned)
+    }
+
+    /// What the checkpoints of a thread take; `None` if the backend does not measure it.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn storage_use(&self, scope: &Scope, id: ThreadId) -> Result<Option<Usage>> {
+        self.get_thread(scope, id).await?;
+        self.backend.checkpoints.usage(&id.text()).await
     }
 
     /// The host and id of the graph that a thread belongs to; `None` before its first run.

@@ -19,9 +19,10 @@ const OPEN_TABLES: [&str; 2] = ["graphs", "models.providers"];
 const ENV_PREFIX: &str = "AGENTFLOW_";
 
 /// Environment variables that many programs know, and the keys that they set.
-const KNOWN_VARIABLES: [(&str, &str); 4] = [
+const KNOWN_VARIABLES: [(&str, &str); 5] = [
     ("DATABASE_URL", "storage.url"),
     ("DATABASE_URL_FILE", "storage.url_file"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "traces.endpoint"),
     ("LANGGRAPH_AES_KEY", "storage.encryption_key"),
     ("LANGGRAPH_AES_KEY_FILE", "storage.encryption_key_file"),
 ];
