@@ -95,7 +95,7 @@ impl Bench {
         let seconds = args.seconds.to_string();
         let both = BOTH.to_string();
         let compared = ["--streams", &both, "--rates", BOTH_RATE, "--seconds", &seconds];
-        let peer = Peer::start(python)?;
+        let peer = Peer::start(python, &super::peer_folder())?;
         self.side("peer", &peer.url, peer.child.id(), &compared)?;
         drop(peer);
         let few = ours()?;
