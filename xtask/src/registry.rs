@@ -29,6 +29,19 @@ const DATABASE: &[&str] = &[
     "store_conformance",
     "cron_conformance",
     "signal_conformance",
+    "session_conformance",
+    "counter_conformance",
+    "cache_conformance",
+];
+
+/// Suites of what Redis holds or stands before.
+const REDIS: &[&str] = &[
+    "session_conformance",
+    "counter_conformance",
+    "cache_conformance",
+    "signal_conformance",
+    "event_conformance",
+    "thread_conformance",
 ];
 
 /// A backend and the tests that run the suites over it.
@@ -81,6 +94,13 @@ const BACKENDS: &[Backend] = &[
         "conformance",
         "v17_direct",
     ),
+    Backend {
+        name: "Redis over TLS as the shipped user",
+        package: "agentflow-redis",
+        binary: "conformance",
+        module: "",
+        suites: REDIS,
+    },
 ];
 
 /// Cases by suite.

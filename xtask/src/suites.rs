@@ -81,8 +81,9 @@ pub fn clients_python() -> Result<Outcome> {
     })
 }
 
-/// The official JavaScript client.
+/// The official JavaScript client, and the reference page in a browser.
 pub fn clients_js() -> Result<Outcome> {
+    install::browser()?;
     let dir = install::node()?;
     with_fixture("clients-js", |server| {
         let mut command = program("node");

@@ -52,7 +52,7 @@ def die() -> str:
 
 
 @server.tool()
-def hang() -> str:
+async def hang() -> str:
     """Does not answer, and keeps the server from answering anything else."""
     time.sleep(3600)
     return "late"

@@ -96,76 +96,90 @@ impl Counters {
 impl Figures for Postgres {
     fn figures(&self) -> Vec<Figure> {
         let stats = self.stats();
-        let idle = stats.size.saturating_sub(stats.in_use);
+        let listening = Figure::level(
+            "database_listening",
+            "1 if wake-ups of other servers arrive, else 0: they are looked for.",
+            usize::from(self.hearing() == Hearing::On),
+        );
         let waits = Figure {
             name: "database_wait_seconds",
             help: "How long callers waited for a connection that had to wait.",
             reading: Reading::Spread(self.pool.counters().wait_spread()),
         };
-        let (level, count) = (Figure::level, Figure::count);
-        vec![
-            level(
-                "database_listening",
-                "1 if wake-ups of other servers arrive, else 0: they are looked for.",
-                usize::from(self.hearing() == Hearing::On),
-            ),
-            level(
+        let mut all = vec![listening, waits];
+        all.extend(stats.levels());
+        all.extend(stats.totals());
+        all
+    }
+}
+
+impl Stats {
+    fn levels(&self) -> [Figure; 5] {
+        let idle = self.size.saturating_sub(self.in_use);
+        [
+            (
                 "database_connections_max",
                 "Most connections to the database.",
-                stats.max_size,
+                self.max_size,
             ),
-            level(
+            (
                 "database_connections",
                 "Connections to the database.",
-                stats.size,
+                self.size,
             ),
-            level(
+            (
                 "database_connections_in_use",
                 "Connections that somebody uses.",
-                stats.in_use,
+                self.in_use,
             ),
-            level(
+            (
                 "database_connections_idle",
                 "Connections that nobody uses.",
                 idle,
             ),
-            level(
+            (
                 "database_waiting",
                 "Callers that wait for a connection.",
-                stats.waiting,
-            ),
-            waits,
-            count(
-                "database_wait_timeouts_total",
-                "Callers that waited for a connection in vain.",
-                stats.timeouts,
-            ),
-            count(
-                "database_connects_total",
-                "Connections that were opened.",
-                stats.connects,
-            ),
-            count(
-                "database_disconnects_total",
-                "Connections that were closed or broke.",
-                stats.disconnects,
-            ),
-            count(
-                "database_discards_total",
-                "Connections that were closed because their user was cancelled or out of time.",
-                stats.discarded,
-            ),
-            count(
-                "database_statement_timeouts_total",
-                "Statements that took too long and were stopped.",
-                stats.statement_timeouts,
-            ),
-            count(
-                "database_slow_statements_total",
-                "Statements that took longer than storage.slow_statement_milliseconds.",
-                stats.slow_statements,
+                self.waiting,
             ),
         ]
+        .map(|(name, help, value)| Figure::level(name, help, value))
+    }
+
+    fn totals(&self) -> [Figure; 6] {
+        [
+            (
+                "database_wait_timeouts_total",
+                "Callers that waited for a connection in vain.",
+                self.timeouts,
+            ),
+            (
+                "database_connects_total",
+                "Connections that were opened.",
+                self.connects,
+            ),
+            (
+                "database_disconnects_total",
+                "Connections that were closed or broke.",
+                self.disconnects,
+            ),
+            (
+                "database_discards_total",
+                "Connections that were closed because their user was cancelled or out of time.",
+                self.discarded,
+            ),
+            (
+                "database_statement_timeouts_total",
+                "Statements that took too long and were stopped.",
+                self.statement_timeouts,
+            ),
+            (
+                "database_slow_statements_total",
+                "Statements that took longer than storage.slow_statement_milliseconds.",
+                self.slow_statements,
+            ),
+        ]
+        .map(|(name, help, value)| Figure::count(name, help, value))
     }
 }
 

@@ -194,7 +194,10 @@ impl Seen {
                     seen.forget = true;
                     seen.events.clear();
                 }
-                Change::PutThread(_) | Change::PutRun(_) => {}
+                Change::PutThread(_)
+                | Change::PutRun(_)
+                | Change::InsertRun(_)
+                | Change::AdvanceCron { .. } => {}
             }
         }
         seen
@@ -228,6 +231,15 @@ impl Threads for Mirror {
             Err(_) => {}
         }
         decided
+    }
+
+    async fn remove_resting(&self, threads: &[Candidate]) -> Result<()> {
+        let removed = self.threads.remove_resting(threads).await;
+        // Some may be gone even if it failed; a copy too few is no loss.
+        for candidate in threads {
+            self.forget(candidate.thread_id);
+        }
+        removed
     }
 
     async fn search(

@@ -22,7 +22,7 @@ use super::batch::{Batch, together};
 use crate::{Postgres, column::get, statement::Done};
 
 /// Statements on their way at the same time, before further commits gather.
-const LANES: usize = 2;
+const LANES: usize = 3;
 /// How long a statement counts as on its way. One that waits for a lock holds nobody up.
 const LONG: Duration = Duration::from_millis(100);
 /// Most commits of one statement, and most bytes.

@@ -109,7 +109,7 @@ async fn begin(caller: &Caller, said: &Incoming) -> Result<Runs, Refusal> {
             .and_then(Json::as_object)
             .map(|map| map.keys().cloned().collect()),
     })?;
-    let thread = match &said.context {
+    let thread: ThreadId = match &said.context {
         Some(id) => id
             .parse()
             .map_err(|_| Refusal::params("contextId is not a UUID"))?,

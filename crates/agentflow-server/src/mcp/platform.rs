@@ -45,7 +45,7 @@ pub(super) struct PlatformTool {
     body: Body,
 }
 
-const TOOLS: [PlatformTool; 9] = [
+static TOOLS: [PlatformTool; 9] = [
     PlatformTool {
         name: "runs_start",
         description: "Starts a run of an assistant in the background, on a thread that stays. \
@@ -193,7 +193,7 @@ fn schema(properties: Json, required: &[&str]) -> Json {
 
 /// All of them.
 pub(super) fn tools() -> impl Iterator<Item = &'static PlatformTool> {
-    const { &TOOLS }.iter()
+    TOOLS.iter()
 }
 
 /// The one of a name.
