@@ -51,7 +51,7 @@ pub(crate) async fn run(
         }
         // Nothing is written, so it does not matter whether the answer arrives.
         nothing => {
-            transaction.rollback();
+            transaction.rollback().await;
             nothing.map(drop)
         }
     }

@@ -74,6 +74,16 @@ pub struct Firing {
     pub next: Option<Timestamp>,
 }
 
+impl Firing {
+    fn advance(self) -> Change {
+        Change::AdvanceCron {
+            cron_id: self.cron_id,
+            expected: self.expected,
+            next: self.next,
+        }
+    }
+}
+
 /// What a creation did besides its changes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Created {
@@ -149,18 +159,7 @@ pub fn create(
     changes.push(Change::PutThread(Box::new(thread)));
     // Whether the id is taken, also by a run that has ended, is decided with the rest.
     changes.push(Change::InsertRun(Box::new(run)));
-    if let Some(Firing {
-        cron_id,
-        expected,
-        next,
-    }) = firing
-    {
-        changes.push(Change::AdvanceCron {
-            cron_id,
-            expected,
-            next,
-        });
-    }
+    changes.extend(firing.map(Firing::advance));
     Ok((changes, created))
 }
 
@@ -276,12 +275,7 @@ pub fn claim(
         };
         let mut run = run.clone();
         let started = started_at(&run);
-        if let (Some(lease), Some(newest)) = (run.lease.take(), known.newest)
-            && claimed_at(&lease) < newest
-        {
-            // Later attempts differ from the first, so it does not begin with 0 again.
-            run.attempt = 1;
-        }
+        forgive(&mut run, known);
         run.updated_at = now;
         if let Some(action) = run.cancel {
             run.status = RunStatus::Interrupted;
@@ -323,6 +317,17 @@ pub fn claim(
         ))));
     }
     (changes, claimed)
+}
+
+/// Ends the lease of a run whose worker was lost; an attempt that made a checkpoint is not held
+/// against it.
+fn forgive(run: &mut Run, known: Progress) {
+    if let (Some(lease), Some(newest)) = (run.lease.take(), known.newest)
+        && claimed_at(&lease) < newest
+    {
+        // Later attempts differ from the first, so it does not begin with 0 again.
+        run.attempt = 1;
+    }
 }
 
 /// A thread whose last runs ended without a result.
