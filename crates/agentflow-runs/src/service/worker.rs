@@ -141,7 +141,12 @@ impl Service {
             };
             let scope = candidate.scope.clone();
             self.claims.tried.fetch_add(1, Ordering::Relaxed);
-            if let Some(run) = self.claim(candidate).await? {
+            let found = match self.claim(candidate).await {
+                // The thread was removed meanwhile, and its runs with it.
+                Err(err) if err.kind() == ErrorKind::NotFound => None,
+                found => found?,
+            };
+            if let Some(run) = found {
                 claimed = true;
                 self.start(scope, run, permit);
             } else {
