@@ -12,6 +12,7 @@ pub type Named = (&'static str, Arc<Graph>);
 pub fn all() -> Result<Vec<Named>> {
     Ok(vec![
         ("approve", approve()?),
+        ("broken", broken()?),
         ("echo", echo()?),
         ("factory_agent", factory_agent()?),
         ("recorder", recorder()?),
@@ -64,6 +65,19 @@ fn approve() -> Result<Arc<Graph>> {
         .edge(START, "ask")
         .edge("ask", "done")
         .edge("done", END);
+    graph.compile()
+}
+
+/// Fails.
+fn broken() -> Result<Arc<Graph>> {
+    let mut graph = GraphBuilder::new("broken");
+    graph
+        .channel("x", Channel::last_value())
+        .node("fail", |_, _| async {
+            Err(Error::failed("boom").class("ValueError"))
+        })
+        .edge(START, "fail")
+        .edge("fail", END);
     graph.compile()
 }
 
