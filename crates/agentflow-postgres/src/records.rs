@@ -21,8 +21,7 @@
 //! a key would lock that row again for each event.
 
 /// The tables as statements, by version from 1. Never change one that was released.
-pub(crate) const MIGRATIONS: [&str; 4] =
-    [TABLES, crate::checkpoints::FUNCTION, SHARED, OUTBOX];
+pub(crate) const MIGRATIONS: [&str; 4] = [TABLES, crate::checkpoints::FUNCTION, SHARED, OUTBOX];
 
 const TABLES: &str = r#"
     CREATE TABLE agentflow.assistants (

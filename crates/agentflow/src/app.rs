@@ -27,8 +27,7 @@ use crate::{
     banner::Ready,
     config::{Config, Missed},
     database::{self, Database},
-    descriptors,
-    figures,
+    descriptors, figures,
     host::{Hosted, InProcess},
     models, project, webhook,
 };

@@ -130,9 +130,8 @@ impl Service {
         new: NewRun,
     ) -> Result<Run> {
         let (service, scope) = (self.clone(), scope.clone());
-        let inserted = tokio::spawn(
-            async move { service.insert_run(&scope, new).await }.in_current_span(),
-        );
+        let inserted =
+            tokio::spawn(async move { service.insert_run(&scope, new).await }.in_current_span());
         inserted.await.map_err(panicked)?
     }
 
