@@ -15,7 +15,7 @@ use agentflow_storage::{
     event::{Event, Events},
     page::{Page, PageQuery},
     record::{
-        Candidate, Change, Decide, Heartbeat, Run, RunQuery, RunStatus, Thread, ThreadQuery,
+        Ages, Candidate, Change, Decide, Heartbeat, Run, RunQuery, RunStatus, Thread, ThreadQuery,
         Threads,
     },
 };
@@ -266,6 +266,10 @@ impl Threads for Mirror {
 
     async fn heartbeat(&self, run_id: RunId, token: i64, until: Timestamp) -> Result<Heartbeat> {
         self.threads.heartbeat(run_id, token, until).await
+    }
+
+    async fn ages(&self) -> Result<Ages> {
+        self.threads.ages().await
     }
 
     async fn counts(&self) -> Result<Vec<(RunStatus, u64)>> {
