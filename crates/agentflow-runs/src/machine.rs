@@ -3,6 +3,8 @@
 //! Every function is pure: it sees the thread with its live runs and returns the changes to
 //! apply, or refuses. The shell stores them in one transaction (`Threads::decide`).
 
+mod lost;
+
 use std::time::Duration;
 
 use agentflow_storage::{
@@ -12,10 +14,11 @@ use agentflow_storage::{
         ThreadStatus, ThreadTtl,
     },
 };
-use agentflow_types::{
-    CronId, Error, Map, Result, RunId, Timestamp, Value, graph::Interrupt, value,
-};
+use agentflow_types::{CronId, Error, Map, Result, RunId, Timestamp, Value, graph::Interrupt};
 use indexmap::IndexMap;
+
+pub use lost::Progress;
+use lost::{forgive, requeue};
 
 use crate::letter;
 
@@ -198,7 +201,7 @@ fn no_values() -> Value {
 
 /// When the attempt that holds the lease began; see [`take`].
 pub(crate) fn started_at(run: &Run) -> Option<Timestamp> {
-    run.lease.as_ref().map(|lease| Timestamp(lease.token >> 8))
+    run.lease.as_ref().map(claimed_at)
 }
 
 /// Gives a run to a worker.
@@ -218,15 +221,6 @@ fn take(run: &mut Run, worker: &Worker, now: Timestamp) {
 /// When the worker took the run, by its own clock, which also dates its checkpoints.
 fn claimed_at(lease: &Lease) -> Timestamp {
     Timestamp(lease.token >> ATTEMPT_BITS)
-}
-
-/// What the checkpoints say about a run whose worker was lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// The run.
-    pub run_id: RunId,
-    /// When its newest checkpoint was made; `None` if it has none.
-    pub newest: Option<Timestamp>,
 }
 
 /// What a claim found.
@@ -277,28 +271,17 @@ pub fn claim(
         let started = started_at(&run);
         forgive(&mut run, known);
         run.updated_at = now;
-        if let Some(action) = run.cancel {
-            run.status = RunStatus::Interrupted;
-            changes.extend(letter::of_end(&run, started, no_values(), now));
-            changes.push(match action {
-                CancelAction::Interrupt => Change::PutRun(Box::new(run.clone())),
-                CancelAction::Rollback => Change::RollbackRun(run.run_id),
-            });
-            claimed.ended.push(run);
-        } else if run.attempt >= max_attempts {
-            run.status = RunStatus::Error;
-            run.error = value!({
-                "error": "WorkerLostError",
-                "message": format!("the worker was lost in each of {max_attempts} attempts without a new checkpoint"),
-            });
-            changes.extend(letter::of_end(&run, started, no_values(), now));
-            changes.push(Change::PutRun(Box::new(run.clone())));
-            claimed.ended.push(run);
+        let goes_on = requeue(&mut run, max_attempts);
+        if goes_on {
+            live.push(run.clone());
         } else {
-            run.status = RunStatus::Pending;
-            changes.push(Change::PutRun(Box::new(run.clone())));
-            live.push(run);
+            changes.extend(letter::of_end(&run, started, no_values(), now));
+            claimed.ended.push(run.clone());
         }
+        changes.push(match run.cancel {
+            Some(CancelAction::Rollback) => Change::RollbackRun(run.run_id),
+            Some(CancelAction::Interrupt) | None => Change::PutRun(Box::new(run)),
+        });
     }
     let running = live.iter().any(|run| run.status == RunStatus::Running);
     let due = live
@@ -317,17 +300,6 @@ pub fn claim(
         ))));
     }
     (changes, claimed)
-}
-
-/// Ends the lease of a run whose worker was lost; an attempt that made a checkpoint is not held
-/// against it.
-fn forgive(run: &mut Run, known: Progress) {
-    if let (Some(lease), Some(newest)) = (run.lease.take(), known.newest)
-        && claimed_at(&lease) < newest
-    {
-        // Later attempts differ from the first, so it does not begin with 0 again.
-        run.attempt = 1;
-    }
 }
 
 /// A thread whose last runs ended without a result.

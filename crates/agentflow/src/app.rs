@@ -129,20 +129,7 @@ impl App {
         let mut database = database::open(&self.config, self.keep).await?;
         let backend = database.backend.clone();
         let settings = service_config(&self.config, &database);
-        let (checkpoints, store) = (backend.checkpoints.clone(), backend.store.clone());
-        let (saver, store) = match database.is_exclusive {
-            // A database of this process is not away.
-            true => (checkpoints, store),
-            false => (
-                patience::checkpoints(checkpoints, settings.patience),
-                patience::store(store, settings.patience),
-            ),
-        };
-        let runtime = Runtime {
-            saver: Some(saver),
-            store: Some(store),
-            ..Runtime::default()
-        };
+        let runtime = runtime_over(&database, &settings);
         let samples = figures::of(runtime.meter.clone(), self.tokens.clone());
         let graphs: Vec<String> = self.graphs.keys().cloned().collect();
         let host = Arc::new(InProcess::new(self.graphs, runtime));
@@ -195,6 +182,25 @@ impl App {
             mcp: self.mcp,
             database,
         })
+    }
+}
+
+/// What graphs run with.
+fn runtime_over(database: &Database, settings: &ServiceConfig) -> Runtime {
+    let backend = &database.backend;
+    let (checkpoints, store) = (backend.checkpoints.clone(), backend.store.clone());
+    let (saver, store) = match database.is_exclusive {
+        // A database of this process is not away.
+        true => (checkpoints, store),
+        false => (
+            patience::checkpoints(checkpoints, settings.patience),
+            patience::store(store, settings.patience),
+        ),
+    };
+    Runtime {
+        saver: Some(saver),
+        store: Some(store),
+        ..Runtime::default()
     }
 }
 

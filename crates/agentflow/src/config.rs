@@ -379,50 +379,13 @@ fn check(merged: &Merged, base: PathBuf, file: Option<PathBuf>) -> Result<Config
         )
         .with("server.host", raw.server.host));
     }
-    let mut storage = raw.storage;
-    storage.path = base.join(&storage.path);
-    one_of(
-        ("storage.url", !storage.url.is_empty()),
-        ("storage.url_file", !storage.url_file.as_os_str().is_empty()),
-    )?;
-    one_of(
-        ("storage.listen_url", !storage.listen_url.is_empty()),
-        (
-            "storage.listen_url_file",
-            !storage.listen_url_file.as_os_str().is_empty(),
-        ),
-    )?;
-    one_of(
-        ("storage.encryption_key", !storage.encryption_key.is_empty()),
-        (
-            "storage.encryption_key_file",
-            !storage.encryption_key_file.as_os_str().is_empty(),
-        ),
-    )?;
     positive(raw.webhooks.max_attempts as usize, "webhooks.max_attempts")?;
     positive(
         raw.webhooks.timeout_seconds as usize,
         "webhooks.timeout_seconds",
     )?;
-    let mut webhooks = raw.webhooks;
-    one_of(
-        ("webhooks.secret", !webhooks.secret.is_empty()),
-        (
-            "webhooks.secret_file",
-            !webhooks.secret_file.as_os_str().is_empty(),
-        ),
-    )?;
-    for file in [
-        &mut webhooks.secret_file,
-        &mut storage.encryption_key_file,
-        &mut storage.url_file,
-        &mut storage.password_file,
-        &mut storage.listen_url_file,
-    ] {
-        if !file.as_os_str().is_empty() {
-            *file = base.join(&*file);
-        }
-    }
+    let storage = checked_storage(raw.storage, &base)?;
+    let webhooks = checked_webhooks(raw.webhooks, &base)?;
     Ok(Config {
         profile: raw.profile,
         server: raw.server,
@@ -443,6 +406,57 @@ fn check(merged: &Merged, base: PathBuf, file: Option<PathBuf>) -> Result<Config
         base,
         file,
     })
+}
+
+/// The section with paths relative to `base`.
+///
+/// # Errors
+/// `Invalid` if a value is given twice, itself and as a file.
+fn checked_storage(mut storage: Storage, base: &Path) -> Result<Storage> {
+    let is_given = |file: &Path| !file.as_os_str().is_empty();
+    one_of(
+        ("storage.url", !storage.url.is_empty()),
+        ("storage.url_file", is_given(&storage.url_file)),
+    )?;
+    one_of(
+        ("storage.listen_url", !storage.listen_url.is_empty()),
+        (
+            "storage.listen_url_file",
+            is_given(&storage.listen_url_file),
+        ),
+    )?;
+    one_of(
+        ("storage.encryption_key", !storage.encryption_key.is_empty()),
+        (
+            "storage.encryption_key_file",
+            is_given(&storage.encryption_key_file),
+        ),
+    )?;
+    storage.path = base.join(&storage.path);
+    for file in [
+        &mut storage.encryption_key_file,
+        &mut storage.url_file,
+        &mut storage.password_file,
+        &mut storage.listen_url_file,
+    ] {
+        if is_given(file) {
+            *file = base.join(&*file);
+        }
+    }
+    Ok(storage)
+}
+
+/// As [`checked_storage`].
+fn checked_webhooks(mut webhooks: Webhooks, base: &Path) -> Result<Webhooks> {
+    let is_given = !webhooks.secret_file.as_os_str().is_empty();
+    one_of(
+        ("webhooks.secret", !webhooks.secret.is_empty()),
+        ("webhooks.secret_file", is_given),
+    )?;
+    if is_given {
+        webhooks.secret_file = base.join(&webhooks.secret_file);
+    }
+    Ok(webhooks)
 }
 
 /// # Errors

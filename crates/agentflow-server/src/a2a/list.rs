@@ -25,38 +25,12 @@ pub(super) async fn page(
     params: &Json,
     dialect: Dialect,
 ) -> Result<Json, Refusal> {
-    let text = |key: &str| {
-        params
-            .get(key)
-            .and_then(Json::as_str)
-            .filter(|t| !t.is_empty())
-    };
-    let context: Option<ThreadId> = match text("contextId") {
-        Some(id) => Some(
-            id.parse()
-                .map_err(|_| Refusal::params("contextId is not a UUID"))?,
-        ),
-        None => None,
-    };
-    let wanted = match text("status") {
-        None | Some("TASK_STATE_UNSPECIFIED") => None,
-        Some(word) => {
-            Some(State::parse(word).ok_or_else(|| Refusal::params("status is not a state"))?)
-        }
-    };
-    let size = params
-        .get("pageSize")
-        .and_then(Json::as_u64)
-        .filter(|n| *n > 0);
-    let size = size
-        .map_or(PAGE, |n| usize::try_from(n).unwrap_or(MAX_PAGE))
-        .min(MAX_PAGE);
-    let start: usize = match text("pageToken") {
-        None => 0,
-        Some(token) => token
-            .parse()
-            .map_err(|_| Refusal::params("pageToken is not one of ours"))?,
-    };
+    let Wanted {
+        context,
+        state: wanted,
+        size,
+        start,
+    } = Wanted::read(params)?;
     let artifacts = match params.get("includeArtifacts").and_then(Json::as_bool) {
         Some(true) => Artifacts::Wanted,
         _ => Artifacts::Unwanted,
@@ -93,6 +67,45 @@ pub(super) async fn page(
     Ok(json!({
         "pageSize": page.len(), "tasks": page, "totalSize": total, "nextPageToken": token,
     }))
+}
+
+/// Which tasks are asked for.
+struct Wanted {
+    context: Option<ThreadId>,
+    state: Option<State>,
+    /// Most tasks.
+    size: usize,
+    /// Tasks to skip.
+    start: usize,
+}
+
+impl Wanted {
+    /// # Errors
+    /// If a parameter is not what it should be.
+    fn read(params: &Json) -> Result<Self, Refusal> {
+        let text = |key: &str| {
+            let found = params.get(key).and_then(Json::as_str);
+            found.filter(|text| !text.is_empty())
+        };
+        let context = text("contextId").map(str::parse).transpose();
+        let state = match text("status") {
+            None | Some("TASK_STATE_UNSPECIFIED") => None,
+            Some(word) => {
+                Some(State::parse(word).ok_or_else(|| Refusal::params("status is not a state"))?)
+            }
+        };
+        let size = params.get("pageSize").and_then(Json::as_u64);
+        let size = size.filter(|size| *size > 0).map_or(PAGE, |size| {
+            usize::try_from(size).unwrap_or(MAX_PAGE).min(MAX_PAGE)
+        });
+        let start = text("pageToken").map_or(Ok(0), str::parse);
+        Ok(Self {
+            context: context.map_err(|_| Refusal::params("contextId is not a UUID"))?,
+            state,
+            size,
+            start: start.map_err(|_| Refusal::params("pageToken is not one of ours"))?,
+        })
+    }
 }
 
 /// Ids of tasks, newest first.
