@@ -51,7 +51,7 @@ fn main() -> Result<()> {
         Command::Chaos(args) => runtime()?.block_on(chaos::run(args)),
         Command::Checkpoints(args) => runtime()?.block_on(checkpoints::run(args)),
         Command::Crash(args) => runtime()?.block_on(crash::run(args)),
-        Command::Database(args) => runtime()?.block_on(database::run(&args)),
+        Command::Database(args) => database::run(&args),
         Command::Engine(args) => runtime()?.block_on(engine::run(&args)),
         Command::Load(args) => load::run(&args),
         Command::Soak(args) => runtime()?.block_on(soak::run(args)),
