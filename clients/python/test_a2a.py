@@ -106,7 +106,7 @@ async def test_a_question_is_answered(http, version):
 
 
 async def test_tasks_are_followed_listed_and_canceled(http):
-    client = await agent(http, "slow", streaming=False)
+    client = await agent(http, "slow")
     data = {"steps": 1000, "delay_ms": 50}
     message = {
         "role": "ROLE_USER",
@@ -160,5 +160,5 @@ async def test_mistakes_have_their_codes(http):
     card = await http.get(f"{URL}/.well-known/agent-card.json?assistant_id=echo")
     assert card.json()["capabilities"]["streaming"] is True
     plain = call("message/send", {"message": {"role": "user", "parts": [{"text": "x"}]}})
-    refused = await http.post(f"{URL}/a2a/slow", content=plain)
+    refused = await http.post(f"{URL}/a2a/review", content=plain)
     assert "messages" in refused.json()["error"]["message"]

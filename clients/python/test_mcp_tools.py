@@ -22,7 +22,7 @@ def stdio(**more):
     return {"kind": "mcp", **place, **more}
 
 
-def graph(folder, name, source, tool, **args):
+def graph(folder, name, source, tool, /, **args):
     """A graph file with one node, which calls one tool."""
     node = {"kind": "tool", "tool": f"peer.{tool}", "args": args, "output": "out"}
     file = {

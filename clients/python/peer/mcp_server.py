@@ -5,6 +5,7 @@ import sys
 import time
 
 from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
 
 server = MCPServer("peer")
 
@@ -42,7 +43,7 @@ def large(n: int) -> str:
 @server.tool()
 def fail() -> str:
     """Fails."""
-    raise ValueError("no such thing")
+    raise ToolError("no such thing")
 
 
 @server.tool()
