@@ -71,9 +71,8 @@ async fn events(
     let (writer, body) = pipe(&app.limits);
     let state = app.clone();
     let watching = serve::Watching::of(&headers);
-    app.tasks.spawn(async move {
-        serve::sse(&state, &scope, thread, filter, watching, writer).await
-    });
+    app.tasks
+        .spawn(async move { serve::sse(&state, &scope, thread, filter, watching, writer).await });
     Ok(stream::response(body))
 }
 

@@ -89,7 +89,8 @@ async fn serve(args: Args, started: Instant) -> Result<()> {
     for (id, graph) in graphs::all()?
         .into_iter()
         .chain(agents::all()?)
-        .chain(chat::all()?) {
+        .chain(chat::all()?)
+    {
         app = app.graph(id, graph);
     }
     let environment = Environment {
