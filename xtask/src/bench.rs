@@ -4,16 +4,26 @@ mod checkpoints;
 mod graph;
 mod streams;
 
-use std::{fs, path::Path, time::Instant};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::shell::output;
+use crate::shell::{output, root};
 
 pub use checkpoints::{Args as CheckpointArgs, run as checkpoints};
+pub(crate) use graph::Peer;
 pub use graph::{Args as GraphArgs, graph};
 pub use streams::{Args as StreamArgs, run as streams};
+
+/// The graphs that the peer's server is measured with.
+fn peer_folder() -> PathBuf {
+    root().join("clients").join("python").join("peer")
+}
 
 /// Small writes of one probe of the disk.
 const PROBE_WRITES: u32 = 100;

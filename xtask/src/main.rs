@@ -2,6 +2,7 @@
 
 mod bench;
 mod ci;
+mod differential;
 mod fixture;
 mod install;
 mod registry;
@@ -51,6 +52,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Send the same requests to LangGraph's development server and to ours, and compare.
+    Differential {
+        /// Options of the comparison, for example `--show 'create run'`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Measure us and a peer side by side.
     #[command(subcommand)]
     Bench(Bench),
@@ -80,6 +87,7 @@ fn main() -> ExitCode {
         Command::Crash { args } => suites::by_hand(suites::crash(&args)),
         Command::Chaos { args } => suites::by_hand(suites::chaos(&args)),
         Command::Soak { args } => suites::by_hand(suites::soak(&args)),
+        Command::Differential { args } => suites::by_hand(differential::run(&args)),
         Command::Bench(Bench::Graph(args)) => bench::graph(&args),
         Command::Bench(Bench::Checkpoints(args)) => bench::checkpoints(&args),
         Command::Bench(Bench::Streams(args)) => bench::streams(&args),

@@ -37,10 +37,10 @@ pub fn conformance() -> Result<Outcome> {
 }
 
 /// A folder of this process in the cache, removed on drop.
-struct Scratch(PathBuf);
+pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new(name: &str) -> Result<Self> {
+    pub(crate) fn new(name: &str) -> Result<Self> {
         let dir = cache()
             .join("scratch")
             .join(format!("{name}-{}", std::process::id()));
@@ -49,6 +49,11 @@ impl Scratch {
         }
         fs::create_dir_all(&dir)?;
         Ok(Self(dir))
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
     }
 }
 
@@ -60,7 +65,7 @@ impl Drop for Scratch {
 }
 
 /// Runs `suite` with a fresh fixture server.
-fn with_fixture<T>(name: &str, suite: impl FnOnce(&Fixture) -> Result<T>) -> Result<T> {
+pub(crate) fn with_fixture<T>(name: &str, suite: impl FnOnce(&Fixture) -> Result<T>) -> Result<T> {
     let binary = fixture::build()?;
     let data = Scratch::new(name)?;
     let server = Fixture::start(&binary, &data.0, 0)?;
@@ -88,7 +93,8 @@ pub fn clients_js() -> Result<Outcome> {
     with_fixture("clients-js", |server| {
         let mut command = program("node");
         command
-            .args(["--test", "--test-reporter=tap"])
+            // Streams that a check leaves open must not keep the runner from ending.
+            .args(["--test", "--test-force-exit", "--test-reporter=tap"])
             .current_dir(&dir);
         counted(command.env("AGENTFLOW_URL", &server.url))
     })

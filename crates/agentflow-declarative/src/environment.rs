@@ -75,7 +75,11 @@ impl Environment {
     pub(crate) fn chat(&self, spec: Option<&str>) -> Result<(SharedChat, String)> {
         match spec.or(self.default_model.as_deref()) {
             Some(spec) => self.models.chat(spec),
-            None => Ok((extractive::shared(), extractive::NAME.to_owned())),
+            None => {
+                // Registries know it too, and watch its calls.
+                let own = || (extractive::shared(), extractive::NAME.to_owned());
+                Ok(self.models.chat(extractive::NAME).unwrap_or_else(|_| own()))
+            }
         }
     }
 }

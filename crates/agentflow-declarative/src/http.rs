@@ -259,7 +259,8 @@ fn host_matches(rule: &str, host: &str) -> bool {
 /// Whether an address belongs to the public internet.
 ///
 /// Source: the IANA registries of special-purpose addresses for IPv4 and IPv6.
-pub(crate) fn is_public(address: IpAddr) -> bool {
+#[must_use]
+pub fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => is_public_v4(v4),
         IpAddr::V6(v6) => match embedded_v4(v6) {

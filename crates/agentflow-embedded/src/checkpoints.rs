@@ -8,6 +8,7 @@ use agentflow_storage::{
         PendingWrite, Prune,
         delta::{self, DeltaHistory, Walk},
         fenced, pending_sends_of, special,
+        usage::{Amount, Usage},
     },
     json,
     msgpack::typed::{self, Codec},
@@ -400,8 +401,36 @@ fn select(query: &CheckpointQuery) -> Result<(String, Vec<Sql>)> {
     Ok((sql, values))
 }
 
+/// What the checkpoints of a thread take.
+fn usage(codec: &Codec, db: &Connection, thread_id: &str) -> Result<Usage> {
+    const ROWS: &str = "SELECT type, checkpoint, octet_length(checkpoint) + octet_length(metadata)
+        FROM checkpoints WHERE thread_id = ?1";
+    const SIZES: &str = "SELECT count(*), coalesce(sum(octet_length(value)), 0) FROM writes
+        WHERE thread_id = ?1";
+    let mut usage = Usage::default();
+    all(db, ROWS, [thread_id], |row| {
+        let checkpoint = codec.load_checkpoint(word(row, 0)?, bytes(row, 1)?)?;
+        let size: Option<i64> = get(row, 2)?;
+        usage.add_whole(&checkpoint, size.unwrap_or(0).unsigned_abs() as usize)
+    })?;
+    let writes = first(db, SIZES, [thread_id], |row| {
+        Ok(Amount {
+            count: get::<i64>(row, 0)?.unsigned_abs(),
+            bytes: get::<i64>(row, 1)?.unsigned_abs(),
+        })
+    })?;
+    usage.writes = writes.unwrap_or_default();
+    Ok(usage)
+}
+
 #[async_trait]
 impl Checkpoints for Embedded {
+    async fn usage(&self, thread_id: &str) -> Result<Option<Usage>> {
+        let (thread_id, codec) = (thread_id.to_owned(), self.codec());
+        self.read(move |db| usage(&codec, db, &thread_id).map(Some))
+            .await
+    }
+
     async fn get(&self, key: &CheckpointKey) -> Result<Option<CheckpointTuple>> {
         let CheckpointKey {
             thread_id,

@@ -21,6 +21,7 @@ mod error;
 mod events;
 mod folder;
 mod functions;
+mod outbox;
 mod reader;
 mod runs;
 mod schema;
@@ -157,6 +158,7 @@ impl Embedded {
             events: this.clone(),
             store: this.clone(),
             crons: this.clone(),
+            outbox: this.clone(),
             signals: self.inner.signals.clone(),
             sessions: this.clone(),
             counters: this.clone(),

@@ -2,12 +2,14 @@
 
 use agentflow_storage::{
     json,
-    record::{Lease, Run, RunQuery, RunStatus},
+    record::{Ages, Lease, Run, RunQuery, RunStatus},
 };
 use agentflow_types::{Error, Result, RunId, ThreadId};
 use rusqlite::{Connection, Row, params, types::Value as Sql};
 
-use crate::column::{all, execute, first, get, id, map, some_word, time, to_word, value, word};
+use crate::column::{
+    all, execute, first, get, id, map, some_time, some_word, time, to_word, value, word,
+};
 
 const COLUMNS: &str = "run_id, thread_id, assistant_id, created_at, updated_at, status, metadata, \
     kwargs, multitask_strategy, attempt, cancel, lease_worker, lease_token, lease_expires_at, \
@@ -174,6 +176,20 @@ pub(crate) fn search(db: &Connection, tenant: &str, query: &RunQuery) -> Result<
     values.push(i64::from(query.limit).into());
     values.push(i64::try_from(query.offset).unwrap_or(i64::MAX).into());
     all(db, &sql, rusqlite::params_from_iter(values), read)
+}
+
+/// How long runs wait and execute, of all tenants.
+pub(crate) fn ages(db: &Connection) -> Result<Ages> {
+    let sql = "SELECT min(created_at) FILTER (WHERE status = 'pending'),
+            min(updated_at) FILTER (WHERE status = 'running')
+        FROM agentflow_runs WHERE status IN ('pending', 'running')";
+    let ages = first(db, sql, [], |row| {
+        Ok(Ages {
+            pending_since: some_time(row, 0)?,
+            running_since: some_time(row, 1)?,
+        })
+    })?;
+    Ok(ages.unwrap_or_default())
 }
 
 /// Runs by status, of all tenants.

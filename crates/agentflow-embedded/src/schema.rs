@@ -53,7 +53,7 @@ const STORE_MIGRATIONS: [&str; 5] = [
 /// Our own tables; the position plus one is the version. Never change one that was released.
 ///
 /// Ids are lowercase hyphenated text, times are microseconds since 1970 UTC, maps are JSON text.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
     CREATE TABLE agentflow_assistants (
         assistant_id TEXT PRIMARY KEY NOT NULL,
@@ -205,6 +205,23 @@ const MIGRATIONS: [&str; 2] = [
     );
     CREATE INDEX agentflow_cache_expires ON agentflow_cache (expires_at)
         WHERE expires_at IS NOT NULL;
+",
+    "
+    CREATE TABLE agentflow_outbox (
+        letter_id TEXT PRIMARY KEY NOT NULL,
+        tenant TEXT NOT NULL,
+        topic TEXT NOT NULL,
+        created_at INTEGER NOT NULL,
+        due_at INTEGER NOT NULL,
+        attempt INTEGER NOT NULL,
+        dead INTEGER NOT NULL,
+        error TEXT NOT NULL,
+        body TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX agentflow_outbox_due ON agentflow_outbox (topic, due_at, letter_id)
+        WHERE NOT dead;
+    CREATE INDEX agentflow_outbox_dead ON agentflow_outbox (tenant, topic, due_at, letter_id)
+        WHERE dead;
 ",
 ];
 

@@ -5,8 +5,8 @@ use agentflow_storage::{
     filter, json,
     page::{Page, PageQuery},
     record::{
-        Candidate, Change, Decide, Heartbeat, QUEUE_PRINCIPAL, Run, RunQuery, RunStatus, Thread,
-        ThreadQuery, ThreadRuns, ThreadTtl, Threads,
+        Ages, Candidate, Change, Decide, Heartbeat, QUEUE_PRINCIPAL, Run, RunQuery, RunStatus,
+        Thread, ThreadQuery, ThreadRuns, ThreadTtl, Threads,
     },
 };
 use agentflow_types::{Error, Result, RunId, Scope, ThreadId, Timestamp};
@@ -18,7 +18,7 @@ use crate::{
     column::{
         self, all, bytes, execute, first, get, id, map, order, some_word, text, time, value, word,
     },
-    crons, events, runs,
+    crons, events, outbox, runs,
 };
 
 const COLUMNS: &str = "thread_id, created_at, updated_at, state_updated_at, status, metadata, \
@@ -158,6 +158,7 @@ impl Applying<'_> {
                 self.last_seq = Some(events::append(db, thread, last, events)?);
                 Ok(())
             }
+            Change::Post(letter) => outbox::post(db, self.tenant, letter),
             _ if self.last_seq.is_none() => Ok(()),
             Change::DeleteRun(run) => {
                 self.stored = &[];
@@ -320,6 +321,10 @@ impl Threads for Embedded {
             beat.ok_or_else(|| fenced(Fence { run_id, token }))
         })
         .await
+    }
+
+    async fn ages(&self) -> Result<Ages> {
+        self.read(runs::ages).await
     }
 
     async fn counts(&self) -> Result<Vec<(RunStatus, u64)>> {

@@ -1,6 +1,12 @@
 //! What a run needs: its input and options, and the services of its surroundings.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use agentflow_storage::{
     checkpoint::{Checkpoints, Fence},
@@ -156,6 +162,32 @@ impl Invocation {
     }
 }
 
+/// Counts what is executed, since the start.
+#[derive(Debug, Default)]
+pub struct Meter {
+    supersteps: AtomicU64,
+    tasks: AtomicU64,
+}
+
+impl Meter {
+    pub(crate) fn superstep(&self, tasks: usize) {
+        self.supersteps.fetch_add(1, Ordering::Relaxed);
+        self.tasks.fetch_add(tasks as u64, Ordering::Relaxed);
+    }
+
+    /// Supersteps that began.
+    #[must_use]
+    pub fn supersteps(&self) -> u64 {
+        self.supersteps.load(Ordering::Relaxed)
+    }
+
+    /// Tasks that began, those in subgraphs included.
+    #[must_use]
+    pub fn tasks(&self) -> u64 {
+        self.tasks.load(Ordering::Relaxed)
+    }
+}
+
 /// The services that runs use.
 #[derive(Clone)]
 pub struct Runtime {
@@ -171,6 +203,8 @@ pub struct Runtime {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub rng: Arc<dyn Rng>,
+    /// Counts what is executed.
+    pub meter: Arc<Meter>,
     /// Checkpoint ids; a simulation brings its own source, everything else shares one.
     pub ids: Arc<CheckpointIds>,
 }
@@ -185,6 +219,7 @@ impl Default for Runtime {
             scope: Scope::local(),
             clock: Arc::new(SystemClock),
             rng: Arc::new(SystemRng),
+            meter: Arc::default(),
             ids: CheckpointIds::process(),
         }
     }

@@ -93,7 +93,7 @@ pub use channel::Channel;
 pub use context::{NodeContext, NodeFailure};
 pub use func::{Entrypoint, Final, Task, TaskOptions, entrypoint};
 pub use graph::{Graph, HistoryQuery, StateUpdate};
-pub use invocation::{EventSink, Input, InterruptAt, Invocation, Runtime};
+pub use invocation::{EventSink, Input, InterruptAt, Invocation, Meter, Runtime};
 pub use managed::Managed;
 pub use output::{NodeOutput, goto, send};
 pub use policy::{Refresh, RetryPolicy};

@@ -9,6 +9,7 @@ mod assembly;
 pub mod chat;
 pub mod extractive;
 mod frames;
+mod observed;
 pub mod ollama;
 pub mod openai;
 pub mod pieces;
@@ -23,6 +24,7 @@ pub use chat::{
     Chat, ChatEvent, ChatRequest, ChatResponse, ChatStream, Embed, Limits, SharedChat, SharedEmbed,
     ToolCall, ToolChoice, ToolSpec, Usage,
 };
+pub use observed::Tokens;
 pub use provider::{Kind, Provider};
 pub use registry::Registry;
 pub use secret::Secret;

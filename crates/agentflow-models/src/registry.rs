@@ -13,6 +13,7 @@ use crate::{
     anthropic::Anthropic,
     chat::{SharedChat, SharedEmbed},
     extractive,
+    observed::{Tokens, observed},
     ollama::{self, Ollama},
     openai::OpenAi,
     provider::{Kind, Provider},
@@ -56,6 +57,7 @@ pub struct Registry {
     /// Guards the clients made so far; they are made at first use, because reading the
     /// certificates of the system takes milliseconds.
     clients: Mutex<HashMap<String, Clients>>,
+    tokens: Arc<Tokens>,
 }
 
 impl Registry {
@@ -128,10 +130,18 @@ impl Registry {
                 .split_once(':')
                 .is_some_and(|(p, _)| p == extractive::NAME)
         {
-            return Ok((extractive::shared(), extractive::NAME.to_owned()));
+            let chat = observed(extractive::shared(), self.tokens.clone());
+            return Ok((chat, extractive::NAME.to_owned()));
         }
         let (provider, model) = self.find(spec)?;
-        Ok((self.clients(provider)?.chat, model.to_owned()))
+        let chat = observed(self.clients(provider)?.chat, self.tokens.clone());
+        Ok((chat, model.to_owned()))
+    }
+
+    /// Tokens of all calls of models that this registry resolved.
+    #[must_use]
+    pub fn tokens(&self) -> Arc<Tokens> {
+        self.tokens.clone()
     }
 
     /// The embedder that `spec` means, and the name by which its provider knows it.

@@ -8,13 +8,14 @@ mod batch;
 mod gather;
 mod retention;
 mod row;
+mod usage;
 
 use std::iter::zip;
 
 use agentflow_storage::{
     checkpoint::{
         CheckpointKey, CheckpointOp, CheckpointQuery, CheckpointTuple, Checkpoints, Fence,
-        PendingWrite, Prune, delta::DeltaHistory,
+        PendingWrite, Prune, delta::DeltaHistory, usage::Usage,
     },
     json,
     msgpack::typed::Codec,
@@ -174,6 +175,10 @@ const NEWEST_FIRST: &str =
 
 #[async_trait]
 impl Checkpoints for Postgres {
+    async fn usage(&self, thread_id: &str) -> Result<Option<Usage>> {
+        usage::of(self, thread_id).await.map(Some)
+    }
+
     async fn get(&self, key: &CheckpointKey) -> Result<Option<CheckpointTuple>> {
         let rows = self.read(&tuples(&at(key), "")).await?;
         rows.first().map(|row| read(row, self.codec())).transpose()

@@ -23,7 +23,7 @@ use tokio_postgres::error::SqlState;
 use crate::{
     Postgres, checkpoints,
     column::{unsigned, value},
-    crons, events, runs,
+    crons, events, outbox, runs,
     statement::{Done, Statement},
     threads::{self, COLUMNS, LOCK_SEED},
 };
@@ -51,7 +51,7 @@ pub(crate) async fn run(
         }
         // Nothing is written, so it does not matter whether the answer arrives.
         nothing => {
-            transaction.rollback();
+            transaction.rollback().await;
             nothing.map(drop)
         }
     }
@@ -157,6 +157,10 @@ impl<'a> Plan<'a> {
                 Ok(())
             }
             Change::Append(events) => self.append(events),
+            Change::Post(letter) => {
+                self.statements.push(outbox::post(self.scope, letter)?);
+                Ok(())
+            }
             _ if self.last_seq.is_none() => Ok(()),
             Change::DeleteRun(run) => {
                 self.delete_run(*run);

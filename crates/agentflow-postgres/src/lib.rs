@@ -21,6 +21,7 @@ pub mod dsn;
 mod error;
 mod events;
 mod migrations;
+mod outbox;
 mod pool;
 mod pooler;
 mod records;
@@ -243,6 +244,7 @@ impl Postgres {
             events: this.clone(),
             store: this.clone(),
             crons: this.clone(),
+            outbox: this.clone(),
             signals: self.wakeups.clone(),
             sessions: this.clone(),
             counters: this.clone(),

@@ -21,7 +21,7 @@
 //! a key would lock that row again for each event.
 
 /// The tables as statements, by version from 1. Never change one that was released.
-pub(crate) const MIGRATIONS: [&str; 3] = [TABLES, crate::checkpoints::FUNCTION, SHARED];
+pub(crate) const MIGRATIONS: [&str; 4] = [TABLES, crate::checkpoints::FUNCTION, SHARED, OUTBOX];
 
 const TABLES: &str = r#"
     CREATE TABLE agentflow.assistants (
@@ -194,4 +194,21 @@ const SHARED: &str = r#"
         PRIMARY KEY (namespace, key)
     );
     CREATE INDEX cache_expires ON agentflow.cache (expires_at) WHERE expires_at IS NOT NULL;
+"#;
+
+/// Work for other stores and servers.
+const OUTBOX: &str = r#"
+    CREATE TABLE agentflow.outbox (
+        letter_id uuid PRIMARY KEY,
+        tenant text COLLATE "C" NOT NULL,
+        topic text COLLATE "C" NOT NULL,
+        created_at timestamptz NOT NULL,
+        due_at timestamptz NOT NULL,
+        attempt bigint NOT NULL,
+        dead boolean NOT NULL,
+        error text NOT NULL,
+        body text NOT NULL
+    );
+    CREATE INDEX outbox_due ON agentflow.outbox (topic, due_at, letter_id) WHERE NOT dead;
+    CREATE INDEX outbox_dead ON agentflow.outbox (tenant, topic, due_at, letter_id) WHERE dead;
 "#;

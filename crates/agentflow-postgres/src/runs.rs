@@ -3,13 +3,15 @@
 use agentflow_storage::{
     checkpoint::Fence,
     json,
-    record::{Heartbeat, Lease, Run, RunQuery, RunStatus},
+    record::{Ages, Heartbeat, Lease, Run, RunQuery, RunStatus},
 };
 use agentflow_types::{Result, RunId, Scope, ThreadId, Timestamp};
 use tokio_postgres::Row;
 
 use crate::{
-    column::{Moment, count, get, id, map, some_word, time, to_word, unsigned, value, word},
+    column::{
+        Moment, count, get, id, map, some_time, some_word, time, to_word, unsigned, value, word,
+    },
     statement::Statement,
 };
 
@@ -171,6 +173,23 @@ pub(crate) fn heartbeat(fence: Fence, until: Timestamp) -> Statement {
 pub(crate) fn read_heartbeat(row: &Row) -> Result<Heartbeat> {
     Ok(Heartbeat {
         cancel: some_word(row, 0)?,
+    })
+}
+
+/// How long runs wait and execute, of all tenants.
+pub(crate) fn ages() -> Statement {
+    Statement::new(
+        "SELECT min(created_at) FILTER (WHERE status = 'pending'),
+            min(updated_at) FILTER (WHERE status = 'running')
+        FROM agentflow.runs WHERE status IN ('pending', 'running')",
+    )
+}
+
+/// The row of [`ages`].
+pub(crate) fn read_ages(row: &Row) -> Result<Ages> {
+    Ok(Ages {
+        pending_since: some_time(row, 0)?,
+        running_since: some_time(row, 1)?,
     })
 }
 

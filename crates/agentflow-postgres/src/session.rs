@@ -18,7 +18,7 @@ use agentflow_storage::page::{Page, PageQuery};
 use agentflow_types::{Error, Result};
 use futures_util::{
     TryStreamExt as _,
-    future::{FutureExt as _, MaybeDone, maybe_done},
+    future::{MaybeDone, maybe_done},
     pin_mut,
 };
 use tokio::time;
@@ -326,7 +326,7 @@ impl Postgres {
                 Ok(transaction(done))
             }
             Err(err) => {
-                transaction(Vec::new()).rollback();
+                transaction(Vec::new()).rollback().await;
                 Err(error::from(err))
             }
         }
@@ -343,10 +343,17 @@ impl Postgres {
     ) -> Result<Page<T>> {
         let rows = from.within(&format!("SELECT {columns} "), order);
         let count = from.within("SELECT count(*) ", "");
-        let parts = [Part::Statement(&rows), Part::Statement(&count)];
+        // One transaction, because a pooler may change the server after each; see
+        // [`Transaction::rollback`].
+        let parts = [
+            Part::Text(&self.begin),
+            Part::Statement(&rows),
+            Part::Statement(&count),
+            Part::Commit,
+        ];
         let done = self.pool.repeatable(&parts).await?;
-        let items: Vec<T> = done[0].rows.iter().map(read).collect::<Result<_>>()?;
-        let counted = done[1].rows.first();
+        let items: Vec<T> = done[1].rows.iter().map(read).collect::<Result<_>>()?;
+        let counted = done[2].rows.first();
         let total = counted.map_or(Ok(0), |row| column::unsigned(row, 0))?;
         // Rows may have come between the two statements.
         let seen = match items.len() as u64 {
@@ -416,10 +423,14 @@ impl Transaction<'_> {
         committed(self.lease, answers).map(drop)
     }
 
-    /// Undoes it. The server hears of it before whatever is sent next over the connection, so it
-    /// is not waited for.
-    pub(crate) fn rollback(self) {
-        let _ = self.lease.client().batch_execute("ROLLBACK").now_or_never();
-        self.lease.done();
+    /// Undoes it, and gives the connection back when the server said so. Nothing may be sent behind
+    /// the end of a transaction before that: a pooler then gives the server to another client, and
+    /// what it passed on already of a message of ours mixes with what that one sends.
+    pub(crate) async fn rollback(self) {
+        let undone = self.lease.client().batch_execute("ROLLBACK");
+        let undone = time::timeout(self.pool.limits.cancel_grace, undone).await;
+        if matches!(undone, Ok(Ok(()))) {
+            self.lease.done();
+        }
     }
 }

@@ -5,7 +5,7 @@ use agentflow_storage::{
     filter, json,
     page::{Page, PageQuery},
     record::{
-        Candidate, Decide, Heartbeat, QUEUE_PRINCIPAL, Run, RunQuery, RunStatus, Thread,
+        Ages, Candidate, Decide, Heartbeat, QUEUE_PRINCIPAL, Run, RunQuery, RunStatus, Thread,
         ThreadQuery, ThreadTtl, Threads,
     },
 };
@@ -245,6 +245,11 @@ impl Threads for Postgres {
         let fence = Fence { run_id, token };
         let done = self.write(&runs::heartbeat(fence, until)).await?;
         runs::read_heartbeat(done.rows.first().ok_or_else(|| fenced(fence))?)
+    }
+
+    async fn ages(&self) -> Result<Ages> {
+        let rows = self.read(&runs::ages()).await?;
+        rows.first().map_or(Ok(Ages::default()), runs::read_ages)
     }
 
     async fn counts(&self) -> Result<Vec<(RunStatus, u64)>> {

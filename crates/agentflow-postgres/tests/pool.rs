@@ -162,6 +162,7 @@ async fn a_statement_that_takes_too_long_is_stopped() -> Result<()> {
 async fn a_pooler_mixes_nothing_up() -> Result<()> {
     const TASKS: u8 = 16;
     const EACH: u64 = 50;
+    const LARGE: usize = 40_000;
     let server = server::shared(Version::Debian)?;
     let database = server.create_database()?;
     let few = pgbouncer::Options::new(server.address().port).pool(3);
@@ -172,12 +173,27 @@ async fn a_pooler_mixes_nothing_up() -> Result<()> {
         let backend = db.backend();
         tokio::spawn(async move {
             seed(&backend, thread(n), vec![run(n, n)]).await?;
+            // More than a pooler passes on at once.
+            let text: std::sync::Arc<str> = format!("\"{}\"", "x".repeat(LARGE)).into();
             for seq in 1..=EACH {
-                let next = vec![event(seq, n)];
-                backend.events.append(thread_id(n), next, None).await?;
+                // A transaction that is undone, with another right behind it.
+                let nothing = Box::new(|_: Option<&_>| Ok(vec![]));
+                let scope = agentflow_types::Scope::local();
+                backend
+                    .threads
+                    .decide(&scope, thread_id(n), nothing)
+                    .await?;
+                let next = agentflow_storage::event::Event {
+                    data: text.clone(),
+                    ..event(seq, n)
+                };
+                let append = backend
+                    .events
+                    .append(thread_id(n), vec![next.clone()], None);
+                append.await?;
                 assert_eq!(backend.events.last_seq(thread_id(n)).await?, seq);
                 let read = backend.events.read(thread_id(n), None, seq - 1, 9).await?;
-                assert_eq!(read, [event(seq, n)]);
+                assert_eq!(read, [next]);
                 // One that fails in the middle of its transaction.
                 let again = vec![event(seq, n)];
                 refused(

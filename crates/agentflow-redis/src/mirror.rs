@@ -197,7 +197,8 @@ impl Seen {
                 Change::PutThread(_)
                 | Change::PutRun(_)
                 | Change::InsertRun(_)
-                | Change::AdvanceCron { .. } => {}
+                | Change::AdvanceCron { .. }
+                | Change::Post(_) => {}
             }
         }
         seen

@@ -3,7 +3,12 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use agentflow_redis::{Access, Options, Redis};
 use agentflow_storage::{
@@ -50,7 +55,30 @@ impl Certificates {
     }
 
     fn options(&self) -> redis::Options {
-        redis::Options::default().tls(&self.server, &self.ca.pem(), Some(&self.client))
+        // Servers show each other what they show clients, which is not good for a client here.
+        redis::Options::default().tls(&self.server, &self.ca.pem(), None)
+    }
+
+    /// Nodes of a cluster always ask each other for a certificate that is good for clients.
+    fn give_client(&self, own: &Own) {
+        let place = |from: &Path, name: &str| {
+            let to = own.folder().join(name);
+            fs::copy(from, &to).unwrap();
+            // The server is another user of the system.
+            fs::set_permissions(&to, Permissions::from_mode(0o644)).unwrap();
+            to.to_str().unwrap().to_owned()
+        };
+        let cert = place(&self.client.cert, "client.pem");
+        let key = place(&self.client.key, "client.key");
+        let set = [
+            "CONFIG",
+            "SET",
+            "tls-client-cert-file",
+            &cert,
+            "tls-client-key-file",
+            &key,
+        ];
+        assert_eq!(own.address().cli(&set).unwrap(), "OK");
     }
 
     fn access(&self, url: &str) -> Access {
@@ -144,7 +172,9 @@ async fn cluster(certificates: &Certificates) -> Vec<Own> {
             .set("cluster-enabled", "yes")
             .set("cluster-port", &bus)
             .set("tls-cluster", "yes");
-        (Own::start(&options).unwrap(), bus)
+        let own = Own::start(&options).unwrap();
+        certificates.give_client(&own);
+        (own, bus)
     };
     let nodes = [node(), node(), node()];
     let first = nodes[0].0.address();

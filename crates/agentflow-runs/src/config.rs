@@ -100,6 +100,31 @@ impl CreateRun {
     }
 }
 
+/// What a graph must report so that these modes, as clients name them, can be served. Updates are
+/// always among them, because interrupts travel there. Words that name no mode are passed over.
+#[must_use]
+pub fn reported<'a>(words: impl Iterator<Item = &'a str>) -> Vec<StreamMode> {
+    const EVENTS: [StreamMode; 5] = [
+        StreamMode::Values,
+        StreamMode::Messages,
+        StreamMode::Tasks,
+        StreamMode::Tools,
+        StreamMode::Custom,
+    ];
+    let mut wanted = vec![];
+    for word in words {
+        match word {
+            "messages-tuple" => wanted.push(StreamMode::Messages),
+            "events" => wanted.extend(EVENTS),
+            word => wanted.extend(from_value::<StreamMode>(&Value::str(word))),
+        }
+    }
+    wanted.push(StreamMode::Updates);
+    let mut seen = std::collections::BTreeSet::new();
+    wanted.retain(|mode| seen.insert(*mode));
+    wanted
+}
+
 /// What is stored with a run, besides its columns.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

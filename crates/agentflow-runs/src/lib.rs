@@ -6,6 +6,8 @@
 pub mod config;
 pub mod host;
 pub mod hub;
+pub mod letter;
 pub mod machine;
+pub mod measure;
 pub mod patience;
 pub mod service;

@@ -17,6 +17,8 @@ use agentflow_types::{
 };
 use indexmap::IndexMap;
 
+use crate::letter;
+
 /// Minutes that the thread of a stateless run stays for readers that are still reading; it goes
 /// at once when there are none.
 const TEMPORARY_THREAD_MINUTES: f64 = 1.0;
@@ -70,6 +72,16 @@ pub struct Firing {
     pub expected: Timestamp,
     /// When it fires next.
     pub next: Option<Timestamp>,
+}
+
+impl Firing {
+    fn advance(self) -> Change {
+        Change::AdvanceCron {
+            cron_id: self.cron_id,
+            expected: self.expected,
+            next: self.next,
+        }
+    }
 }
 
 /// What a creation did besides its changes.
@@ -147,18 +159,7 @@ pub fn create(
     changes.push(Change::PutThread(Box::new(thread)));
     // Whether the id is taken, also by a run that has ended, is decided with the rest.
     changes.push(Change::InsertRun(Box::new(run)));
-    if let Some(Firing {
-        cron_id,
-        expected,
-        next,
-    }) = firing
-    {
-        changes.push(Change::AdvanceCron {
-            cron_id,
-            expected,
-            next,
-        });
-    }
+    changes.extend(firing.map(Firing::advance));
     Ok((changes, created))
 }
 
@@ -183,10 +184,21 @@ fn cancel_one(
     }
     run.status = RunStatus::Interrupted;
     created.ended.push(run.clone());
+    changes.extend(letter::of_end(&run, None, no_values(), now));
     changes.push(match action {
         CancelAction::Interrupt => Change::PutRun(Box::new(run)),
         CancelAction::Rollback => Change::RollbackRun(run.run_id),
     });
+}
+
+/// What a run says that ended without a result.
+fn no_values() -> Value {
+    Value::map(Map::new())
+}
+
+/// When the attempt that holds the lease began; see [`take`].
+pub(crate) fn started_at(run: &Run) -> Option<Timestamp> {
+    run.lease.as_ref().map(|lease| Timestamp(lease.token >> 8))
 }
 
 /// Gives a run to a worker.
@@ -262,15 +274,12 @@ pub fn claim(
             return (Vec::new(), again);
         };
         let mut run = run.clone();
-        if let (Some(lease), Some(newest)) = (run.lease.take(), known.newest)
-            && claimed_at(&lease) < newest
-        {
-            // Later attempts differ from the first, so it does not begin with 0 again.
-            run.attempt = 1;
-        }
+        let started = started_at(&run);
+        forgive(&mut run, known);
         run.updated_at = now;
         if let Some(action) = run.cancel {
             run.status = RunStatus::Interrupted;
+            changes.extend(letter::of_end(&run, started, no_values(), now));
             changes.push(match action {
                 CancelAction::Interrupt => Change::PutRun(Box::new(run.clone())),
                 CancelAction::Rollback => Change::RollbackRun(run.run_id),
@@ -282,6 +291,7 @@ pub fn claim(
                 "error": "WorkerLostError",
                 "message": format!("the worker was lost in each of {max_attempts} attempts without a new checkpoint"),
             });
+            changes.extend(letter::of_end(&run, started, no_values(), now));
             changes.push(Change::PutRun(Box::new(run.clone())));
             claimed.ended.push(run);
         } else {
@@ -307,6 +317,17 @@ pub fn claim(
         ))));
     }
     (changes, claimed)
+}
+
+/// Ends the lease of a run whose worker was lost; an attempt that made a checkpoint is not held
+/// against it.
+fn forgive(run: &mut Run, known: Progress) {
+    if let (Some(lease), Some(newest)) = (run.lease.take(), known.newest)
+        && claimed_at(&lease) < newest
+    {
+        // Later attempts differ from the first, so it does not begin with 0 again.
+        run.attempt = 1;
+    }
 }
 
 /// A thread whose last runs ended without a result.
@@ -353,6 +374,8 @@ pub struct Finish {
     pub error: Value,
     /// State after the run; `None` if it could not be read.
     pub values: Option<Value>,
+    /// What those who wait get.
+    pub result: Value,
     /// Unanswered interrupts by task id.
     pub interrupts: IndexMap<String, Vec<Interrupt>>,
     /// Whether nodes would run next.
@@ -386,6 +409,7 @@ pub fn finish(
 ) -> Result<(Vec<Change>, Finished)> {
     let (found, run) = held(found, finish.run_id, finish.token)?;
     let mut run = run.clone();
+    let started = started_at(&run);
     let rolled_back = run.cancel == Some(CancelAction::Rollback);
     run.status = finish.status;
     run.error = finish.error.clone();
@@ -417,6 +441,7 @@ pub fn finish(
         Change::PutThread(Box::new(thread)),
         Change::PutRun(Box::new(run.clone())),
     ];
+    changes.extend(letter::of_end(&run, started, finish.result, now));
     if !events.is_empty() {
         changes.push(Change::Append(events));
     }
@@ -446,6 +471,7 @@ pub fn release(
 ) -> Result<(Vec<Change>, Option<Run>)> {
     let (found, run) = held(found, run_id, token)?;
     let mut run = run.clone();
+    let started = started_at(&run);
     run.lease = None;
     run.updated_at = now;
     let Some(action) = run.cancel else {
@@ -459,6 +485,7 @@ pub fn release(
         CancelAction::Interrupt => Change::PutRun(Box::new(run.clone())),
         CancelAction::Rollback => Change::RollbackRun(run_id),
     }];
+    changes.extend(letter::of_end(&run, started, no_values(), now));
     if found.live.len() == 1 {
         let thread = settle(&found.thread, std::slice::from_ref(&run), now);
         changes.push(Change::PutThread(Box::new(thread)));
@@ -545,6 +572,16 @@ pub fn cancel(
             stopping: done.stopping,
         },
     ))
+}
+
+/// The letter about a live run that goes with its thread, if its creator wants one.
+#[must_use]
+pub fn lost(run: &Run, now: Timestamp) -> Option<Change> {
+    let mut run = run.clone();
+    let started = started_at(&run);
+    run.status = RunStatus::Interrupted;
+    run.updated_at = now;
+    letter::of_end(&run, started, no_values(), now)
 }
 
 /// A new thread row.

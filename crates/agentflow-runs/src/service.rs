@@ -6,6 +6,7 @@ mod conclude;
 mod crons;
 mod execute;
 mod items;
+mod outbox;
 mod runs;
 mod signals;
 mod subscribe;
@@ -21,38 +22,29 @@ use std::{
 
 use agentflow_storage::{
     Backend,
-    record::{Assistant, CancelAction, Run, RunStatus},
+    record::{Ages, Assistant, CancelAction, Run, RunStatus},
     signal::Signal,
 };
 use agentflow_types::{
     AssistantId, Clock, Error, ErrorKind, Map, Result, RunId, Scope, Timestamp, Value,
 };
-use async_trait::async_trait;
 use indexmap::IndexMap;
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
 pub use assistants::{CreateAssistant, DeleteThreads, IfExists, PatchAssistant};
 pub use attend::Awaited;
-pub use crons::{CreateCron, PatchCron};
+pub use crons::{CreateCron, MissedFirings, PatchCron};
+pub use outbox::{Delivery, Webhook};
 pub use subscribe::{END, Subscription, Topic};
 pub use threads::{CreateThread, PatchThread, StateUpdate};
 
 use crate::{
     host::{GraphHost, GraphInfo},
     hub::Hub,
+    measure::{Measured, Meter},
     patience::Patience,
 };
-
-/// Tells somebody outside that a run ended.
-#[async_trait]
-pub trait Webhook: Send + Sync {
-    /// Delivers `body` to `url`; retries are the implementation's business.
-    ///
-    /// # Errors
-    /// If it was not delivered; the run is not affected.
-    async fn deliver(&self, url: &str, body: Value) -> Result<()>;
-}
 
 /// Settings of the service.
 #[derive(Clone, Debug)]
@@ -81,6 +73,10 @@ pub struct ServiceConfig {
     /// Pause between looks at the database for work of other processes, lost leases, crons and
     /// expired threads.
     pub poll: Duration,
+    /// How webhooks are delivered.
+    pub delivery: Delivery,
+    /// What happens to firings of crons that were missed.
+    pub missed: MissedFirings,
 }
 
 impl Default for ServiceConfig {
@@ -96,6 +92,8 @@ impl Default for ServiceConfig {
             patience: Patience(Duration::from_secs(300)),
             event_retention: Duration::from_secs(7 * 86_400),
             poll: Duration::from_secs(1),
+            delivery: Delivery::default(),
+            missed: MissedFirings::default(),
         }
     }
 }
@@ -162,10 +160,13 @@ pub struct Service {
     slots: Arc<Semaphore>,
     /// Rung when there may be work.
     bell: Notify,
+    /// Rung when there may be a letter to deliver.
+    letters: Notify,
     /// Everything that executes here; the drain waits for it.
     tasks: tokio_util::task::TaskTracker,
     /// Fires when the drain time is over: what still executes is given back.
     released: CancellationToken,
+    meter: Meter,
     /// Whether the worker left work because there was no room.
     starved: std::sync::atomic::AtomicBool,
     /// Whether a worker of this process takes runs.
@@ -185,6 +186,10 @@ pub struct Counts {
     pub claims_tried: u64,
     /// Of these, those that another worker had claimed meanwhile.
     pub claims_missed: u64,
+    /// How long runs of all processes wait and execute.
+    pub ages: Ages,
+    /// Moment of the counting.
+    pub at: Timestamp,
 }
 
 impl Service {
@@ -214,6 +219,8 @@ impl Service {
             hub: Hub::new(signals),
             local: Mutex::default(),
             bell: Notify::new(),
+            letters: Notify::new(),
+            meter: Meter::new(),
             tasks: tokio_util::task::TaskTracker::new(),
             released: CancellationToken::new(),
             starved: std::sync::atomic::AtomicBool::new(false),
@@ -237,13 +244,29 @@ impl Service {
     /// # Errors
     /// Errors of the backend.
     pub async fn counts(&self) -> Result<Counts> {
-        let runs = self.backend.threads.counts().await?;
+        let threads = &self.backend.threads;
+        let (runs, ages) = (threads.counts().await?, threads.ages().await?);
         Ok(Counts {
             runs,
             executing: self.local().running.len(),
             claims_tried: self.claims.tried.load(Relaxed),
             claims_missed: self.claims.missed.load(Relaxed),
+            ages,
+            at: self.now(),
         })
+    }
+
+    /// What this process measured about runs.
+    #[must_use]
+    pub fn measured(&self) -> Measured {
+        self.meter.read()
+    }
+
+    /// Whether a worker of this process takes runs, and how many more it could take at once.
+    #[must_use]
+    pub fn worker_room(&self) -> Option<usize> {
+        let works = self.working.load(std::sync::atomic::Ordering::Acquire);
+        works.then(|| self.slots.available_permits())
     }
 
     fn now(&self) -> Timestamp {
@@ -295,6 +318,17 @@ impl Service {
             }
         }
         Ok(())
+    }
+
+    /// Wakes the dispatcher if the end of a run is told to somebody outside.
+    fn letters_may_wait(&self, ended: &Run) {
+        if ended
+            .kwargs
+            .get("webhook")
+            .is_some_and(|url| !url.is_null())
+        {
+            self.letters.notify_one();
+        }
     }
 
     /// Tells those who wait in this process that a run ended.

@@ -4,18 +4,27 @@ use std::{
     collections::BTreeMap,
     fmt::Write,
     sync::{Mutex, PoisonError},
+    time::Instant,
 };
 
-use agentflow_runs::service::Counts;
-use agentflow_storage::figures::{Figure, Reading, Spread};
+use agentflow_runs::{measure::Measured, service::Counts};
+use agentflow_storage::{
+    figures::{Figure, Reading, Spread},
+    outbox::Depth,
+};
+use agentflow_types::{Timestamp, histogram::Histogram};
 use axum::{
     extract::{MatchedPath, Request, State},
     middleware::Next,
     response::Response,
 };
 use serde_json::{Value, json};
+use tracing::Instrument as _;
 
-use crate::AppState;
+use crate::{
+    AppState,
+    exposition::{Kind, Sample, Text},
+};
 
 /// Most combinations of method, route and status; beyond it further ones are not counted.
 const MAX_SERIES: usize = 4096;
@@ -23,11 +32,29 @@ const MAX_SERIES: usize = 4096;
 /// Method, route, status.
 type Series = (String, String, u16);
 
-/// Requests by method, route and status.
+/// Ranges of latencies, in seconds.
+const SECONDS: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+];
+
+/// Requests by method, route and status; times by method and route.
 #[derive(Default)]
 pub(crate) struct Metrics {
     /// Guards the counters; held for one increment or one copy.
     requests: Mutex<BTreeMap<Series, u64>>,
+    /// Guards the histograms; held for one observation or one copy.
+    times: Mutex<BTreeMap<(String, String), Histogram>>,
+}
+
+/// What `/metrics` tells besides requests.
+pub(crate) struct Scrape {
+    pub(crate) counts: Counts,
+    pub(crate) webhooks: Depth,
+    pub(crate) runs: Measured,
+    /// Streams that are open.
+    pub(crate) streams: usize,
+    /// What others know.
+    pub(crate) samples: Vec<Sample>,
 }
 
 impl Metrics {
@@ -39,6 +66,62 @@ impl Metrics {
         }
     }
 
+    /// Notes the time until the head of an answer.
+    fn time(&self, method: String, path: String, seconds: f64) {
+        // A histogram is whole after any panic.
+        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (method, path);
+        if times.len() < MAX_SERIES || times.contains_key(&key) {
+            let histogram = times.entry(key).or_insert_with(|| Histogram::new(SECONDS));
+            histogram.observe(seconds);
+        }
+    }
+
+    /// What is not a count of requests, in Prometheus' text format.
+    pub(crate) fn more(&self, scrape: &Scrape) -> String {
+        let mut text = Text::default();
+        let gauge = |name, help| (Kind::Gauge, name, help);
+        let ages = scrape.counts.ages;
+        let age = |since: Option<Timestamp>| {
+            since.map_or(0.0, |since| scrape.counts.at.since(since).as_secs_f64())
+        };
+        let help = "How long the run that is due longest waits; 0 if none does.";
+        let family = gauge("queue_oldest_seconds", help);
+        text.value(family, &[], age(ages.pending_since));
+        let help = "Age of the lease that was taken first; 0 if there is none.";
+        let family = gauge("lease_oldest_seconds", help);
+        text.value(family, &[], age(ages.running_since));
+        let family = gauge("streams", "Streams and waits that are open.");
+        text.value(family, &[], scrape.streams as f64);
+        let family = gauge("webhooks", "Webhooks by state.");
+        let webhooks = &scrape.webhooks;
+        text.value(family, &[("state", "waiting")], webhooks.waiting as f64);
+        text.value(family, &[("state", "dead")], webhooks.dead as f64);
+        let help = "Age of the oldest webhook that waits; 0 if none does.";
+        let family = gauge("webhooks_oldest_seconds", help);
+        text.value(family, &[], age(webhooks.oldest));
+        let family = (
+            "run_wait_seconds",
+            "From the moment a run is due to its start.",
+        );
+        text.histogram(family, &[], &scrape.runs.waited);
+        let help = "From the start of the last attempt to the end.";
+        for (status, seconds) in &scrape.runs.ran {
+            let family = ("run_duration_seconds", help);
+            text.histogram(family, &[("status", status)], seconds);
+        }
+        let help = "From a request's head to its answer's head.";
+        let times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((method, path), seconds) in times.iter() {
+            let labels = [("method", method.as_str()), ("path", path.as_str())];
+            let family = ("http_request_duration_seconds", help);
+            text.histogram(family, &labels, &seconds.read());
+        }
+        drop(times);
+        scrape.samples.iter().for_each(|sample| text.sample(sample));
+        text.finish()
+    }
+
     fn snapshot(&self) -> BTreeMap<Series, u64> {
         self.requests
             .lock()
@@ -47,7 +130,7 @@ impl Metrics {
     }
 
     /// The counters as JSON.
-    pub(crate) fn json(&self, counts: &Counts, figures: &[Figure]) -> Value {
+    pub(crate) fn json(&self, counts: &Counts, webhooks: &Depth, figures: &[Figure]) -> Value {
         let of = |word: &str| {
             let found = counts
                 .runs
@@ -65,6 +148,7 @@ impl Metrics {
         json!({
             "queue": { "n_pending": of("pending"), "n_running": of("running") },
             "workers": { "active": counts.executing },
+            "webhooks": { "waiting": webhooks.waiting, "dead": webhooks.dead },
             "api": { "http_requests_total": requests },
             "storage": figures.iter().map(figure_json).collect::<serde_json::Map<_, _>>(),
         })
@@ -184,11 +268,26 @@ pub(crate) async fn count(
     next: Next,
 ) -> Response {
     let method = request.method().as_str().to_owned();
-    let response = next.run(request).await;
-    if let Some(path) = path {
-        let series = (method, path.as_str().to_owned(), response.status().as_u16());
-        state.metrics.count(series);
-    }
+    let Some(path) = path else {
+        return next.run(request).await;
+    };
+    let route = path.as_str().to_owned();
+    // What is logged within carries its fields, at every level.
+    let span = tracing::error_span!(
+        "request",
+        otel.name = format!("{method} {route}"),
+        otel.kind = "server",
+        http.request.method = method,
+        http.route = route,
+        http.response.status_code = tracing::field::Empty,
+    );
+    let started = Instant::now();
+    let response = next.run(request).instrument(span.clone()).await;
+    let status = response.status().as_u16();
+    span.record("http.response.status_code", status);
+    let seconds = started.elapsed().as_secs_f64();
+    state.metrics.time(method.clone(), route.clone(), seconds);
+    state.metrics.count((method, route, status));
     response
 }
 
@@ -228,7 +327,7 @@ mod tests {
              agentflow_wait_seconds_sum 60.25\n\
              agentflow_wait_seconds_count 3\n"
         );
-        let json = Metrics::default().json(&Counts::default(), &figures);
+        let json = Metrics::default().json(&Counts::default(), &Depth::default(), &figures);
         assert_eq!(json["storage"]["connections"], 7);
         assert_eq!(json["storage"]["wait_seconds"]["counts"], json!([1, 0, 2]));
     }

@@ -43,6 +43,7 @@ pub(crate) fn documented() -> OpenApiRouter<AppState> {
         .merge(routes::protocol::routes())
         .merge(routes::mcp::routes())
         .merge(routes::a2a::routes())
+        .merge(routes::webhooks::routes())
         .merge(routes::system::routes())
 }
 

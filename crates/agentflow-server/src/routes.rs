@@ -12,3 +12,4 @@ pub(crate) mod store;
 pub(crate) mod streams;
 pub(crate) mod system;
 pub(crate) mod threads;
+pub(crate) mod webhooks;

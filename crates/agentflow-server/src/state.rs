@@ -7,7 +7,7 @@ use agentflow_storage::figures::Figures;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::metrics::Metrics;
+use crate::{exposition::Sample, health::Part, metrics::Metrics};
 
 /// Limits of the server. Each protects memory or time against a client.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,6 +79,9 @@ impl Default for Info {
     }
 }
 
+/// Tells values for `/metrics`, each time the same ones in the same order. Does no I/O.
+pub type Samples = Arc<dyn Fn() -> Vec<Sample> + Send + Sync>;
+
 /// State of the server. Clones share it.
 #[derive(Clone)]
 pub struct AppState {
@@ -88,6 +91,10 @@ pub struct AppState {
     pub(crate) metrics: Arc<Metrics>,
     /// Who tells figures for `/metrics`.
     pub(crate) figures: Vec<Arc<dyn Figures>>,
+    /// Who tells values for `/metrics`.
+    pub(crate) samples: Vec<Samples>,
+    /// Who tells how parts are, for `/health`.
+    pub(crate) parts: Vec<Arc<dyn Part>>,
     /// Owns the tasks that feed streams.
     pub(crate) tasks: TaskTracker,
     /// Ends all streams when it fires.
@@ -108,6 +115,8 @@ impl AppState {
             info: Arc::default(),
             metrics: Arc::default(),
             figures: Vec::new(),
+            samples: Vec::new(),
+            parts: Vec::new(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
             tool_calls: Arc::new(Semaphore::new(Limits::default().tool_calls)),
@@ -127,6 +136,20 @@ impl AppState {
     #[must_use]
     pub fn with_figures(mut self, figures: Arc<dyn Figures>) -> Self {
         self.figures.push(figures);
+        self
+    }
+
+    /// Adds values to `/metrics`; their names must differ from those of others.
+    #[must_use]
+    pub fn with_samples(mut self, samples: Samples) -> Self {
+        self.samples.push(samples);
+        self
+    }
+
+    /// Adds a part to `/health`.
+    #[must_use]
+    pub fn with_part(mut self, part: Arc<dyn Part>) -> Self {
+        self.parts.push(part);
         self
     }
 

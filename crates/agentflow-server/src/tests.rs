@@ -2,6 +2,7 @@
 
 mod assistants;
 mod bodies;
+mod compatibility;
 mod host;
 mod listener;
 mod protocol;

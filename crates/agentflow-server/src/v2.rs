@@ -14,6 +14,7 @@ mod messages;
 mod normal;
 pub(crate) mod serve;
 pub(crate) mod socket;
+mod states;
 
 use serde::Serialize;
 use serde_json::Value;

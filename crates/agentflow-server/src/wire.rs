@@ -7,6 +7,7 @@ pub(crate) mod state;
 pub(crate) mod store;
 pub(crate) mod system;
 pub(crate) mod thread;
+pub(crate) mod webhook;
 
 use agentflow_runs::service::IfExists;
 use serde::Deserialize;

@@ -1,6 +1,7 @@
 //! Checkpoints and pending writes, in LangGraph's model.
 
 pub mod delta;
+pub mod usage;
 
 use agentflow_types::{Error, Map, Result, RunId, Str, Value};
 use async_trait::async_trait;
@@ -286,6 +287,13 @@ pub trait Checkpoints: Send + Sync {
     /// namespace (`KeepLatest`) and the ancestors that its delta channels are rebuilt from
     /// ([`delta::unresolved`]).
     async fn prune(&self, thread_ids: &[String], strategy: Prune) -> Result<()>;
+
+    /// What the checkpoints of a thread take; `None` if the backend does not measure it. Nothing
+    /// for a thread that has none.
+    async fn usage(&self, thread_id: &str) -> Result<Option<usage::Usage>> {
+        let _ = thread_id;
+        Ok(None)
+    }
 }
 
 /// What pruning keeps.

@@ -16,6 +16,7 @@ pub mod checkpoints;
 pub mod counters;
 pub mod crons;
 pub mod events;
+pub mod outbox;
 pub mod sample;
 pub mod sessions;
 pub mod signals;
@@ -106,6 +107,9 @@ macro_rules! __conformance_case {
     (cron_conformance, $case:ident) => {
         $crate::conformance::crons::$case
     };
+    (outbox_conformance, $case:ident) => {
+        $crate::conformance::outbox::$case
+    };
     (signal_conformance, $case:ident) => {
         $crate::conformance::signals::$case
     };
@@ -132,6 +136,7 @@ macro_rules! backend_conformance {
         $crate::event_conformance!($open);
         $crate::store_conformance!($open);
         $crate::cron_conformance!($open);
+        $crate::outbox_conformance!($open);
         $crate::signal_conformance!($open);
         $crate::session_conformance!($open);
         $crate::counter_conformance!($open);
@@ -146,7 +151,7 @@ mod tests {
     /// A case that is written but not listed would run nowhere.
     #[test]
     fn every_case_is_listed() {
-        let suites: [(&[&str], &[&str]); 10] = [
+        let suites: [(&[&str], &[&str]); 11] = [
             (
                 checkpoints::CASES,
                 &[
@@ -172,6 +177,7 @@ mod tests {
             (events::CASES, &[include_str!("conformance/events.rs")]),
             (store::CASES, &[include_str!("conformance/store.rs")]),
             (crons::CASES, &[include_str!("conformance/crons.rs")]),
+            (outbox::CASES, &[include_str!("conformance/outbox.rs")]),
             (signals::CASES, &[include_str!("conformance/signals.rs")]),
             (sessions::CASES, &[include_str!("conformance/sessions.rs")]),
             (counters::CASES, &[include_str!("conformance/counters.rs")]),

@@ -23,7 +23,7 @@ use std::sync::{
 };
 
 use agentflow_types::{
-    AssistantId, CronId, Error, Map, Result, RunId, Scope, Str, ThreadId, Timestamp,
+    AssistantId, CronId, Error, LetterId, Map, Result, RunId, Scope, Str, ThreadId, Timestamp,
 };
 use async_trait::async_trait;
 
@@ -31,13 +31,14 @@ use crate::{
     Backend,
     checkpoint::{
         CheckpointKey, CheckpointOp, CheckpointQuery, CheckpointTuple, Checkpoints, Fence, Prune,
-        delta::DeltaHistory,
+        delta::DeltaHistory, usage::Usage,
     },
     cron::{Cron, CronQuery, Crons},
     event::{Event, Events},
+    outbox::{Depth, Outbox, Posted, Settled},
     page::{Page, PageQuery},
     record::{
-        Assistant, AssistantQuery, Assistants, Candidate, Decide, Heartbeat, Run, RunQuery,
+        Ages, Assistant, AssistantQuery, Assistants, Candidate, Decide, Heartbeat, Run, RunQuery,
         RunStatus, Thread, ThreadQuery, Threads,
     },
     store::{Item, ItemQuery, NamespaceQuery, PutItem, Refresh, Store},
@@ -100,6 +101,11 @@ pub enum Write {
     DeleteCached,
     ClearCache,
     SweepCache,
+    ClaimLetters,
+    SettleLetter,
+    ReviveLetter,
+    DiscardLetter,
+    ForgetLetters,
 }
 
 /// Decides what happens to the next write. It is called once per write, before it.
@@ -121,6 +127,7 @@ pub fn wrap(inner: Backend, faults: Faults) -> Backend {
         events: this.clone(),
         store: this.clone(),
         crons: this.clone(),
+        outbox: this.clone(),
         signals,
         sessions: this.clone(),
         counters: this.clone(),
@@ -179,6 +186,10 @@ impl Faulty {
 
 #[async_trait]
 impl Checkpoints for Faulty {
+    async fn usage(&self, thread_id: &str) -> Result<Option<Usage>> {
+        self.alive()?;
+        self.inner.checkpoints.usage(thread_id).await
+    }
     async fn get(&self, key: &CheckpointKey) -> Result<Option<CheckpointTuple>> {
         self.alive()?;
         self.inner.checkpoints.get(key).await
@@ -325,6 +336,10 @@ impl Threads for Faulty {
         )
         .await
     }
+    async fn ages(&self) -> Result<Ages> {
+        self.alive()?;
+        self.inner.threads.ages().await
+    }
     async fn counts(&self) -> Result<Vec<(RunStatus, u64)>> {
         self.alive()?;
         self.inner.threads.counts().await
@@ -464,5 +479,49 @@ impl Crons for Faulty {
     ) -> Result<bool> {
         self.write(Write::Advance, self.inner.crons.advance(id, expected, next))
             .await
+    }
+}
+
+#[async_trait]
+impl Outbox for Faulty {
+    async fn claim(
+        &self,
+        topic: &str,
+        now: Timestamp,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Posted>> {
+        let call = self.inner.outbox.claim(topic, now, until, limit);
+        self.write(Write::ClaimLetters, call).await
+    }
+    async fn settle(&self, id: LetterId, attempt: u32, settled: Settled) -> Result<bool> {
+        let call = self.inner.outbox.settle(id, attempt, settled);
+        self.write(Write::SettleLetter, call).await
+    }
+    async fn dead(
+        &self,
+        scope: &Scope,
+        topic: &str,
+        limit: u32,
+        offset: u64,
+    ) -> Result<Page<Posted>> {
+        self.alive()?;
+        self.inner.outbox.dead(scope, topic, limit, offset).await
+    }
+    async fn revive(&self, scope: &Scope, id: LetterId, now: Timestamp) -> Result<bool> {
+        let call = self.inner.outbox.revive(scope, id, now);
+        self.write(Write::ReviveLetter, call).await
+    }
+    async fn discard(&self, scope: &Scope, id: LetterId) -> Result<bool> {
+        let call = self.inner.outbox.discard(scope, id);
+        self.write(Write::DiscardLetter, call).await
+    }
+    async fn forget(&self, before: Timestamp, limit: u32) -> Result<u64> {
+        let call = self.inner.outbox.forget(before, limit);
+        self.write(Write::ForgetLetters, call).await
+    }
+    async fn depth(&self, topic: &str) -> Result<Depth> {
+        self.alive()?;
+        self.inner.outbox.depth(topic).await
     }
 }

@@ -18,6 +18,7 @@ pub mod filter;
 pub mod json;
 pub mod memory;
 pub mod msgpack;
+pub mod outbox;
 pub mod page;
 pub mod record;
 pub mod session;
@@ -41,6 +42,8 @@ pub struct Backend {
     pub store: Arc<dyn store::Store>,
     /// Schedules.
     pub crons: Arc<dyn cron::Crons>,
+    /// Letters to the outside.
+    pub outbox: Arc<dyn outbox::Outbox>,
     /// Wake-ups.
     pub signals: Arc<dyn signal::Signals>,
     /// Sessions of people who signed in.

@@ -9,6 +9,7 @@ mod cache;
 mod checkpoints;
 mod counters;
 mod crons;
+mod outbox;
 mod records;
 mod sessions;
 mod store;
@@ -19,7 +20,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use agentflow_types::{AssistantId, CronId, Error, Result, RunId, ThreadId, Timestamp};
+use agentflow_types::{AssistantId, CronId, Error, LetterId, Result, RunId, ThreadId, Timestamp};
 
 use crate::{
     Backend,
@@ -27,6 +28,7 @@ use crate::{
     checkpoint::Fence,
     cron::Cron,
     event::Event,
+    outbox::Posted,
     record::{Assistant, Run, RunStatus, Thread},
     session::{Session, SessionKey},
     signal::Local,
@@ -52,6 +54,7 @@ struct Tables {
     buckets: HashMap<String, Timestamp>,
     quotas: HashMap<String, counters::Spent>,
     cached: HashMap<CacheKey, cache::Cached>,
+    letters: BTreeMap<LetterId, Posted>,
 }
 
 #[derive(Clone)]
@@ -100,6 +103,7 @@ impl Memory {
             events: this.clone(),
             store: this.clone(),
             crons: this.clone(),
+            outbox: this.clone(),
             signals: self.signals.clone(),
             sessions: this.clone(),
             counters: this.clone(),

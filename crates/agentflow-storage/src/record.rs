@@ -327,6 +327,9 @@ pub enum Change {
     DeleteThread,
     /// Appends events of this thread, as [`crate::event::Events::append`] does.
     Append(Vec<crate::event::Event>),
+    /// Stores a letter of the tenant for delivery; one whose id exists stays as it is. The letter
+    /// stays when the thread goes.
+    Post(Box<crate::outbox::Letter>),
 }
 
 /// A pure decision about one thread: sees it and its live runs, returns what to change.
@@ -434,8 +437,22 @@ pub trait Threads: Send + Sync {
     /// Runs by status, of all tenants; for metrics.
     async fn counts(&self) -> Result<Vec<(RunStatus, u64)>>;
 
+    /// How long runs wait and execute, of all tenants; for metrics. Nothing by default.
+    async fn ages(&self) -> Result<Ages> {
+        Ok(Ages::default())
+    }
+
     /// Threads whose time to live ended before `now`, at most `limit`.
     async fn expired(&self, now: Timestamp, limit: u32) -> Result<Vec<Candidate>>;
+}
+
+/// How long what is not over has been so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ages {
+    /// When the pending run that is due longest became due; `None` if there is none.
+    pub pending_since: Option<Timestamp>,
+    /// When the run that executes longest last changed; `None` if there is none.
+    pub running_since: Option<Timestamp>,
 }
 
 /// What a heartbeat learned.

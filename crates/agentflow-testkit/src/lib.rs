@@ -12,6 +12,7 @@ pub mod faults;
 mod listener;
 pub mod ports;
 pub mod process;
+pub mod receiver;
 pub mod script;
 pub mod server;
 pub mod servers;

@@ -67,6 +67,8 @@ ids! {
     AssistantId, "assistant";
     /// A cron: a schedule that creates runs.
     CronId, "cron";
+    /// A letter: something that must reach somebody outside.
+    LetterId, "letter";
 }
 
 impl AssistantId {

@@ -3,6 +3,7 @@
 
 pub mod error;
 pub mod graph;
+pub mod histogram;
 pub mod ids;
 pub mod message;
 pub mod rng;
@@ -11,7 +12,7 @@ pub mod time;
 pub mod value;
 
 pub use error::{Error, ErrorKind, Result};
-pub use ids::{AssistantId, CronId, RunId, ThreadId};
+pub use ids::{AssistantId, CronId, LetterId, RunId, ThreadId};
 pub use rng::{Rng, SeededRng, SystemRng};
 pub use scope::Scope;
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};

@@ -9,9 +9,10 @@ use std::{
 
 use agentflow_graph::{Graph, Runtime};
 use agentflow_mcp::Pool;
+use agentflow_models::Tokens;
 use agentflow_runs::{
     patience,
-    service::{Service, ServiceConfig, ServiceParts},
+    service::{Delivery, MissedFirings, Service, ServiceConfig, ServiceParts},
 };
 use agentflow_server::AppState;
 use agentflow_types::{Error, Result, SystemClock};
@@ -24,11 +25,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     banner::Ready,
-    config::Config,
+    config::{Config, Missed},
     database::{self, Database},
-    descriptors,
+    descriptors, figures,
     host::{Hosted, InProcess},
-    models, project,
+    models, project, webhook,
 };
 
 /// Ports that are tried after the default one when it is taken.
@@ -55,6 +56,8 @@ pub struct App {
     graphs_from: String,
     model: Option<String>,
     mcp: Pool,
+    /// Tokens that models cost; `None` without configured models.
+    tokens: Option<Arc<Tokens>>,
 }
 
 impl App {
@@ -68,6 +71,7 @@ impl App {
             graphs_from: "this program".into(),
             model: None,
             mcp: Pool::new(),
+            tokens: None,
         }
     }
 
@@ -104,6 +108,7 @@ impl App {
     pub async fn graphs_from_config(mut self) -> Result<Self> {
         let models = models::from_config(&self.config.models).await?;
         self.model = models.default.clone();
+        self.tokens = Some(models.registry.tokens());
         let loaded = project::load(&self.config, &models, &self.mcp)?;
         self.graphs_from = match (&self.config.file, self.config.graphs.is_empty()) {
             (Some(file), false) => file.file_name().map_or_else(
@@ -138,6 +143,7 @@ impl App {
             store: Some(store),
             ..Runtime::default()
         };
+        let samples = figures::of(runtime.meter.clone(), self.tokens.clone());
         let graphs: Vec<String> = self.graphs.keys().cloned().collect();
         let host = Arc::new(InProcess::new(self.graphs, runtime));
         let service = Service::open(ServiceParts {
@@ -145,7 +151,7 @@ impl App {
             hosts: vec![host],
             clock: Arc::new(SystemClock),
             config: settings,
-            webhook: None,
+            webhook: Some(Arc::new(webhook::from_config(&self.config)?)),
         })
         .await?;
 
@@ -166,6 +172,9 @@ impl App {
         if let Some(figures) = &database.figures {
             state = state.with_figures(figures.clone());
         }
+        let state = state
+            .with_samples(samples)
+            .with_part(Arc::new(figures::Model(self.model.clone())));
         let listening = tokio::spawn(agentflow_server::serve(
             listener,
             agentflow_server::router(state.clone()),
@@ -204,6 +213,17 @@ fn service_config(config: &Config, database: &Database) -> ServiceConfig {
         drain_timeout: Duration::from_secs(config.server.drain_seconds),
         event_retention: Duration::from_secs(config.runs.event_retention_seconds),
         exclusive: database.is_exclusive,
+        delivery: Delivery {
+            max_attempts: config.webhooks.max_attempts,
+            retry: Duration::from_secs(config.webhooks.retry_seconds),
+            timeout: Duration::from_secs(config.webhooks.timeout_seconds),
+            ..Delivery::default()
+        },
+        missed: match config.crons.missed {
+            Missed::Once => MissedFirings::Once,
+            Missed::Skip => MissedFirings::Skip,
+            Missed::All => MissedFirings::All,
+        },
         ..ServiceConfig::default()
     }
 }

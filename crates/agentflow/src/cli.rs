@@ -299,7 +299,7 @@ fn dev(args: &Dev, started: Instant) -> Result<ExitCode> {
         flag("log.format", toml::Value::String("json".into()));
     }
     let (config, _) = load(args.config.clone(), &flags)?;
-    logging::start(&config.log)?;
+    let _exporting = logging::start(&config.log, &config.traces)?;
     let memory = if args.memory {
         app::Keep::Nothing
     } else {

@@ -40,12 +40,18 @@ pub struct Config {
     pub redis: Redis,
     /// Run execution.
     pub runs: Runs,
+    /// Webhooks.
+    pub webhooks: Webhooks,
+    /// Crons.
+    pub crons: Crons,
     /// Models.
     pub models: Models,
     /// Graph files by graph id, absolute.
     pub graphs: BTreeMap<String, PathBuf>,
     /// Logging.
     pub log: Log,
+    /// Traces.
+    pub traces: Traces,
     /// Whether the port is somebody's wish rather than the default.
     pub port_is_explicit: bool,
     /// Folder that relative paths refer to.
@@ -165,6 +171,55 @@ pub struct Runs {
     pub event_retention_seconds: u64,
 }
 
+/// Webhooks.
+#[derive(Clone, Default, Deserialize)]
+pub struct Webhooks {
+    /// Keys that calls are signed with, one a line; empty for none.
+    pub secret: String,
+    /// File with these keys; empty for none.
+    pub secret_file: PathBuf,
+    /// Networks outside of the public internet that may be called.
+    pub allow_networks: Vec<String>,
+    /// Attempts before a call counts as dead.
+    pub max_attempts: u32,
+    /// Seconds before the second attempt; doubled each time, up to an hour.
+    pub retry_seconds: u64,
+    /// Longest time of one attempt in seconds.
+    pub timeout_seconds: u64,
+}
+
+impl std::fmt::Debug for Webhooks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Webhooks")
+            .field("is_signed", &!self.secret.is_empty())
+            .field("secret_file", &self.secret_file)
+            .field("allow_networks", &self.allow_networks)
+            .field("max_attempts", &self.max_attempts)
+            .field("retry_seconds", &self.retry_seconds)
+            .field("timeout_seconds", &self.timeout_seconds)
+            .finish()
+    }
+}
+
+/// Crons.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Crons {
+    /// What happens to firings that were missed.
+    pub missed: Missed,
+}
+
+/// What happens to firings that were missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Missed {
+    /// All that a cron missed make one run.
+    Once,
+    /// They make no run.
+    Skip,
+    /// Each makes a run.
+    All,
+}
+
 /// Models.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Models {
@@ -199,6 +254,15 @@ impl std::fmt::Debug for Provider {
             .field("api_key_file", &self.api_key_file)
             .finish()
     }
+}
+
+/// Traces.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Traces {
+    /// Address of a collector; empty for none.
+    pub endpoint: String,
+    /// Share of traces that are sent, 0 to 1.
+    pub sample_ratio: f64,
 }
 
 /// Logging.
@@ -288,9 +352,12 @@ struct Raw {
     storage: Storage,
     redis: Redis,
     runs: Runs,
+    webhooks: Webhooks,
+    crons: Crons,
     models: Models,
     graphs: BTreeMap<String, PathBuf>,
     log: Log,
+    traces: Traces,
 }
 
 fn check(merged: &Merged, base: PathBuf, file: Option<PathBuf>) -> Result<Config> {
@@ -332,7 +399,21 @@ fn check(merged: &Merged, base: PathBuf, file: Option<PathBuf>) -> Result<Config
             !storage.encryption_key_file.as_os_str().is_empty(),
         ),
     )?;
+    positive(raw.webhooks.max_attempts as usize, "webhooks.max_attempts")?;
+    positive(
+        raw.webhooks.timeout_seconds as usize,
+        "webhooks.timeout_seconds",
+    )?;
+    let mut webhooks = raw.webhooks;
+    one_of(
+        ("webhooks.secret", !webhooks.secret.is_empty()),
+        (
+            "webhooks.secret_file",
+            !webhooks.secret_file.as_os_str().is_empty(),
+        ),
+    )?;
     for file in [
+        &mut webhooks.secret_file,
         &mut storage.encryption_key_file,
         &mut storage.url_file,
         &mut storage.password_file,
@@ -348,6 +429,8 @@ fn check(merged: &Merged, base: PathBuf, file: Option<PathBuf>) -> Result<Config
         storage,
         redis: raw.redis.checked(&base)?,
         runs: raw.runs,
+        webhooks,
+        crons: raw.crons,
         models: raw.models,
         graphs: raw
             .graphs
@@ -355,6 +438,7 @@ fn check(merged: &Merged, base: PathBuf, file: Option<PathBuf>) -> Result<Config
             .map(|(id, path)| (id, base.join(path)))
             .collect(),
         log: raw.log,
+        traces: raw.traces,
         port_is_explicit: merged.origin("server.port") != Some(&Origin::Default),
         base,
         file,

@@ -160,7 +160,7 @@ impl Bench {
         drop(running);
 
         let started = Instant::now();
-        let peer = Peer::start(python)?;
+        let peer = Peer::start(python, &super::peer_folder())?;
         let ready = started.elapsed().as_secs_f64() * 1e3;
         push(&mut self.server, Side::Peer, "ready_ms", ready);
         push(
@@ -345,13 +345,14 @@ fn memory(pid: u32) -> f64 {
 }
 
 /// LangGraph's development server; killed on drop.
-pub(super) struct Peer {
+pub(crate) struct Peer {
     pub(super) child: Child,
-    pub(super) url: String,
+    pub(crate) url: String,
 }
 
 impl Peer {
-    pub(super) fn start(python: &Path) -> Result<Self> {
+    /// Starts it in a folder with a `langgraph.json`; it keeps its data there.
+    pub(crate) fn start(python: &Path, folder: &Path) -> Result<Self> {
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
         let bin: PathBuf = python.with_file_name("langgraph");
         let child = program(bin)
@@ -362,7 +363,7 @@ impl Peer {
                 "--port",
                 &port.to_string(),
             ])
-            .current_dir(root().join("clients").join("python").join("peer"))
+            .current_dir(folder)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

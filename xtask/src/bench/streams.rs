@@ -102,7 +102,7 @@ impl Bench {
             "--seconds",
             &seconds,
         ];
-        let peer = Peer::start(python)?;
+        let peer = Peer::start(python, &super::peer_folder())?;
         self.side("peer", &peer.url, peer.child.id(), &compared)?;
         drop(peer);
         let few = ours()?;

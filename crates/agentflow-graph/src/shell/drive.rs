@@ -15,6 +15,7 @@ use agentflow_types::{
     graph::{Durability, Interrupt, StreamEvent, StreamMode},
 };
 use tokio::sync::mpsc;
+use tracing::Instrument as _;
 
 use super::{
     Called, Inherited, Replay, Request, RunShared, Scratch, TaskShared,
@@ -108,7 +109,8 @@ impl Driver {
                 Tick::Drained => return Err(signal::drained()),
                 Tick::OutOfSteps => return Err(self.machine.recursion_error()),
             }
-            let superstep = self.superstep().await?;
+            let span = tracing::info_span!("superstep", step = self.machine.step);
+            let superstep = self.superstep().instrument(span).await?;
             if let Some(error) = superstep.failure {
                 return Err(error);
             }
@@ -138,6 +140,7 @@ impl Driver {
         let open: Vec<usize> = (0..tasks.len())
             .filter(|at| !tasks[*at].is_done())
             .collect();
+        self.run.runtime.meter.superstep(open.len());
         match open.as_slice() {
             [] => {}
             [at] => {
@@ -145,7 +148,8 @@ impl Driver {
                 let job = Job::Task(*at);
                 let (shared, input) = self.shared(*at);
                 flight.put(job, shared.clone());
-                let main = pin!(async move { (job, execute(shared, input).await) });
+                let task = execute(shared, input);
+                let main = pin!(async move { (job, task.await) });
                 self.fly(Some(main), &mut flight, &mut superstep).await?;
             }
             many => {

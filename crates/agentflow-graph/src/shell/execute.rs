@@ -5,6 +5,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use agentflow_types::{Error, Result, Value};
 use futures_util::FutureExt;
 use tokio::time::{Instant, sleep, sleep_until};
+use tracing::Instrument as _;
 
 use super::{TaskShared, run_nested};
 use crate::{
@@ -15,8 +16,22 @@ use crate::{
     signal,
 };
 
-/// Runs a task until it succeeds, asks, or has no attempt left.
-pub(super) async fn execute(task: Arc<TaskShared>, input: Value) -> Result<NodeOutput> {
+/// Runs a task until it succeeds, asks, or has no attempt left. Its span belongs to whatever the
+/// caller is in, wherever the future is polled.
+pub(super) fn execute(
+    task: Arc<TaskShared>,
+    input: Value,
+) -> impl Future<Output = Result<NodeOutput>> + Send {
+    let span = tracing::info_span!(
+        "task",
+        otel.name = %task.node,
+        node = %task.node,
+        task_id = %task.task_id,
+    );
+    attempts(task, input).instrument(span)
+}
+
+async fn attempts(task: Arc<TaskShared>, input: Value) -> Result<NodeOutput> {
     let policies = match &task.called {
         Some(called) => called.options.retries.clone(),
         None => task.run.graph.layout().retries(task.node_id),

@@ -137,7 +137,8 @@ impl Flight {
         input: Value,
     ) -> Option<Ended> {
         self.put(job, shared.clone());
-        let mut task = Box::pin(async move { (job, execute(shared, input).await) });
+        let task = execute(shared, input);
+        let mut task = Box::pin(async move { (job, task.await) });
         let mut poll = std::task::Context::from_waker(std::task::Waker::noop());
         match task.as_mut().poll(&mut poll) {
             Poll::Ready(ended) => Some(ended),
@@ -152,7 +153,7 @@ impl Flight {
     /// Starts a task that may call others before it ends.
     pub(super) fn spawn(&mut self, job: Job, shared: Arc<TaskShared>, input: Value) {
         self.put(job, shared.clone());
-        self.running()
-            .spawn(async move { (job, execute(shared, input).await) });
+        let task = execute(shared, input);
+        self.running().spawn(async move { (job, task.await) });
     }
 }

@@ -31,8 +31,6 @@ use crate::{
 /// What there is to say about the end of an attempt.
 struct Report {
     finish: Finish,
-    /// What those who wait get.
-    result: Value,
     /// Interrupts of this run.
     interrupts: Vec<Interrupt>,
 }
@@ -57,11 +55,8 @@ impl Service {
             let released = patience.ask(|| self.release(scope, run, fence)).await;
             return released.map(|()| true);
         }
-        let Report {
-            finish,
-            result,
-            interrupts,
-        } = self.report(run, fence, end).await?;
+        let Report { finish, interrupts } = self.report(run, fence, end).await?;
+        let result = finish.result.clone();
         let mut drafts = unsaid;
         drafts.extend(last_words(run, &finish, &interrupts));
         let Finished {
@@ -69,8 +64,9 @@ impl Service {
             rolled_back,
             more,
         } = self.store_end(scope, channel, run, finish, &drafts).await?;
-        self.tell_waiters(&over, result.clone());
-        self.call_webhook(&over, &result);
+        self.meter.ended(run, over.status.as_str(), self.now());
+        self.letters_may_wait(&over);
+        self.tell_waiters(&over, result);
         if over.temporary_thread {
             self.remove_later(scope.clone(), over.thread_id);
         } else if rolled_back {
@@ -181,6 +177,7 @@ impl Service {
             status: RunStatus::Success,
             error: Value::Null,
             values: None,
+            result: Value::Null,
             interrupts: IndexMap::new(),
             has_next: false,
         };
@@ -258,43 +255,14 @@ impl Service {
             }
         }
     }
-
-    fn call_webhook(self: &Arc<Self>, run: &Run, result: &Value) {
-        let Some(webhook) = self.webhook.clone() else {
-            return;
-        };
-        let Ok(Some(url)) = Kwargs::of(run).map(|kwargs| kwargs.webhook) else {
-            return;
-        };
-        let body = Value::object([
-            ("run_id", Value::str(run.run_id.text())),
-            ("thread_id", Value::str(run.thread_id.text())),
-            ("assistant_id", Value::str(run.assistant_id.text())),
-            ("status", Value::str(run.status.as_str())),
-            ("created_at", Value::str(run.created_at.to_string())),
-            ("updated_at", Value::str(run.updated_at.to_string())),
-            ("metadata", Value::map(run.metadata.clone())),
-            ("values", result.clone()),
-            ("error", run.error.clone()),
-            ("run_ended_at", Value::str(run.updated_at.to_string())),
-            ("webhook_sent_at", Value::str(self.now().to_string())),
-        ]);
-        let run_id = run.run_id;
-        self.tasks.spawn(async move {
-            if let Err(err) = webhook.deliver(&url, body).await {
-                tracing::warn!(%run_id, error = %err, "webhook was not delivered");
-            }
-        });
-    }
 }
 
 fn reported(mut finish: Finish, outcome: Option<RunOutcome>) -> Result<Report> {
     let outcome = outcome.unwrap_or_default();
-    let result = wait_result(&outcome.values, &outcome.interrupts)?;
+    finish.result = wait_result(&outcome.values, &outcome.interrupts)?;
     finish.values = (!outcome.values.is_null()).then_some(outcome.values);
     Ok(Report {
         finish,
-        result,
         interrupts: outcome.interrupts,
     })
 }

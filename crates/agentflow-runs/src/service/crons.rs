@@ -1,22 +1,38 @@
 //! Schedules that create runs.
 
-use std::{str::FromStr, sync::Arc};
+use std::{str::FromStr, sync::Arc, time::Duration};
 
 use agentflow_storage::{
     cron::{Cron, CronQuery},
     page::{Page, PageQuery},
 };
-use agentflow_types::{CronId, Error, Map, Result, Scope, ThreadId, Timestamp, Value, from_value};
+use agentflow_types::{
+    CronId, Error, ErrorKind, Map, Result, Scope, ThreadId, Timestamp, Value, from_value,
+};
 
 use super::Service;
 use crate::{
-    config::{CreateRun, RunThread},
+    config::{CreateRun, RunThread, reported},
     machine::Firing,
-    patience::is_passing,
 };
 
 /// Crons fired per round.
 const DUE: u32 = 100;
+
+/// How late a firing may be without counting as missed.
+const MISSED_AFTER: Duration = Duration::from_secs(60);
+
+/// What happens to firings whose time passed while no server could fire them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MissedFirings {
+    /// All that a cron missed make one run.
+    #[default]
+    Once,
+    /// They make no run.
+    Skip,
+    /// Each makes a run.
+    All,
+}
 
 /// A new cron.
 #[derive(Clone, Debug, Default)]
@@ -94,6 +110,7 @@ impl Service {
         if let Some(thread) = create.thread_id {
             self.get_thread(scope, thread).await?;
         }
+        self.check_webhook(create.payload.get("webhook").and_then(Value::as_str))?;
         let now = self.now();
         let zone = create.timezone.as_deref();
         let next = next_firing(&create.schedule, zone, now, create.end_time)?;
@@ -131,6 +148,7 @@ impl Service {
     /// # Errors
     /// `NotFound`; `Unprocessable` for schedule or zone.
     pub async fn update_cron(&self, scope: &Scope, id: CronId, patch: PatchCron) -> Result<Cron> {
+        self.check_webhook(patch.payload.get("webhook").and_then(Value::as_str))?;
         let mut cron = self.get_cron(scope, id).await?;
         cron.schedule = patch.schedule.unwrap_or(cron.schedule);
         cron.timezone = patch.timezone.or(cron.timezone);
@@ -170,7 +188,8 @@ impl Service {
         self.backend.crons.search(scope, query, page).await
     }
 
-    /// Creates the runs of crons that are due, each once. Firings that were missed count once.
+    /// Creates the runs of crons that are due, each in one transaction with the cron's next date:
+    /// however many servers look, and whenever one of them stops, a firing has one run.
     ///
     /// # Errors
     /// Errors of the backend; a cron whose run is refused is logged and goes on.
@@ -180,28 +199,48 @@ impl Service {
             let Some(expected) = cron.next_run_date else {
                 continue;
             };
-            let next = next_firing(&cron.schedule, cron.timezone.as_deref(), now, cron.end_time)
-                .unwrap_or_default();
-            // The date moves with the creation of the run, so that neither a crash nor another
-            // server fires twice or never.
-            let firing = Firing {
-                cron_id: cron.cron_id,
-                expected,
-                next,
+            let was_missed = now.since(expected) > MISSED_AFTER;
+            let after = match self.config.missed {
+                MissedFirings::All => expected,
+                MissedFirings::Once | MissedFirings::Skip => now,
             };
-            let created = self.create_fired(&scope, run_of(&cron), firing);
-            match created.await {
-                Ok(_) => {}
-                // Nothing is stored, or the date has moved: the next round sees which.
-                Err(err) if is_passing(&err) => return Err(err),
-                Err(err) => {
-                    let crons = &self.backend.crons;
-                    if crons.advance(cron.cron_id, expected, next).await? {
-                        let cron_id = cron.cron_id;
-                        tracing::warn!(%cron_id, error = %err, "a cron's run was refused");
-                    }
+            let zone = cron.timezone.as_deref();
+            let next = next_firing(&cron.schedule, zone, after, cron.end_time).unwrap_or_default();
+            let fired = match was_missed && self.config.missed == MissedFirings::Skip {
+                true => Err(Error::denied("the firing was missed")),
+                false => {
+                    let firing = Firing {
+                        cron_id: cron.cron_id,
+                        expected,
+                        next,
+                    };
+                    self.create_fired(&scope, run_of(&cron), firing).await
                 }
+            };
+            if let Err(err) = fired {
+                self.pass_over(&cron, expected, next, err).await?;
             }
+        }
+        Ok(())
+    }
+
+    /// Goes on with a cron that did not fire.
+    async fn pass_over(
+        &self,
+        cron: &Cron,
+        expected: Timestamp,
+        next: Option<Timestamp>,
+        why: Error,
+    ) -> Result<()> {
+        if matches!(why.kind(), ErrorKind::Busy | ErrorKind::Uncertain) {
+            // It is due until the database says that it fired.
+            tracing::warn!(cron_id = %cron.cron_id, error = %why, "a cron fires later");
+            return Ok(());
+        }
+        let crons = &self.backend.crons;
+        // False if another server fired it, which is no news.
+        if crons.advance(cron.cron_id, expected, next).await? {
+            tracing::warn!(cron_id = %cron.cron_id, error = %why, "a cron did not fire");
         }
         Ok(())
     }
@@ -227,6 +266,14 @@ fn run_of(cron: &Cron) -> CreateRun {
     run.interrupt_before = part("interrupt_before");
     run.interrupt_after = part("interrupt_after");
     run.multitask = from_value(&part("multitask_strategy")).unwrap_or(run.multitask);
+    let words: Vec<String> = from_value(&part("stream_mode")).unwrap_or_default();
+    if !words.is_empty() {
+        run.modes = reported(words.iter().map(String::as_str));
+        run.stream_mode = words;
+    }
+    let flag = |key: &str| part(key).as_bool().unwrap_or(false);
+    run.subgraphs = flag("stream_subgraphs");
+    run.resumable = flag("stream_resumable");
     run.durability = from_value(&part("durability")).unwrap_or_default();
     run.webhook = part("webhook").as_str().map(str::to_owned);
     run

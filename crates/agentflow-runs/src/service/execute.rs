@@ -10,7 +10,7 @@ use agentflow_storage::{
     record::{Heartbeat, Run},
 };
 use agentflow_types::{
-    Error, ErrorKind, Result, RunId, Scope,
+    Error, ErrorKind, Result, RunId, Scope, Value,
     graph::{RunOutcome, StreamEvent},
 };
 use tokio::{
@@ -21,6 +21,7 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::{Running, Service};
 use crate::{
@@ -86,14 +87,17 @@ impl Service {
             local.running.insert(run.run_id, running);
         }
         let service = self.clone();
-        self.tasks.spawn(async move {
+        self.meter.started(&run);
+        let span = run_span(&run);
+        let executing = async move {
             let more = service.attempt(&scope, run, stop, nudge).await;
             drop(permit);
             // Otherwise there is nothing that could start now and could not before.
             if service.starved.swap(false, Ordering::SeqCst) || more {
                 service.bell.notify_one();
             }
-        });
+        };
+        self.tasks.spawn(executing.instrument(span));
     }
 
     /// Executes one attempt to its end; true if the thread may have more to do.
@@ -157,7 +161,7 @@ impl Service {
         nudge: Arc<Notify>,
     ) -> tokio::task::JoinHandle<()> {
         let service = self.clone();
-        tokio::spawn(async move {
+        let beating = async move {
             let lease = service.config.lease;
             let mut ends = Instant::now() + left;
             let mut pause = lease / 3;
@@ -188,7 +192,8 @@ impl Service {
                     }
                 }
             }
-        })
+        };
+        tokio::spawn(beating.in_current_span())
     }
 
     /// Runs the graph; how it ended, and its last events, which are not stored yet.
@@ -269,6 +274,28 @@ impl Service {
             .append_patiently(log, drafts, self.now(), fence, patience)
             .await
     }
+}
+
+/// The span of one attempt, by OpenTelemetry's names for generative AI. What is logged within
+/// carries its fields, at every level.
+fn run_span(run: &Run) -> tracing::Span {
+    let text = |key: &str| {
+        run.kwargs
+            .get(key)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
+    tracing::error_span!(
+        "run",
+        otel.name = format!("invoke_agent {}", text("graph_id")),
+        thread_id = %run.thread_id,
+        run_id = %run.run_id,
+        attempt = run.attempt,
+        gen_ai.operation.name = "invoke_agent",
+        gen_ai.agent.name = text("graph_id"),
+        gen_ai.agent.id = %run.assistant_id,
+        gen_ai.conversation.id = %run.thread_id,
+    )
 }
 
 fn metadata_draft(run: &Run) -> Draft {

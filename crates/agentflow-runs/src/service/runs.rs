@@ -14,6 +14,7 @@ use agentflow_types::{
     Error, ErrorKind, Map, Result, RunId, Scope, Str, ThreadId, Value, graph::INTERRUPT,
 };
 use tokio::sync::oneshot;
+use tracing::Instrument as _;
 
 use super::{EARLY_STOPS, END, Ended, Service, threads::Refresh};
 use crate::{
@@ -89,11 +90,7 @@ impl Service {
                 ErrorKind::NotFound => Error::not_found("Thread or assistant not found."),
                 _ => err,
             })?;
-        if request.webhook.is_some() && self.webhook.is_none() {
-            return Err(Error::unprocessable(
-                "webhooks are not available on this server",
-            ));
-        }
+        self.check_webhook(request.webhook.as_deref())?;
         let stateless = matches!(request.thread, RunThread::Temporary | RunThread::Kept);
         if stateless
             && request
@@ -133,7 +130,8 @@ impl Service {
         new: NewRun,
     ) -> Result<Run> {
         let (service, scope) = (self.clone(), scope.clone());
-        let inserted = tokio::spawn(async move { service.insert_run(&scope, new).await });
+        let inserted =
+            tokio::spawn(async move { service.insert_run(&scope, new).await }.in_current_span());
         inserted.await.map_err(panicked)?
     }
 
@@ -404,6 +402,7 @@ impl Service {
         let log = (&**events, thread);
         let published = channel.append(log, &drafts, self.now(), store).await;
         for run in ended {
+            self.letters_may_wait(&run);
             self.tell_waiters(&run, Value::map(Map::new()));
         }
         self.bell.notify_one();

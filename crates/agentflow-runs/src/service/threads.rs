@@ -1,7 +1,7 @@
 //! Threads and their state.
 
 use agentflow_storage::{
-    checkpoint::Prune,
+    checkpoint::{Prune, usage::Usage},
     page::{Page, PageQuery},
     record::{Change, Thread, ThreadQuery, ThreadRuns, ThreadStatus, ThreadTtl},
 };
@@ -165,12 +165,14 @@ impl Service {
     /// # Errors
     /// `NotFound`.
     pub async fn delete_thread(&self, scope: &Scope, id: ThreadId) -> Result<()> {
+        let now = self.now();
         let (tx, rx) = std::sync::mpsc::channel();
         let decide = move |found: Option<&ThreadRuns>| {
             let found = found.ok_or_else(|| not_found(id))?;
             // The receiver lives until the decision was made.
             let _ = tx.send(found.live.clone());
-            Ok(vec![Change::DeleteThread])
+            let letters = found.live.iter().filter_map(|run| machine::lost(run, now));
+            Ok(letters.chain([Change::DeleteThread]).collect())
         };
         self.backend
             .threads
@@ -181,6 +183,7 @@ impl Service {
                 run.run_id,
                 agentflow_storage::record::CancelAction::Rollback,
             );
+            self.letters_may_wait(&run);
             self.tell_waiters(&run, Value::map(Map::new()));
         }
         Ok(())
@@ -250,6 +253,15 @@ impl Service {
             pruned += 1;
         }
         Ok(pruned)
+    }
+
+    /// What the checkpoints of a thread take; `None` if the backend does not measure it.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn storage_use(&self, scope: &Scope, id: ThreadId) -> Result<Option<Usage>> {
+        self.get_thread(scope, id).await?;
+        self.backend.checkpoints.usage(&id.text()).await
     }
 
     /// The host and id of the graph that a thread belongs to; `None` before its first run.

@@ -57,6 +57,7 @@ impl Service {
         }
         self.working.store(true, Ordering::Release);
         let cleaner = tokio::spawn(self.clone().clean(shutdown.clone()));
+        let dispatcher = tokio::spawn(self.clone().dispatch(shutdown.clone()));
         let hearing = tokio::spawn(self.clone().hear(CancellationToken::new()));
         while !shutdown.is_cancelled() {
             let more = match self.round().await {
@@ -78,6 +79,10 @@ impl Service {
         self.working.store(false, Ordering::Release);
         self.drain().await;
         cleaner.abort();
+        // Ends within the time of one delivery; what it could not note is delivered again.
+        if let Err(err) = dispatcher.await {
+            tracing::error!(error = %err, "the dispatcher of webhooks panicked");
+        }
         hearing.abort();
         Ok(())
     }
@@ -281,8 +286,8 @@ impl Service {
     /// Errors of the backend.
     pub async fn remove_expired(&self) -> Result<()> {
         let now = self.now();
-        let keep = i64::try_from(self.config.event_retention.as_micros()).unwrap_or(i64::MAX);
-        let before = Timestamp(now.micros().saturating_sub(keep));
+        let before = ago(now, self.config.event_retention);
+        let old_letters = ago(now, self.config.delivery.keep_dead);
         for _ in 0..CLEAN_STEPS {
             let expired = self.backend.threads.expired(now, CLEAN).await?;
             let mut gone = expired.len() as u64;
@@ -291,6 +296,7 @@ impl Service {
             }
             gone = gone.max(self.backend.store.sweep(now, CLEAN).await?);
             gone = gone.max(self.backend.events.expire(before, CLEAN).await?);
+            gone = gone.max(self.backend.outbox.forget(old_letters, CLEAN).await?);
             if gone < u64::from(CLEAN) {
                 break;
             }
@@ -325,4 +331,10 @@ impl Service {
         }
         Ok(())
     }
+}
+
+/// The moment that long before `now`.
+fn ago(now: Timestamp, keep: Duration) -> Timestamp {
+    let keep = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
+    Timestamp(now.micros().saturating_sub(keep))
 }

@@ -12,5 +12,6 @@ mod reading;
 mod replicas;
 mod runs;
 mod threads;
+mod webhooks;
 mod worker;
 mod world;

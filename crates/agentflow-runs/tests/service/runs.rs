@@ -1,23 +1,14 @@
 //! Runs from creation to end.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::time::Duration;
 
 use agentflow_runs::{
     config::RunThread,
     machine::{BUSY, Which},
-    service::{CreateThread, PatchThread, ServiceConfig, Webhook},
+    service::{CreateThread, PatchThread, ServiceConfig},
 };
-use agentflow_storage::{
-    memory::Memory,
-    record::{CancelAction, MultitaskStrategy, RunQuery, RunStatus},
-};
-use agentflow_types::{
-    ErrorKind, ManualClock, Result, RunId, ThreadId, Value, graph::StreamMode, value,
-};
-use async_trait::async_trait;
+use agentflow_storage::record::{CancelAction, MultitaskStrategy, RunQuery, RunStatus};
+use agentflow_types::{ErrorKind, RunId, ThreadId, Value, graph::StreamMode, value};
 
 use crate::world::{NOON, World, config, refused, request, settle};
 
@@ -602,48 +593,6 @@ async fn settings_and_context_exclude_each_other() {
     run.context = value!({"x": 1}).as_map().unwrap().clone();
     let text = "Cannot specify both configurable and context. Prefer setting context alone.";
     refused(world.create(run).await, ErrorKind::Invalid, text);
-}
-
-/// Remembers what was delivered.
-#[derive(Default)]
-struct Mailbox(Mutex<Vec<(String, Value)>>);
-
-#[async_trait]
-impl Webhook for Mailbox {
-    async fn deliver(&self, url: &str, body: Value) -> Result<()> {
-        self.0.lock().unwrap().push((url.to_owned(), body));
-        Ok(())
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_end_is_reported_to_a_webhook() {
-    let mailbox = Arc::new(Mailbox::default());
-    let clock = Arc::new(ManualClock::at(NOON));
-    let mut world = World::over(Memory::open(), clock, config(), Some(mailbox.clone())).await;
-    world.start_worker().await;
-    let mut run = request(RunThread::Temporary, value!({"do": [["set", {"n": 1}]]}));
-    run.webhook = Some("https://example.org/hook".into());
-    let run = world.create(run).await.unwrap();
-    world.join(&run).await;
-    settle().await;
-    let delivered = mailbox.0.lock().unwrap();
-    let [(url, body)] = delivered.as_slice() else {
-        panic!("one delivery: {delivered:?}")
-    };
-    assert_eq!(url, "https://example.org/hook");
-    assert_eq!(body.get("run_id"), Some(&value!(run.run_id.text())));
-    assert_eq!(body.get("status"), Some(&value!("success")));
-    assert_eq!(body.get("values"), Some(&value!({"n": 1})));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_webhook_is_refused_where_there_is_none() {
-    let world = World::new().await;
-    let mut run = request(RunThread::Temporary, Value::Null);
-    run.webhook = Some("https://example.org/hook".into());
-    let text = "webhooks are not available on this server";
-    refused(world.create(run).await, ErrorKind::Unprocessable, text);
 }
 
 #[tokio::test(start_paused = true)]

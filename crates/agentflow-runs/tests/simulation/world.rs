@@ -419,6 +419,7 @@ impl World {
             (None, _) => RunStatus::Success,
         };
         let mut finish = Finish {
+            result: Value::Null,
             run_id: holding.run,
             token: holding.token,
             status,

@@ -77,38 +77,8 @@ pub fn parse_modes(words: &[String]) -> Result<Vec<Mode>> {
     Ok(modes)
 }
 
-/// What the graph must report so that these modes can be served. Updates are always among them,
-/// because interrupts travel there.
+/// What the graph must report so that these modes can be served.
 #[must_use]
 pub fn graph_modes(modes: &[Mode]) -> Vec<StreamMode> {
-    let mut wanted = vec![];
-    let mut add = |mode: StreamMode| {
-        if !wanted.contains(&mode) {
-            wanted.push(mode);
-        }
-    };
-    for mode in modes {
-        match mode {
-            Mode::Values => add(StreamMode::Values),
-            Mode::Updates => add(StreamMode::Updates),
-            Mode::Messages | Mode::MessagesTuple => add(StreamMode::Messages),
-            Mode::Custom => add(StreamMode::Custom),
-            Mode::Tasks => add(StreamMode::Tasks),
-            Mode::Checkpoints => add(StreamMode::Checkpoints),
-            Mode::Debug => add(StreamMode::Debug),
-            Mode::Events => {
-                for mode in [
-                    StreamMode::Values,
-                    StreamMode::Messages,
-                    StreamMode::Tasks,
-                    StreamMode::Tools,
-                    StreamMode::Custom,
-                ] {
-                    add(mode);
-                }
-            }
-        }
-    }
-    add(StreamMode::Updates);
-    wanted
+    agentflow_runs::config::reported(modes.iter().map(|mode| mode.as_str()))
 }

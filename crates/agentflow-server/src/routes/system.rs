@@ -1,6 +1,5 @@
 //! What the server says about itself, and its reference pages.
 
-use agentflow_storage::record::RunStatus;
 use axum::{
     Json as Out, Router,
     extract::State,
@@ -10,7 +9,10 @@ use axum::{
 use http::{HeaderValue, header};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{AppState, error::Reply, extract::Params, openapi, wire::system::Ok as Fine};
+use crate::{
+    AppState, error::Reply, extract::Params, health, metrics::Scrape, openapi,
+    wire::system::Ok as Fine,
+};
 
 /// The reference page; it loads nothing but `/openapi.json`.
 const DOCS: &str = include_str!("../docs.html");
@@ -49,21 +51,19 @@ async fn ok(State(app): State<AppState>, params: Params) -> Reply<Out<Fine>> {
     Ok(Out(fine()))
 }
 
-/// Whether the server and its database are well.
+/// How the server's parts are. 503 if one that it cannot do without is not well: the server is
+/// then not ready for requests. Whether it lives at all, `/ok` tells without asking anything.
 #[utoipa::path(get, path = "/health", tag = "system",
-    responses((status = 200, body = Object), (status = 503, description = "The database does not answer.")))]
-async fn health(State(app): State<AppState>) -> Reply {
-    let counts = app.service.counts().await?;
-    let waiting = counts
-        .runs
-        .iter()
-        .find(|(status, _)| *status == RunStatus::Pending);
-    Ok(Out(serde_json::json!({
-        "status": "ok",
-        "version": app.info.version,
-        "runs": { "executing": counts.executing, "pending": waiting.map_or(0, |(_, n)| *n) },
-    }))
-    .into_response())
+    responses((status = 200, body = Object, description = "`{status, version, parts: {name: {status, …}}, runs}`; `status` is `ok`, `degraded` or `failed`."),
+        (status = 503, body = Object, description = "A part that is needed is not well.")))]
+async fn health(State(app): State<AppState>) -> Response {
+    let mut report = health::Report::new(&app.info.version);
+    report.database(&app.service).await;
+    report.queue(&app.service, &app.closing);
+    for part in &app.parts {
+        report.part(&**part).await;
+    }
+    report.into_response()
 }
 
 /// Version and abilities of the server.
@@ -85,12 +85,20 @@ async fn info(State(app): State<AppState>) -> Response {
     responses((status = 200, content_type = "text/plain", body = String)))]
 async fn metrics(State(app): State<AppState>, params: Params) -> Reply {
     let counts = app.service.counts().await?;
+    let webhooks = app.service.webhook_depth().await?;
     let figures: Vec<_> = app.figures.iter().flat_map(|of| of.figures()).collect();
     if params.get("format") == Some("json") {
-        return Ok(Out(app.metrics.json(&counts, &figures)).into_response());
+        return Ok(Out(app.metrics.json(&counts, &webhooks, &figures)).into_response());
     }
     let version = &app.info.version;
-    let text = app.metrics.prometheus(&counts, &figures, version);
+    let mut text = app.metrics.prometheus(&counts, &figures, version);
+    text.push_str(&app.metrics.more(&Scrape {
+        counts,
+        webhooks,
+        runs: app.service.measured(),
+        streams: app.tasks.len(),
+        samples: app.samples.iter().flat_map(|told| told()).collect(),
+    }));
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }

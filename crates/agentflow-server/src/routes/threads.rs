@@ -12,7 +12,7 @@ use crate::{
     page::{self, Extract},
     wire::{
         system::{Detail, Pruned},
-        thread::{Thread, ThreadCreate, ThreadPatch, ThreadPrune, ThreadSearch},
+        thread::{StorageUse, Thread, ThreadCreate, ThreadPatch, ThreadPrune, ThreadSearch},
     },
 };
 
@@ -166,16 +166,21 @@ async fn copy(
     Ok(Out(app.service.copy_thread(&scope, id).await?.into()))
 }
 
-/// Storage use of a thread; not measured by this server.
+/// What the checkpoints of a thread take in the database.
 #[utoipa::path(get, path = "/threads/{thread_id}/storage", tag = "threads",
     params(("thread_id" = String, Path, description = "Thread id.")),
-    responses((status = 501, body = Detail), (status = 404, body = Detail)))]
+    responses((status = 200, body = StorageUse), (status = 404, body = Detail),
+        (status = 501, body = Detail, description = "The checkpointer does not measure it.")))]
 async fn storage(
     State(app): State<AppState>,
     Asker(scope): Asker,
     Id(id): Id<ThreadId>,
-) -> Reply<()> {
-    app.service.get_thread(&scope, id).await?;
-    let text = "storage use is not measured with this checkpointer".to_owned();
-    Err(Failure::Http(StatusCode::NOT_IMPLEMENTED, text))
+) -> Reply<Out<StorageUse>> {
+    match app.service.storage_use(&scope, id).await? {
+        Some(usage) => Ok(Out(StorageUse::of(id, &usage))),
+        None => {
+            let text = "storage use is not measured with this checkpointer".to_owned();
+            Err(Failure::Http(StatusCode::NOT_IMPLEMENTED, text))
+        }
+    }
 }

@@ -99,6 +99,33 @@ async fn a_thread_is_made_asked_and_answered() {
         command(&server, NOBODY, tree).await["result"]["tree"]["status"],
         json!("interrupted")
     );
+    let ask = async |method: &str, params: Value| {
+        let asked = json!({"id": 9, "method": method, "params": params});
+        command(&server, NOBODY, asked).await
+    };
+    let got = ask("state.get", json!({"namespace": [], "keys": ["none"]})).await;
+    assert_eq!(got["result"]["values"], json!({}), "{got}");
+    let place = got["result"]["checkpoint"]["id"].clone();
+    let listed = ask("state.listCheckpoints", json!({"limit": 1})).await;
+    assert_eq!(listed["result"]["checkpoints"][0]["id"], place, "{listed}");
+    for (method, params, error) in [
+        ("state.get", json!({"namespace": "x"}), "invalid_argument"),
+        (
+            "state.listCheckpoints",
+            json!({"limit": 0}),
+            "invalid_argument",
+        ),
+        ("state.fork", json!({}), "invalid_argument"),
+        (
+            "state.fork",
+            json!({"checkpoint_id": "nope"}),
+            "no_such_checkpoint",
+        ),
+        ("input.inject", json!({}), "not_supported"),
+        ("state.burn", json!({}), "unknown_command"),
+    ] {
+        assert_eq!(ask(method, params).await["error"], error, "{method}");
+    }
     let wrong = json!({"id": 3, "method": "input.respond", "params": {
         "namespace": [], "interrupt_id": "x", "response": 1,
     }});

@@ -1,4 +1,4 @@
-//! Commands: start a run, answer an interrupt, ask for the tree.
+//! Commands: start a run, answer an interrupt; about states see [`super::states`].
 
 use agentflow_runs::config::{CreateRun, RunThread};
 use agentflow_storage::record::{MultitaskStrategy, Thread, ThreadStatus};
@@ -7,6 +7,7 @@ use agentflow_types::{
 };
 use serde_json::{Value as Json, json};
 
+use super::states;
 use crate::{
     AppState,
     error::{detail_of, status_of},
@@ -103,7 +104,14 @@ pub(crate) async fn answer(app: &AppState, caller: &Caller, command: Envelope) -
     let result = match command.method.as_str() {
         "run.start" => start(app, caller, params).await,
         "input.respond" => respond(app, caller, params).await,
-        "agent.getTree" => tree(app, caller).await,
+        "agent.getTree" => states::tree(app, caller).await,
+        "state.get" => states::get(app, caller, params).await,
+        "state.listCheckpoints" => states::list(app, caller, params).await,
+        "state.fork" => states::fork(app, caller, params).await,
+        "input.inject" => Err(Refusal::new(
+            "not_supported",
+            "A run takes no messages while it executes; start a run with multitaskStrategy.",
+        )),
         other => Err(Refusal::new(
             "unknown_command",
             format!("Unknown protocol command: {other}"),
@@ -135,7 +143,7 @@ fn map_of(params: &Value, key: &str) -> Result<Map, Refusal> {
     }
 }
 
-async fn thread_of(app: &AppState, caller: &Caller) -> Result<Option<Thread>, Refusal> {
+pub(super) async fn thread_of(app: &AppState, caller: &Caller) -> Result<Option<Thread>, Refusal> {
     match app.service.get_thread(&caller.scope, caller.thread).await {
         Ok(thread) => Ok(Some(thread)),
         Err(err) if err.kind() == ErrorKind::NotFound => Ok(None),
@@ -144,7 +152,11 @@ async fn thread_of(app: &AppState, caller: &Caller) -> Result<Option<Thread>, Re
 }
 
 /// A run with everything that this protocol's listeners may want.
-fn new_run(caller: &Caller, assistant: &str, params: &Value) -> Result<CreateRun, Refusal> {
+pub(super) fn new_run(
+    caller: &Caller,
+    assistant: &str,
+    params: &Value,
+) -> Result<CreateRun, Refusal> {
     let mut run = CreateRun::new(assistant, RunThread::CreateIfMissing(caller.thread));
     run.config = map_of(params, "config")?;
     check_config(&run.config)?;
@@ -158,7 +170,11 @@ fn new_run(caller: &Caller, assistant: &str, params: &Value) -> Result<CreateRun
     Ok(run)
 }
 
-async fn create(app: &AppState, caller: &Caller, run: CreateRun) -> Result<RunId, Refusal> {
+pub(super) async fn create(
+    app: &AppState,
+    caller: &Caller,
+    run: CreateRun,
+) -> Result<RunId, Refusal> {
     let run = app.service.create_run(&caller.scope, run).await?;
     app.started.send_modify(|count| *count += 1);
     Ok(run.run_id)
@@ -260,24 +276,4 @@ fn answers(params: &Value) -> Result<Map, Refusal> {
             entries.iter().map(one).collect()
         }
     }
-}
-
-/// The root of the thread's tree with its status.
-async fn tree(app: &AppState, caller: &Caller) -> Result<Json, Refusal> {
-    let none = || Refusal::new("no_such_run", "No run is bound to this thread.");
-    let thread = thread_of(app, caller).await?.ok_or_else(none)?;
-    let graph = thread
-        .metadata
-        .get("graph_id")
-        .and_then(Value::as_str)
-        .ok_or_else(none)?;
-    let status = match thread.status {
-        ThreadStatus::Idle => "completed",
-        ThreadStatus::Busy => "running",
-        ThreadStatus::Interrupted => "interrupted",
-        ThreadStatus::Error => "failed",
-    };
-    Ok(json!({ "tree": {
-        "namespace": [], "status": status, "graph_name": graph, "children": [],
-    } }))
 }

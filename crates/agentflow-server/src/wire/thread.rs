@@ -6,7 +6,10 @@ use agentflow_runs::{
     service::{CreateThread, PatchThread},
 };
 use agentflow_storage::{
-    checkpoint::Prune,
+    checkpoint::{
+        Prune,
+        usage::{Amount, Usage},
+    },
     page::PageQuery,
     record::{self, ThreadQuery, ThreadStatus, ThreadTtl},
 };
@@ -322,5 +325,82 @@ impl ThreadPrune {
                 TtlStrategy::KeepLatest => Prune::KeepLatest,
             },
         ))
+    }
+}
+
+/// What the checkpoints of a thread take.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct StorageUse {
+    /// UUID.
+    #[schema(value_type = String, format = Uuid)]
+    thread_id: String,
+    /// All together.
+    total_bytes: u64,
+    /// Checkpoints with their metadata, without the values of channels.
+    checkpoints: Measure,
+    /// Stored values of channels.
+    channel_values: ChannelValues,
+    /// Writes of tasks.
+    pending_writes: Measure,
+}
+
+/// A number of things and their size together.
+#[derive(Debug, Serialize, ToSchema)]
+struct Measure {
+    /// How many.
+    count: u64,
+    /// How large, in bytes.
+    bytes: u64,
+}
+
+/// Stored values of channels.
+#[derive(Debug, Serialize, ToSchema)]
+struct ChannelValues {
+    /// How many.
+    count: u64,
+    /// How large, in bytes.
+    bytes: u64,
+    /// The same by channel.
+    #[schema(value_type = Object)]
+    by_channel: IndexMap<String, Versions>,
+}
+
+/// Stored values of one channel.
+#[derive(Debug, Serialize, ToSchema)]
+struct Versions {
+    /// How many.
+    versions: u64,
+    /// How large, in bytes.
+    bytes: u64,
+}
+
+impl From<Amount> for Measure {
+    fn from(amount: Amount) -> Self {
+        Self {
+            count: amount.count,
+            bytes: amount.bytes,
+        }
+    }
+}
+
+impl StorageUse {
+    pub(crate) fn of(id: ThreadId, usage: &Usage) -> Self {
+        let channels = usage.channels.iter();
+        Self {
+            thread_id: id.text(),
+            total_bytes: usage.bytes(),
+            checkpoints: usage.checkpoints.into(),
+            channel_values: ChannelValues {
+                count: usage.values().count,
+                bytes: usage.values().bytes,
+                by_channel: channels
+                    .map(|(name, amount)| {
+                        let (versions, bytes) = (amount.count, amount.bytes);
+                        (name.clone(), Versions { versions, bytes })
+                    })
+                    .collect(),
+            },
+            pending_writes: usage.writes.into(),
+        }
     }
 }

@@ -47,6 +47,7 @@ suite! {
     runs_take_their_checkpoints_along,
     pruning_keeps_the_newest_of_each_namespace,
     pruning_can_remove_all,
+    what_a_thread_takes_is_told,
     deltas_are_found_along_the_parents,
     deltas_of_other_branches_do_not_count,
     pruning_keeps_what_deltas_need,

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{
     refused,
-    sample::{assistant_id, at, map, stranger, thread_id},
+    sample::{assistant_id, at, change, event, map, run, stranger, thread_id},
     suite,
 };
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
     cron::{Cron, CronQuery},
     filter::CRON_COLUMNS,
     page::{Order, PageQuery},
+    record::{Change, RunQuery},
 };
 
 suite! {
@@ -31,6 +32,7 @@ suite! {
     cron_pages_have_the_total,
     due_crons_come_oldest_first,
     advancing_compares_first,
+    a_firing_is_part_of_its_decision,
 }
 
 pub(super) fn cron_id(n: u8) -> CronId {
@@ -358,5 +360,42 @@ pub async fn advancing_compares_first(backend: Backend) -> Result<()> {
             ..cron(1)
         })
     );
+    Ok(())
+}
+
+/// The run and the next date come together, once.
+pub async fn a_firing_is_part_of_its_decision(backend: Backend) -> Result<()> {
+    let scope = Scope::local();
+    backend.crons.put(&scope, cron(1)).await?;
+    let fire = |thread: u8, expected: i64| {
+        vec![
+            Change::AdvanceCron {
+                cron_id: cron_id(1),
+                expected: at(expected),
+                next: Some(at(60)),
+            },
+            Change::PutThread(Box::new(super::sample::thread(thread))),
+            Change::PutRun(Box::new(run(thread, thread))),
+        ]
+    };
+    refused(change(&backend, &scope, 1, fire(1, 2)).await, Conflict);
+    refused(change(&backend, &stranger(), 1, fire(1, 1)).await, Conflict);
+    change(&backend, &scope, 1, fire(1, 1)).await?;
+    refused(change(&backend, &scope, 2, fire(2, 1)).await, Conflict);
+    let found = backend.crons.get(&scope, cron_id(1)).await?;
+    assert_eq!(found.and_then(|cron| cron.next_run_date), Some(at(60)));
+    assert_eq!(backend.threads.get(&scope, thread_id(2)).await?, None);
+    let all = RunQuery {
+        limit: 9,
+        ..RunQuery::default()
+    };
+    assert_eq!(backend.threads.runs(&scope, &all).await?.len(), 1);
+
+    // A decision that is refused for another reason moves no cron.
+    let mut lost = fire(3, 60);
+    lost.push(Change::Append(vec![event(2, 3), event(1, 3)]));
+    refused(change(&backend, &scope, 3, lost).await, Conflict);
+    let found = backend.crons.get(&scope, cron_id(1)).await?;
+    assert_eq!(found.and_then(|cron| cron.next_run_date), Some(at(60)));
     Ok(())
 }

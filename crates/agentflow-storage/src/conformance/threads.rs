@@ -47,6 +47,7 @@ suite! {
     a_heartbeat_needs_the_lease,
     a_heartbeat_extends_the_lease,
     runs_are_counted_by_status,
+    ages_are_of_what_is_not_over,
     threads_expire,
 }
 

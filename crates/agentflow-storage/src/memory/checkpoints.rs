@@ -15,6 +15,7 @@ use crate::{
         Fence, PendingWrite, Prune,
         delta::{self, DeltaHistory, Walk},
         pending_sends_of, special,
+        usage::Usage,
     },
     filter, msgpack,
 };
@@ -234,8 +235,30 @@ fn matches(query: &CheckpointQuery, at: &At, row: &Row) -> bool {
         && filter::has_entries(&row.metadata, &query.metadata)
 }
 
+impl Line {
+    fn usage(&self) -> Result<Usage> {
+        let mut usage = Usage::default();
+        for row in self.rows.values() {
+            let bytes = msgpack::checkpoint::encode(&row.checkpoint)?.len();
+            usage.add_whole(&row.checkpoint, bytes)?;
+        }
+        for write in self.writes.values().flat_map(BTreeMap::values) {
+            usage
+                .writes
+                .add(msgpack::typed::dump(&write.value)?.1.len());
+        }
+        Ok(usage)
+    }
+}
+
 #[async_trait]
 impl Checkpoints for Memory {
+    async fn usage(&self, thread_id: &str) -> Result<Option<Usage>> {
+        let tables = self.lock();
+        let line = tables.checkpoints.get(thread_id);
+        line.map_or(Ok(Usage::default()), Line::usage).map(Some)
+    }
+
     async fn get(&self, key: &CheckpointKey) -> Result<Option<CheckpointTuple>> {
         let tables = self.lock();
         let Some(line) = tables.checkpoints.get(&key.thread_id) else {

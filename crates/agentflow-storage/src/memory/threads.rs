@@ -12,7 +12,7 @@ use crate::{
     filter,
     page::{Page, PageQuery},
     record::{
-        Candidate, Change, Decide, Heartbeat, Run, RunQuery, RunStatus, Thread, ThreadQuery,
+        Ages, Candidate, Change, Decide, Heartbeat, Run, RunQuery, RunStatus, Thread, ThreadQuery,
         ThreadRuns, Threads,
     },
 };
@@ -149,7 +149,7 @@ impl Tables {
                 }
                 Change::Append(events) => last_seq = check_seq(last_seq, events)?,
                 Change::DeleteThread => (exists, last_seq) = (false, 0),
-                Change::RollbackRun(_) | Change::DeleteRun(_) => {}
+                Change::RollbackRun(_) | Change::DeleteRun(_) | Change::Post(_) => {}
             }
         }
         Ok(())
@@ -222,6 +222,7 @@ impl Tables {
                     row.append(events);
                 }
             }
+            Change::Post(letter) => self.post(scope, *letter),
         }
     }
 
@@ -371,6 +372,16 @@ impl Threads for Memory {
             lease.expires_at = until;
         }
         Ok(Heartbeat { cancel: run.cancel })
+    }
+
+    async fn ages(&self) -> Result<Ages> {
+        let tables = self.lock();
+        let runs = || tables.threads.values().flat_map(|row| row.runs.values());
+        let of = |status| runs().filter(move |run| run.status == status);
+        Ok(Ages {
+            pending_since: of(RunStatus::Pending).map(|run| run.created_at).min(),
+            running_since: of(RunStatus::Running).map(|run| run.updated_at).min(),
+        })
     }
 
     async fn counts(&self) -> Result<Vec<(RunStatus, u64)>> {

@@ -13,6 +13,7 @@ pub fn all() -> Result<Vec<Named>> {
     Ok(vec![
         ("agent-asks", agent_asks()?),
         ("approve", approve()?),
+        ("broken", broken()?),
         ("echo", echo()?),
         ("factory_agent", factory_agent()?),
         ("recorder", recorder()?),
@@ -81,6 +82,19 @@ fn approve() -> Result<Arc<Graph>> {
         .edge(START, "ask")
         .edge("ask", "done")
         .edge("done", END);
+    graph.compile()
+}
+
+/// Fails.
+fn broken() -> Result<Arc<Graph>> {
+    let mut graph = GraphBuilder::new("broken");
+    graph
+        .channel("x", Channel::last_value())
+        .node("fail", |_, _| async {
+            Err(Error::failed("boom").class("ValueError"))
+        })
+        .edge(START, "fail")
+        .edge("fail", END);
     graph.compile()
 }
 

@@ -79,7 +79,7 @@ async fn serve(args: Args, started: Instant) -> Result<()> {
     config.runs.concurrency = args.concurrency;
     config.runs.max_attempts = args.max_attempts;
     config.log.level = args.log.clone();
-    logging::start(&config.log)?;
+    let _exporting = logging::start(&config.log, &config.traces)?;
     let mut app = App::new(config).keep(keep);
     for (id, hosted) in agentflow::project::built_in(&Default::default())? {
         if id == "review" {

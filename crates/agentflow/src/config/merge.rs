@@ -19,11 +19,12 @@ const OPEN_TABLES: [&str; 2] = ["graphs", "models.providers"];
 const ENV_PREFIX: &str = "AGENTFLOW_";
 
 /// Environment variables that many programs know, and the keys that they set.
-const KNOWN_VARIABLES: [(&str, &str); 6] = [
+const KNOWN_VARIABLES: [(&str, &str); 7] = [
     ("DATABASE_URL", "storage.url"),
     ("DATABASE_URL_FILE", "storage.url_file"),
     ("REDIS_URL", "redis.url"),
     ("REDIS_URL_FILE", "redis.url_file"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "traces.endpoint"),
     ("LANGGRAPH_AES_KEY", "storage.encryption_key"),
     ("LANGGRAPH_AES_KEY_FILE", "storage.encryption_key_file"),
 ];
@@ -356,6 +357,13 @@ fn parse_like(current: &Value, text: &str) -> Option<Value> {
             "false" | "0" | "no" => false,
             _ => return None,
         }),
+        Value::Array(_) => {
+            let words = text
+                .split(',')
+                .map(str::trim)
+                .filter(|word| !word.is_empty());
+            Value::Array(words.map(Value::from).collect())
+        }
         _ => return None,
     })
 }

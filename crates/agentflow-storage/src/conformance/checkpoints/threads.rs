@@ -1,14 +1,14 @@
 //! Lists, and what happens to whole threads and runs.
 
-use agentflow_types::{Result, Value, value};
+use agentflow_types::{Error, Result, Value, value};
 
 use super::{
-    super::sample::{checkpoint_id, key, map, pending, put, writes},
+    super::sample::{checkpoint, checkpoint_id, key, map, pending, put, put_this, writes},
     get, list,
 };
 use crate::{
     Backend,
-    checkpoint::{CheckpointQuery, CheckpointTuple, Prune},
+    checkpoint::{CheckpointQuery, CheckpointTuple, Prune, usage::Usage},
 };
 
 /// Over all threads and namespaces if none is named.
@@ -253,5 +253,48 @@ pub async fn pruning_can_remove_all(backend: Backend) -> Result<()> {
         .prune(&["t".into(), "u".into()], Prune::Delete)
         .await?;
     assert_eq!(list(&backend, CheckpointQuery::default()).await?, ["v  1"]);
+    Ok(())
+}
+
+/// By kind and channel, of this thread alone.
+pub async fn what_a_thread_takes_is_told(backend: Backend) -> Result<()> {
+    const LARGE: usize = 50_000;
+    let checkpoints = &backend.checkpoints;
+    let usage = async |thread: &str| -> Result<Usage> {
+        let told = checkpoints.usage(thread).await?;
+        told.ok_or_else(|| Error::bug("this backend measures"))
+    };
+    assert_eq!(usage("t").await?, Usage::default());
+    let mut large = checkpoint(2);
+    let text = Value::str("x".repeat(LARGE));
+    large.channel_values.insert("large".into(), text.clone());
+    let version = large.channel_versions["n"].clone();
+    large.channel_versions.insert("large".into(), version);
+    let ops = vec![
+        put("t", "", 1, value!({})),
+        put_this("t", "sub:1", None, large, value!({"source": "loop"})),
+        writes("t", 1, ("", "task"), vec![("a", 1.into()), ("b", text)]),
+        put("other", "", 3, value!({})),
+    ];
+    checkpoints.commit(ops, None).await?;
+
+    let found = usage("t").await?;
+    let names: Vec<&str> = found.channels.keys().map(String::as_str).collect();
+    assert_eq!(names, ["large", "list", "n"]);
+    assert_eq!((found.checkpoints.count, found.writes.count), (2, 2));
+    assert_eq!(
+        (found.channels["large"].count, found.channels["n"].count),
+        (1, 2)
+    );
+    let about = |bytes: u64| (LARGE as u64..LARGE as u64 + 200).contains(&bytes);
+    assert!(about(found.channels["large"].bytes), "{found:?}");
+    assert!(about(found.writes.bytes), "{found:?}");
+    assert!((100..5_000).contains(&found.checkpoints.bytes), "{found:?}");
+    let sum = found.checkpoints.bytes + found.values().bytes + found.writes.bytes;
+    assert_eq!(found.bytes(), sum);
+
+    assert_eq!(usage("other").await?.checkpoints.count, 1);
+    checkpoints.delete_thread("t").await?;
+    assert_eq!(usage("t").await?, Usage::default());
     Ok(())
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Backend,
-    record::{CancelAction, Change, Run, RunStatus},
+    record::{Ages, CancelAction, Change, Run, RunStatus},
 };
 
 /// Due and not running, or running without a worker.
@@ -116,5 +116,31 @@ pub async fn runs_are_counted_by_status(backend: Backend) -> Result<()> {
     change(&backend, &stranger(), 2, theirs).await?;
     let counts = backend.threads.counts().await?;
     assert_eq!(counts, [(RunStatus::Pending, 3), (RunStatus::Success, 1)]);
+    Ok(())
+}
+
+/// Of all tenants; what is over does not count.
+pub async fn ages_are_of_what_is_not_over(backend: Backend) -> Result<()> {
+    assert_eq!(backend.threads.ages().await?, Ages::default());
+    let ended = Run {
+        status: RunStatus::Success,
+        ..run(1, 1)
+    };
+    let executing = Run {
+        updated_at: at(7),
+        ..leased(run(2, 2), 1, at(60))
+    };
+    seed(&backend, thread(1), vec![ended, run(1, 9)]).await?;
+    seed(&backend, thread(2), vec![executing, run(2, 8)]).await?;
+    let theirs = vec![
+        Change::PutThread(Box::new(thread(3))),
+        Change::PutRun(Box::new(run(3, 5))),
+    ];
+    change(&backend, &stranger(), 3, theirs).await?;
+    let want = Ages {
+        pending_since: Some(at(5)),
+        running_since: Some(at(7)),
+    };
+    assert_eq!(backend.threads.ages().await?, want);
     Ok(())
 }
