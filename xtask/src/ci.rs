@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Result, bail};
 
 use crate::{
-    install, registry,
+    install, registry, schemathesis,
     shell::{cargo, exists, run as run_to_end, target},
     suites,
     summary::{Outcome, Tally, counted},
@@ -33,6 +33,7 @@ const STEPS: &[Step] = &[
     ("clients-js", suites::clients_js),
     ("clients-browser", suites::clients_browser),
     ("sdk-suite", suites::sdk_suite),
+    ("schemathesis", schemathesis::run),
     ("crash", || suites::crash::<&str>(&[])),
     ("crash-replicas", || suites::crash(&suites::REPLICAS)),
     ("soak", || suites::soak(&suites::SHORT_SOAK)),

@@ -5,6 +5,7 @@ mod ci;
 mod fixture;
 mod install;
 mod registry;
+mod schemathesis;
 mod shell;
 mod suites;
 mod summary;

@@ -37,10 +37,11 @@ pub fn conformance() -> Result<Outcome> {
 }
 
 /// A folder of this process in the cache, removed on drop.
-struct Scratch(PathBuf);
+pub struct Scratch(pub PathBuf);
 
 impl Scratch {
-    fn new(name: &str) -> Result<Self> {
+    /// An empty one.
+    pub fn new(name: &str) -> Result<Self> {
         let dir = cache()
             .join("scratch")
             .join(format!("{name}-{}", std::process::id()));
@@ -90,7 +91,11 @@ pub fn clients_js() -> Result<Outcome> {
         command
             .args(["--test", "--test-reporter=tap"])
             .current_dir(&dir);
-        counted(command.env("AGENTFLOW_URL", &server.url))
+        counted(
+            command
+                .env("AGENTFLOW_URL", &server.url)
+                .env("AGENTFLOW_FIXTURE", fixture::binary()),
+        )
     })
 }
 

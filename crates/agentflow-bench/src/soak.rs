@@ -87,7 +87,15 @@ pub async fn run(args: Args) -> Result<()> {
     let hanging = hanging(&store).await?;
     stays.kill().await?;
     dies.kill().await?;
-    verdict(&args, kills, &desk.ledger(), &watch, &lost, &hanging, &failures)
+    verdict(
+        &args,
+        kills,
+        &desk.ledger(),
+        &watch,
+        &lost,
+        &hanging,
+        &failures,
+    )
 }
 
 /// Starts the actors, each with choices of its own.
@@ -149,7 +157,10 @@ fn verdict(
     hanging: &str,
     failures: &[String],
 ) -> Result<()> {
-    println!("{} minutes, {kills} kills of one of two servers", args.minutes);
+    println!(
+        "{} minutes, {kills} kills of one of two servers",
+        args.minutes
+    );
     for (kind, count) in &ledger.rounds {
         println!("{:<12} {count} rounds", kind.name());
     }

@@ -126,7 +126,9 @@ fn family(pid: u32, of: fn(u32) -> Result<f64>) -> Result<f64> {
     let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
     let children = children.unwrap_or_default();
     let below = children.split_whitespace().filter_map(|id| id.parse().ok());
-    below.map(|id| family(id, of)).fold(of(pid), |sum, more| Ok(sum? + more?))
+    below
+        .map(|id| family(id, of))
+        .fold(of(pid), |sum, more| Ok(sum? + more?))
 }
 
 fn percentile(sorted: &[f64], part: f64) -> f64 {
@@ -140,7 +142,9 @@ pub async fn run(args: &Args) -> Result<()> {
     raise_descriptors()?;
     let client = Client::new(&args.url)?;
     // One run warms caches and opens what is opened once.
-    client.first_event(&client.thread().await?, Instant::now()).await?;
+    client
+        .first_event(&client.thread().await?, Instant::now())
+        .await?;
     let held = hold(args, &client).await?;
     for rate in &args.rates {
         println!("{}", at_rate(args, &client, &held, *rate).await?);
@@ -161,7 +165,9 @@ async fn hold(args: &Args, client: &Client) -> Result<Vec<Arc<Held>>> {
         timeout(PATIENCE, Held::open(&args.url, thread)).await?
     };
     let mut opened = Vec::with_capacity(args.streams);
-    let mut opening = stream::iter(0..args.streams).map(open).buffer_unordered(OPENERS);
+    let mut opening = stream::iter(0..args.streams)
+        .map(open)
+        .buffer_unordered(OPENERS);
     let mut refused = 0;
     while let Some(held) = opening.next().await {
         match held {

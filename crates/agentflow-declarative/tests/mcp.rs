@@ -38,10 +38,13 @@ impl Peer {
 }
 
 fn calls<const N: usize>(calls: [(&str, serde_json::Value); N]) -> Reply {
-    let calls = calls.into_iter().enumerate().map(|(at, (name, args))| Call {
-        id: Some(format!("call-{at}")),
-        ..Call::new(name, args)
-    });
+    let calls = calls
+        .into_iter()
+        .enumerate()
+        .map(|(at, (name, args))| Call {
+            id: Some(format!("call-{at}")),
+            ..Call::new(name, args)
+        });
     Reply {
         calls: calls.collect(),
         ..Reply::default()
@@ -80,7 +83,11 @@ async fn a_model_calls_them_and_a_person_approves() {
     assert!(lines[5].contains("keep it"), "{lines:?}");
     assert_eq!(lines[6], "ai: Done.");
     assert_eq!(peer.calls(), ["shout", "odd.name"]);
-    let messages = outcome.values.get("messages").and_then(Value::as_list).unwrap();
+    let messages = outcome
+        .values
+        .get("messages")
+        .and_then(Value::as_list)
+        .unwrap();
     assert_eq!(messages[2].get("artifact"), Some(&value!({"loud": "HI"})));
     assert_eq!(message::kind(&messages[2]), Some("tool"));
     let offered: Vec<String> = server.requests()[0].body["tools"]

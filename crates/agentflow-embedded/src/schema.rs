@@ -1,5 +1,7 @@
 //! Tables, and how older files become current ones.
 
+mod accounts;
+
 use agentflow_types::{Error, Result};
 use rusqlite::{Connection, OptionalExtension};
 
@@ -53,7 +55,7 @@ const STORE_MIGRATIONS: [&str; 5] = [
 /// Our own tables; the position plus one is the version. Never change one that was released.
 ///
 /// Ids are lowercase hyphenated text, times are microseconds since 1970 UTC, maps are JSON text.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
     CREATE TABLE agentflow_assistants (
         assistant_id TEXT PRIMARY KEY NOT NULL,
@@ -206,6 +208,7 @@ const MIGRATIONS: [&str; 2] = [
     CREATE INDEX agentflow_cache_expires ON agentflow_cache (expires_at)
         WHERE expires_at IS NOT NULL;
 ",
+    accounts::TABLES,
 ];
 
 /// Creates and updates all tables, in one transaction.

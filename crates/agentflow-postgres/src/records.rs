@@ -20,8 +20,15 @@
 //! There are no foreign keys: rows of a thread are only written by who holds its row, and
 //! a key would lock that row again for each event.
 
+mod accounts;
+
 /// The tables as statements, by version from 1. Never change one that was released.
-pub(crate) const MIGRATIONS: [&str; 3] = [TABLES, crate::checkpoints::FUNCTION, SHARED];
+pub(crate) const MIGRATIONS: [&str; 4] = [
+    TABLES,
+    crate::checkpoints::FUNCTION,
+    SHARED,
+    accounts::TABLES,
+];
 
 const TABLES: &str = r#"
     CREATE TABLE agentflow.assistants (

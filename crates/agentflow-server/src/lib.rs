@@ -6,6 +6,7 @@
 //! encoders in [`legacy`] and [`v2`] are pure.
 
 mod a2a;
+mod access;
 mod accumulate;
 mod body;
 mod cors;
@@ -19,16 +20,20 @@ mod openapi;
 mod page;
 mod router;
 mod routes;
+mod secure;
 pub mod sse;
 mod state;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod tls;
 pub mod v2;
 mod wire;
 
+pub use access::{Doors, Secure};
 pub use error::Failure;
 pub use listen::serve;
 pub use openapi::document;
 pub use router::router;
-pub use state::{AppState, Info, Limits};
+pub use state::{AppState, Cors, Info, Limits, Security};
+pub use tls::{Tls, TlsFiles};

@@ -10,7 +10,9 @@
 //! empty database. The macro makes one test per case, so cases run in parallel; the calling crate
 //! needs `tokio` with its macros. A backend cannot leave out a case.
 
+pub mod accounts;
 pub mod assistants;
+pub mod audit;
 pub mod cache;
 pub mod checkpoints;
 pub mod counters;
@@ -106,6 +108,12 @@ macro_rules! __conformance_case {
     (cron_conformance, $case:ident) => {
         $crate::conformance::crons::$case
     };
+    (account_conformance, $case:ident) => {
+        $crate::conformance::accounts::$case
+    };
+    (audit_conformance, $case:ident) => {
+        $crate::conformance::audit::$case
+    };
     (signal_conformance, $case:ident) => {
         $crate::conformance::signals::$case
     };
@@ -133,6 +141,8 @@ macro_rules! backend_conformance {
         $crate::store_conformance!($open);
         $crate::cron_conformance!($open);
         $crate::signal_conformance!($open);
+        $crate::account_conformance!($open);
+        $crate::audit_conformance!($open);
         $crate::session_conformance!($open);
         $crate::counter_conformance!($open);
         $crate::cache_conformance!($open);
@@ -146,7 +156,7 @@ mod tests {
     /// A case that is written but not listed would run nowhere.
     #[test]
     fn every_case_is_listed() {
-        let suites: [(&[&str], &[&str]); 10] = [
+        let suites: [(&[&str], &[&str]); 12] = [
             (
                 checkpoints::CASES,
                 &[
@@ -172,6 +182,8 @@ mod tests {
             (events::CASES, &[include_str!("conformance/events.rs")]),
             (store::CASES, &[include_str!("conformance/store.rs")]),
             (crons::CASES, &[include_str!("conformance/crons.rs")]),
+            (accounts::CASES, &[include_str!("conformance/accounts.rs")]),
+            (audit::CASES, &[include_str!("conformance/audit.rs")]),
             (signals::CASES, &[include_str!("conformance/signals.rs")]),
             (sessions::CASES, &[include_str!("conformance/sessions.rs")]),
             (counters::CASES, &[include_str!("conformance/counters.rs")]),

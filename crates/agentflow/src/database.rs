@@ -161,7 +161,7 @@ fn codec(storage: &Storage) -> Result<Codec> {
 }
 
 /// The content of a file without the line's end.
-fn secret(path: &std::path::Path) -> Result<String> {
+pub(crate) fn secret(path: &std::path::Path) -> Result<String> {
     let wrong = |err: std::io::Error| {
         Error::invalid("a file with a secret cannot be read")
             .with("path", path.display())

@@ -94,7 +94,14 @@ impl Bench {
         };
         let seconds = args.seconds.to_string();
         let both = BOTH.to_string();
-        let compared = ["--streams", &both, "--rates", BOTH_RATE, "--seconds", &seconds];
+        let compared = [
+            "--streams",
+            &both,
+            "--rates",
+            BOTH_RATE,
+            "--seconds",
+            &seconds,
+        ];
         let peer = Peer::start(python)?;
         self.side("peer", &peer.url, peer.child.id(), &compared)?;
         drop(peer);
@@ -104,7 +111,14 @@ impl Bench {
         let many = ours()?;
         let (streams, slow) = (args.streams.to_string(), args.slow.to_string());
         let all = [
-            "--streams", &streams, "--rates", &args.rates, "--seconds", &seconds, "--slow", &slow,
+            "--streams",
+            &streams,
+            "--rates",
+            &args.rates,
+            "--seconds",
+            &seconds,
+            "--slow",
+            &slow,
         ];
         self.side("many", &many.url, many.pid, &all)
     }
@@ -157,7 +171,11 @@ impl Bench {
              them | KB per stream | idle CPU % |\n|---|---|---|---|---|---|---|---|",
             loops.collect::<Vec<_>>().join(", "),
         )?;
-        for (name, who) in [("peer", "peer"), ("AgentFlow", "few"), ("AgentFlow", "many")] {
+        for (name, who) in [
+            ("peer", "peer"),
+            ("AgentFlow", "few"),
+            ("AgentFlow", "many"),
+        ] {
             let of = |figure: &str| self.of(who, "hold", figure);
             writeln!(
                 out,
@@ -185,7 +203,10 @@ impl Bench {
              its thread.\n\n| | streams | runs/s | done/s | failed | own p50 ms | own p99 ms | \
              open p50 ms | open p99 ms | CPU ms per run |\n|---|---|---|---|---|---|---|---|---|---|"
         )?;
-        let rates = args.rates.split(',').map(|rate| ("AgentFlow", "many", rate));
+        let rates = args
+            .rates
+            .split(',')
+            .map(|rate| ("AgentFlow", "many", rate));
         let both = [("peer", "peer", BOTH_RATE), ("AgentFlow", "few", BOTH_RATE)];
         for (name, who, rate) in both.into_iter().chain(rates) {
             let of = |figure: &str| self.of(who, &format!("rate_{rate}"), figure);

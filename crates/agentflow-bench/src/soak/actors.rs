@@ -108,7 +108,9 @@ fn says(text: &str) -> Value {
 
 impl Actor {
     async fn post(&mut self, path: &str, body: &Value) -> Result<Value> {
-        self.desk.ask(&mut self.rng, Method::POST, path, Some(body)).await
+        self.desk
+            .ask(&mut self.rng, Method::POST, path, Some(body))
+            .await
     }
 
     async fn get(&mut self, path: &str) -> Result<Value> {
@@ -116,15 +118,26 @@ impl Actor {
     }
 
     async fn thread(&mut self) -> Result<String> {
-        let thread = self.post("/threads", &json!({"metadata": {"soak": true}})).await?;
-        Ok(thread["thread_id"].as_str().context("no thread id")?.to_owned())
+        let thread = self
+            .post("/threads", &json!({"metadata": {"soak": true}}))
+            .await?;
+        Ok(thread["thread_id"]
+            .as_str()
+            .context("no thread id")?
+            .to_owned())
     }
 
     /// Removes a thread; one that is gone is as good.
     async fn remove(&mut self, thread: &str) -> Result<()> {
         let path = format!("/threads/{thread}");
-        let removed = self.desk.send(&mut self.rng, Method::DELETE, &path, None).await?;
-        ensure!(matches!(removed.0, 204 | 404), "removing a thread answered {removed:?}");
+        let removed = self
+            .desk
+            .send(&mut self.rng, Method::DELETE, &path, None)
+            .await?;
+        ensure!(
+            matches!(removed.0, 204 | 404),
+            "removing a thread answered {removed:?}"
+        );
         Ok(())
     }
 
@@ -137,7 +150,10 @@ impl Actor {
 
     async fn ends(&mut self, thread: &str, run: &str, wanted: &str) -> Result<()> {
         let status = self.desk.end(&mut self.rng, thread, run).await?;
-        ensure!(status == wanted, "run {run} ended with {status}, not {wanted}");
+        ensure!(
+            status == wanted,
+            "run {run} ended with {status}, not {wanted}"
+        );
         Ok(())
     }
 
@@ -148,11 +164,18 @@ impl Actor {
             "stream_mode": ["messages-tuple", "values"], "stream_resumable": true,
         });
         let run = self.start(&thread, &body).await?;
-        let url = self.rng.choice(&self.desk.urls).context("no server")?.clone();
+        let url = self
+            .rng
+            .choice(&self.desk.urls)
+            .context("no server")?
+            .clone();
         let seen = follow::follow(self.desk.http.clone(), url, thread.clone(), run.clone());
         let seen = seen.await?;
         ensure!(seen.errors.is_empty(), "the stream said {:?}", seen.errors);
-        ensure!(seen.events == seen.replayed, "what came differs from what is stored");
+        ensure!(
+            seen.events == seen.replayed,
+            "what came differs from what is stored"
+        );
         self.ends(&thread, &run, "success").await?;
         self.remove(&thread).await
     }
@@ -161,10 +184,17 @@ impl Actor {
         let thread = self.thread().await?;
         let number = self.rng.u32(..).to_string();
         let body = json!({"assistant_id": "echo", "input": says(&number)});
-        let values = self.post(&format!("/threads/{thread}/runs/wait"), &body).await?;
+        let values = self
+            .post(&format!("/threads/{thread}/runs/wait"), &body)
+            .await?;
         let messages = values["messages"].as_array().context("no messages")?;
-        let last = messages.last().and_then(|message| message["content"].as_str());
-        ensure!(last == Some(&format!("echo: {number}")), "the run said {values}");
+        let last = messages
+            .last()
+            .and_then(|message| message["content"].as_str());
+        ensure!(
+            last == Some(&format!("echo: {number}")),
+            "the run said {values}"
+        );
         self.remove(&thread).await
     }
 
@@ -203,8 +233,14 @@ impl Actor {
         let run = self.start(&thread, &answer).await?;
         self.ends(&thread, &run, "success").await?;
         let state = self.get(&format!("/threads/{thread}/state")).await?;
-        ensure!(state["values"]["answer"] == "yes", "the answer is lost: {state}");
-        ensure!(state["values"]["log"] == json!(["ask", "done"]), "steps ran again: {state}");
+        ensure!(
+            state["values"]["answer"] == "yes",
+            "the answer is lost: {state}"
+        );
+        ensure!(
+            state["values"]["log"] == json!(["ask", "done"]),
+            "steps ran again: {state}"
+        );
         self.remove(&thread).await
     }
 
@@ -217,9 +253,15 @@ impl Actor {
         let run = self.start(&thread, &long).await?;
         sleep(Duration::from_millis(self.rng.u64(0..1000))).await;
         let path = format!("/threads/{thread}/runs/{run}/cancel?wait=false&action=interrupt");
-        let answer = self.desk.send(&mut self.rng, Method::POST, &path, None).await?;
+        let answer = self
+            .desk
+            .send(&mut self.rng, Method::POST, &path, None)
+            .await?;
         // An answer that was lost had its effect: there is nothing left to stop.
-        ensure!(matches!(answer.0, 202 | 404), "stopping answered {answer:?}");
+        ensure!(
+            matches!(answer.0, 202 | 404),
+            "stopping answered {answer:?}"
+        );
         self.ends(&thread, &run, "interrupted").await?;
         self.remove(&thread).await
     }
@@ -231,11 +273,20 @@ impl Actor {
         self.ends(&thread, &run, "success").await?;
         let path = format!("/threads/{thread}/state");
         let number = self.rng.u32(..);
-        self.post(&path, &json!({"values": {"n": number}, "as_node": "echo"})).await?;
+        self.post(&path, &json!({"values": {"n": number}, "as_node": "echo"}))
+            .await?;
         let state = self.get(&path).await?;
-        ensure!(state["values"]["n"] == number, "the change is lost: {state}");
-        let history = self.post(&format!("/threads/{thread}/history"), &json!({"limit": 5})).await?;
-        ensure!(history.as_array().is_some_and(|all| all.len() >= 3), "history: {history}");
+        ensure!(
+            state["values"]["n"] == number,
+            "the change is lost: {state}"
+        );
+        let history = self
+            .post(&format!("/threads/{thread}/history"), &json!({"limit": 5}))
+            .await?;
+        ensure!(
+            history.as_array().is_some_and(|all| all.len() >= 3),
+            "history: {history}"
+        );
         self.remove(&thread).await
     }
 
@@ -243,14 +294,21 @@ impl Actor {
         let (key, number) = (self.rng.u64(..).to_string(), self.rng.u32(..));
         let item = json!({"namespace": ["soak", "items"], "key": key, "value": {"n": number}});
         let desk = self.desk.clone();
-        desk.ask(&mut self.rng, Method::PUT, "/store/items", Some(&item)).await?;
-        let found = self.get(&format!("/store/items?key={key}&namespace=soak.items")).await?;
+        desk.ask(&mut self.rng, Method::PUT, "/store/items", Some(&item))
+            .await?;
+        let found = self
+            .get(&format!("/store/items?key={key}&namespace=soak.items"))
+            .await?;
         ensure!(found["value"]["n"] == number, "the item is lost: {found}");
         let search = json!({"namespace_prefix": ["soak"], "filter": {"n": number}});
         let found = self.post("/store/items/search", &search).await?;
-        ensure!(found["items"].as_array().is_some_and(|all| !all.is_empty()), "not found");
+        ensure!(
+            found["items"].as_array().is_some_and(|all| !all.is_empty()),
+            "not found"
+        );
         let gone = json!({"namespace": ["soak", "items"], "key": key});
-        desk.ask(&mut self.rng, Method::DELETE, "/store/items", Some(&gone)).await?;
+        desk.ask(&mut self.rng, Method::DELETE, "/store/items", Some(&gone))
+            .await?;
         Ok(())
     }
 
@@ -258,10 +316,14 @@ impl Actor {
         let query = json!({"metadata": {"soak": true}, "limit": 20, "sort_by": "updated_at"});
         let threads = self.post("/threads/search", &query).await?;
         ensure!(threads.is_array(), "threads: {threads}");
-        let assistants = self.post("/assistants/search", &json!({"graph_id": "echo"})).await?;
+        let assistants = self
+            .post("/assistants/search", &json!({"graph_id": "echo"}))
+            .await?;
         ensure!(!assistants[0].is_null(), "the assistant is lost");
-        self.post("/threads/count", &json!({"status": "busy"})).await?;
-        self.post("/store/namespaces", &json!({"prefix": ["soak"]})).await?;
+        self.post("/threads/count", &json!({"status": "busy"}))
+            .await?;
+        self.post("/store/namespaces", &json!({"prefix": ["soak"]}))
+            .await?;
         Ok(())
     }
 
@@ -276,8 +338,13 @@ impl Actor {
         sleep(Duration::from_millis(self.rng.u64(5_000..40_000))).await;
         let path = format!("/runs/crons/{id}");
         let desk = self.desk.clone();
-        let removed = desk.send(&mut self.rng, Method::DELETE, &path, None).await?;
-        ensure!(matches!(removed.0, 204 | 404), "removing a cron answered {removed:?}");
+        let removed = desk
+            .send(&mut self.rng, Method::DELETE, &path, None)
+            .await?;
+        ensure!(
+            matches!(removed.0, 204 | 404),
+            "removing a cron answered {removed:?}"
+        );
         Ok(())
     }
 
@@ -285,7 +352,10 @@ impl Actor {
         let number = self.rng.u32(..).to_string();
         let body = json!({"assistant_id": "echo", "input": says(&number)});
         let values = self.post("/runs/wait", &body).await?;
-        ensure!(values.to_string().contains(&format!("echo: {number}")), "it said {values}");
+        ensure!(
+            values.to_string().contains(&format!("echo: {number}")),
+            "it said {values}"
+        );
         Ok(())
     }
 }

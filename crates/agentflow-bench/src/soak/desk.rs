@@ -112,7 +112,10 @@ impl Desk {
                 }
                 self.lock().again += 1;
             }
-            ensure!(Instant::now() < deadline, "{method} {path}: no server answers");
+            ensure!(
+                Instant::now() < deadline,
+                "{method} {path}: no server answers"
+            );
             sleep(AGAIN).await;
         }
     }

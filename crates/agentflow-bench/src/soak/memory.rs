@@ -78,7 +78,9 @@ mod tests {
 
     #[test]
     fn a_line_has_its_slope_and_noise_has_none() {
-        let line: Vec<(f64, f64)> = (0..10).map(|n| (f64::from(n), 5.0 + 2.0 * f64::from(n))).collect();
+        let line: Vec<(f64, f64)> = (0..10)
+            .map(|n| (f64::from(n), 5.0 + 2.0 * f64::from(n)))
+            .collect();
         assert!((slope(&line) - 2.0).abs() < 1e-9);
         let noise: Vec<(f64, f64)> = (0..100).map(|n| (f64::from(n), f64::from(n % 2))).collect();
         assert!(slope(&noise).abs() < 0.01);

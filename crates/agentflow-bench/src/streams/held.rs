@@ -71,7 +71,11 @@ impl Held {
             rest: Mutex::default(),
         });
         let reader = tokio::spawn(read(socket, state.clone()));
-        Ok(Arc::new(Self { thread, state, reader }))
+        Ok(Arc::new(Self {
+            thread,
+            state,
+            reader,
+        }))
     }
 
     /// Whether the server has not ended it.

@@ -91,7 +91,9 @@ async fn flow(client: Client, threads: Vec<String>) -> Result<()> {
                 // The same id each time: the state keeps its size.
                 "input": {"messages": [{"role": "user", "id": "large", "content": text}]},
             });
-            client.post(&format!("/threads/{thread}/runs/wait"), &body).await?;
+            client
+                .post(&format!("/threads/{thread}/runs/wait"), &body)
+                .await?;
         }
     }
     Ok(())
@@ -111,7 +113,9 @@ async fn is_broken(mut reader: TcpStream) -> bool {
 async fn resume(args: &Args, thread: &str) -> Result<usize> {
     let host = held::host(&args.url)?;
     let mut socket = TcpStream::connect(host).await?;
-    socket.write_all(held::request(host, thread).as_bytes()).await?;
+    socket
+        .write_all(held::request(host, thread).as_bytes())
+        .await?;
     let (mut text, mut piece) = (Vec::new(), vec![0; 1 << 16]);
     let ends = |text: &[u8]| {
         let text = String::from_utf8_lossy(text);

@@ -69,7 +69,7 @@ impl Service {
             rolled_back,
             more,
         } = self.store_end(scope, channel, run, finish, &drafts).await?;
-        self.tell_waiters(&over, result.clone());
+        self.tell_waiters(scope, &over, result.clone());
         self.call_webhook(&over, &result);
         if over.temporary_thread {
             self.remove_later(scope.clone(), over.thread_id);

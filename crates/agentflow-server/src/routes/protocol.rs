@@ -11,6 +11,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     AppState,
+    access::too_much,
     body::pipe,
     error::{Failure, Reply},
     extract::{Asker, Id, Json, Passed},
@@ -71,9 +72,8 @@ async fn events(
     let (writer, body) = pipe(&app.limits);
     let state = app.clone();
     let watching = serve::Watching::of(&headers);
-    app.tasks.spawn(async move {
-        serve::sse(&state, &scope, thread, filter, watching, writer).await
-    });
+    app.tasks
+        .spawn(async move { serve::sse(&state, &scope, thread, filter, watching, writer).await });
     Ok(stream::response(body))
 }
 
@@ -104,6 +104,10 @@ async fn events_socket(
     Passed(headers): Passed,
     upgrade: WebSocketUpgrade,
 ) -> Response {
+    let place = match app.stream_place(&scope) {
+        Ok(place) => place,
+        Err(limited) => return too_much(&limited),
+    };
     let limit = app.limits.body_bytes;
     upgrade
         .max_message_size(limit)
@@ -116,5 +120,6 @@ async fn events_socket(
             };
             let tasks = app.tasks.clone();
             tasks.track_future(socket::serve(app, caller, ws)).await;
+            drop(place);
         })
 }

@@ -154,11 +154,23 @@ async fn a_thread_is_made_asked_and_answered() {
 async fn the_run_that_a_reader_finds_is_told_from_its_start() {
     let server = Server::new().await;
     let path = format!("POST /threads/{NOBODY}/stream/events");
-    command(&server, NOBODY, start(json!([["set", {"x": 1}], ["ask", "ok?"]]))).await;
+    command(
+        &server,
+        NOBODY,
+        start(json!([["set", {"x": 1}], ["ask", "ok?"]])),
+    )
+    .await;
     let watch = r#"{"channels":["lifecycle","input"]}"#;
     for _ in 0..2 {
-        let found = told(server.open(request(&path, watch)).await.into_body(), is_root_end).await;
-        let methods: Vec<&str> = found.iter().map(|e| e["method"].as_str().unwrap()).collect();
+        let found = told(
+            server.open(request(&path, watch)).await.into_body(),
+            is_root_end,
+        )
+        .await;
+        let methods: Vec<&str> = found
+            .iter()
+            .map(|e| e["method"].as_str().unwrap())
+            .collect();
         assert_eq!(methods, ["lifecycle", "input.requested", "lifecycle"]);
     }
 }

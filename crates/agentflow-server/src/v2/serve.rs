@@ -8,9 +8,7 @@ use agentflow_runs::{
     service::{Subscription, Topic},
 };
 use agentflow_storage::event::Event;
-use agentflow_types::{
-    Clock, ErrorKind, Map, Result, RunId, Scope, SystemClock, ThreadId, Value,
-};
+use agentflow_types::{Clock, ErrorKind, Map, Result, RunId, Scope, SystemClock, ThreadId, Value};
 use bytes::Bytes;
 
 use super::{Encoder, Filter, ProtocolEvent, RunFacts, SPREAD};
@@ -234,11 +232,7 @@ pub(super) async fn open(
 ///
 /// # Errors
 /// Errors of the backend.
-async fn subscribe(
-    app: &AppState,
-    scope: &Scope,
-    thread: ThreadId,
-) -> Result<Subscription> {
+async fn subscribe(app: &AppState, scope: &Scope, thread: ThreadId) -> Result<Subscription> {
     let mut started = app.started.subscribe();
     loop {
         started.mark_unchanged();

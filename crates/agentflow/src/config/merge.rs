@@ -13,7 +13,7 @@ use toml::{Table, Value};
 use super::DEFAULTS;
 
 /// Tables whose keys the user chooses.
-const OPEN_TABLES: [&str; 2] = ["graphs", "models.providers"];
+const OPEN_TABLES: [&str; 3] = ["graphs", "models.providers", "auth.jwt.roles"];
 
 /// Prefix of environment variables.
 const ENV_PREFIX: &str = "AGENTFLOW_";
@@ -356,6 +356,13 @@ fn parse_like(current: &Value, text: &str) -> Option<Value> {
             "false" | "0" | "no" => false,
             _ => return None,
         }),
+        Value::Array(_) => {
+            let parts = text
+                .split(',')
+                .map(str::trim)
+                .filter(|part| !part.is_empty());
+            Value::Array(parts.map(|part| Value::String(part.to_owned())).collect())
+        }
         _ => return None,
     })
 }
