@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Result, bail};
 
 use crate::{
-    differential, install, registry,
+    differential, install, registry, schemathesis,
     shell::{cargo, exists, run as run_to_end, target},
     suites,
     summary::{Outcome, Tally, counted},
@@ -34,6 +34,7 @@ const STEPS: &[Step] = &[
     ("clients-browser", suites::clients_browser),
     ("sdk-suite", suites::sdk_suite),
     ("differential", || differential::run(&[])),
+    ("schemathesis", schemathesis::run),
     ("crash", || suites::crash::<&str>(&[])),
     ("crash-replicas", || suites::crash(&suites::REPLICAS)),
     ("soak", || suites::soak(&suites::SHORT_SOAK)),

@@ -42,9 +42,15 @@ pub fn binary() -> PathBuf {
 impl Fixture {
     /// Starts the server on a free port and waits until it is ready.
     pub fn start(binary: &Path, data: &Path, port: u16) -> Result<Self> {
+        Self::start_with(binary, data, port, &[])
+    }
+
+    /// The same with further arguments.
+    pub fn start_with(binary: &Path, data: &Path, port: u16, more: &[&str]) -> Result<Self> {
         let mut child = program(binary)
             .args(["--port", &port.to_string(), "--data"])
             .arg(data)
+            .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()

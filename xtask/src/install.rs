@@ -70,6 +70,11 @@ pub fn bench_python() -> Result<PathBuf> {
     environment("python-bench", &packages)
 }
 
+/// A Python environment with Schemathesis; returns its interpreter.
+pub fn schemathesis() -> Result<PathBuf> {
+    environment("python-schemathesis", &["schemathesis==4.32.5"])
+}
+
 fn environment(name: &str, packages: &[&str]) -> Result<PathBuf> {
     if !exists("python3") {
         apt(&["python3", "python3-venv"])?;

@@ -6,6 +6,7 @@ mod differential;
 mod fixture;
 mod install;
 mod registry;
+mod schemathesis;
 mod shell;
 mod suites;
 mod summary;

@@ -29,6 +29,8 @@ const DATABASE: &[&str] = &[
     "store_conformance",
     "cron_conformance",
     "signal_conformance",
+    "account_conformance",
+    "audit_conformance",
     "session_conformance",
     "counter_conformance",
     "cache_conformance",

@@ -37,10 +37,11 @@ pub fn conformance() -> Result<Outcome> {
 }
 
 /// A folder of this process in the cache, removed on drop.
-pub(crate) struct Scratch(PathBuf);
+pub struct Scratch(pub PathBuf);
 
 impl Scratch {
-    pub(crate) fn new(name: &str) -> Result<Self> {
+    /// An empty one.
+    pub fn new(name: &str) -> Result<Self> {
         let dir = cache()
             .join("scratch")
             .join(format!("{name}-{}", std::process::id()));
@@ -96,7 +97,11 @@ pub fn clients_js() -> Result<Outcome> {
             // Streams that a check leaves open must not keep the runner from ending.
             .args(["--test", "--test-force-exit", "--test-reporter=tap"])
             .current_dir(&dir);
-        counted(command.env("AGENTFLOW_URL", &server.url))
+        counted(
+            command
+                .env("AGENTFLOW_URL", &server.url)
+                .env("AGENTFLOW_FIXTURE", fixture::binary()),
+        )
     })
 }
 

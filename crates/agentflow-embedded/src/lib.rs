@@ -10,7 +10,9 @@
 //! table of LangGraph's `SqliteStore`, so Python can open the same file. All other tables start
 //! with `agentflow_`.
 
+mod accounts;
 mod assistants;
+mod audit;
 mod backup;
 mod cache;
 mod checkpoints;
@@ -152,6 +154,10 @@ impl Embedded {
     pub fn backend(&self) -> Backend {
         let this = Arc::new(self.clone());
         Backend {
+            tenants: this.clone(),
+            users: this.clone(),
+            keys: this.clone(),
+            audit: this.clone(),
             checkpoints: this.clone(),
             assistants: this.clone(),
             threads: this.clone(),

@@ -1,5 +1,7 @@
 //! Tables, and how older files become current ones.
 
+mod accounts;
+
 use agentflow_types::{Error, Result};
 use rusqlite::{Connection, OptionalExtension};
 
@@ -53,7 +55,7 @@ const STORE_MIGRATIONS: [&str; 5] = [
 /// Our own tables; the position plus one is the version. Never change one that was released.
 ///
 /// Ids are lowercase hyphenated text, times are microseconds since 1970 UTC, maps are JSON text.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     "
     CREATE TABLE agentflow_assistants (
         assistant_id TEXT PRIMARY KEY NOT NULL,
@@ -223,6 +225,7 @@ const MIGRATIONS: [&str; 3] = [
     CREATE INDEX agentflow_outbox_dead ON agentflow_outbox (tenant, topic, due_at, letter_id)
         WHERE dead;
 ",
+    accounts::TABLES,
 ];
 
 /// Creates and updates all tables, in one transaction.

@@ -7,7 +7,9 @@
 //! Checkpoints and long-term items live in the tables of LangGraph's Python savers, everything
 //! else in a schema `agentflow`.
 
+mod accounts;
 mod assistants;
+mod audit;
 mod binding;
 mod cache;
 mod cancel;
@@ -238,6 +240,10 @@ impl Postgres {
     pub fn backend(&self) -> Backend {
         let this = Arc::new(self.clone());
         Backend {
+            tenants: this.clone(),
+            users: this.clone(),
+            keys: this.clone(),
+            audit: this.clone(),
             checkpoints: this.clone(),
             assistants: this.clone(),
             threads: this.clone(),

@@ -20,8 +20,16 @@
 //! There are no foreign keys: rows of a thread are only written by who holds its row, and
 //! a key would lock that row again for each event.
 
+mod accounts;
+
 /// The tables as statements, by version from 1. Never change one that was released.
-pub(crate) const MIGRATIONS: [&str; 4] = [TABLES, crate::checkpoints::FUNCTION, SHARED, OUTBOX];
+pub(crate) const MIGRATIONS: [&str; 5] = [
+    TABLES,
+    crate::checkpoints::FUNCTION,
+    SHARED,
+    OUTBOX,
+    accounts::TABLES,
+];
 
 const TABLES: &str = r#"
     CREATE TABLE agentflow.assistants (

@@ -5,7 +5,7 @@ use agentflow_storage::{
     record::{Assistant, MultitaskStrategy, Run, Thread},
 };
 use agentflow_types::{
-    AssistantId, Error, Map, Result, RunId, Str, ThreadId, Timestamp, Value, from_value,
+    AssistantId, Error, Map, Result, RunId, Scope, Str, ThreadId, Timestamp, Value, from_value,
     graph::{CheckpointRef, Command, Durability, Goto, RunConfig, StreamMode},
     to_value,
 };
@@ -190,6 +190,7 @@ pub(crate) struct Planned {
 /// # Errors
 /// `Invalid` for a command, a configuration or an interrupt list that is not well formed.
 pub(crate) fn plan(
+    scope: &Scope,
     request: CreateRun,
     assistant: &Assistant,
     thread: Option<&Thread>,
@@ -203,6 +204,7 @@ pub(crate) fn plan(
     let metadata = layered_metadata(&request, assistant, thread);
     let (mut configurable, context) = layered_configuration(&request, assistant, thread)?;
     inject(&mut configurable, run_id, thread_id, assistant);
+    inject_user(&mut configurable, scope);
     let delay_s = request.after_seconds.unwrap_or(0.0);
     configurable.insert("__request_start_time_ms__".into(), Value::Int(now.millis()));
     configurable.insert("__after_seconds__".into(), Value::Float(delay_s));
@@ -340,17 +342,50 @@ fn inject(configurable: &mut Map, run_id: RunId, thread_id: ThreadId, assistant:
     set("thread_id", Value::str(thread_id.text()));
     set("graph_id", Value::str(assistant.graph_id.as_str()));
     set("assistant_id", Value::str(assistant.assistant_id.text()));
-    set("user_id", Value::str(""));
-    set("langgraph_auth_user", Value::Null);
-    set("langgraph_auth_user_id", Value::str(""));
-    set("langgraph_auth_permissions", Value::list(vec![]));
+}
+
+/// Adds who asks, as LangGraph's server names it; nobody without authentication.
+fn inject_user(configurable: &mut Map, scope: &Scope) {
+    let id = match scope.is_anonymous() {
+        true => Value::str(""),
+        false => Value::str(scope.principal()),
+    };
+    let permissions: Vec<Value> = match scope.is_anonymous() {
+        true => vec![],
+        false => scope
+            .permissions()
+            .words()
+            .into_iter()
+            .map(Value::str)
+            .collect(),
+    };
+    let permissions = Value::list(permissions);
+    let user = match (scope.is_anonymous(), scope.user()) {
+        (true, _) => Value::Null,
+        (false, known) => {
+            let mut user = known.cloned().unwrap_or_default();
+            user.insert("identity".into(), id.clone());
+            user.insert("is_authenticated".into(), Value::Bool(true));
+            user.entry("display_name".into())
+                .or_insert_with(|| id.clone());
+            user.insert("permissions".into(), permissions.clone());
+            Value::map(user)
+        }
+    };
+    let mut set = |key: &str, value: Value| {
+        configurable.insert(Str::from(key), value);
+    };
+    set("user_id", id.clone());
+    set("langgraph_auth_user", user);
+    set("langgraph_auth_user_id", id);
+    set("langgraph_auth_permissions", permissions);
 }
 
 /// The request for a graph host.
 ///
 /// # Errors
 /// As [`plan`]; `Corrupt` for a stored run that cannot be read.
-pub(crate) fn request(run: &Run) -> Result<RunRequest> {
+pub(crate) fn request(scope: &Scope, run: &Run) -> Result<RunRequest> {
     let kwargs = Kwargs::of(run)?;
     let part = |key: &str| kwargs.config.get(key).cloned().unwrap_or_default();
     let command = parse_command(&kwargs.command)?;
@@ -361,6 +396,7 @@ pub(crate) fn request(run: &Run) -> Result<RunRequest> {
     };
     let thread_id = run.thread_id.text();
     Ok(RunRequest {
+        scope: scope.clone(),
         graph_id: kwargs.graph_id,
         run_id: run.run_id,
         attempt: run.attempt,

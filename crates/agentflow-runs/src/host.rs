@@ -4,7 +4,7 @@
 
 use agentflow_storage::checkpoint::Fence;
 use agentflow_types::{
-    Result, RunId, Value,
+    Result, RunId, Scope, Value,
     graph::{
         CheckpointRef, Command, Drawing, Durability, GraphSchemas, RunConfig, RunOutcome,
         StateSnapshot, StreamEvent, StreamMode,
@@ -52,6 +52,8 @@ pub enum RunInput {
 /// One attempt of a run.
 #[derive(Clone, Debug)]
 pub struct RunRequest {
+    /// In whose name it runs: what it may read and write beside its thread.
+    pub scope: Scope,
     /// Graph.
     pub graph_id: String,
     /// Run.
@@ -85,6 +87,8 @@ pub type EventSink = mpsc::Sender<StreamEvent>;
 /// A change of state from outside.
 #[derive(Clone, Debug)]
 pub struct UpdateRequest {
+    /// Who changes it.
+    pub scope: Scope,
     /// Graph.
     pub graph_id: String,
     /// Checkpoint to change; its id `None` for the latest.
@@ -169,6 +173,7 @@ pub trait GraphHost: Send + Sync {
     /// checkpoint.
     async fn bulk_update(
         &self,
+        scope: &Scope,
         graph_id: &str,
         checkpoint: &CheckpointRef,
         supersteps: Vec<Superstep>,

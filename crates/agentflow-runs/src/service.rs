@@ -15,8 +15,8 @@ mod threads;
 mod worker;
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, atomic::Ordering::Relaxed},
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -26,8 +26,10 @@ use agentflow_storage::{
     signal::Signal,
 };
 use agentflow_types::{
-    AssistantId, Clock, Error, ErrorKind, Map, Result, RunId, Scope, Timestamp, Value,
+    AssistantId, Clock, DEFAULT_TENANT, Error, ErrorKind, Map, Result, RunId, Scope, Timestamp,
+    Value,
 };
+use async_trait::async_trait;
 use indexmap::IndexMap;
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -45,6 +47,20 @@ use crate::{
     measure::{Measured, Meter},
     patience::Patience,
 };
+
+/// Decides whether a tenant may have one more run.
+#[async_trait]
+pub trait Admission: Send + Sync {
+    /// The number of runs that wait or execute up to which it wants to be told; `None`: it does
+    /// not matter.
+    fn most_live(&self) -> Option<u64>;
+
+    /// Counts a run that is about to be created while `live` others wait or execute.
+    ///
+    /// # Errors
+    /// `Limited` if there are too many.
+    async fn admit(&self, scope: &Scope, live: u64) -> Result<()>;
+}
 
 /// Settings of the service.
 #[derive(Clone, Debug)]
@@ -120,6 +136,12 @@ pub(crate) struct Ended {
     pub(crate) result: Value,
 }
 
+/// Somebody who waits for a run's end.
+struct Waiter {
+    tenant: Arc<str>,
+    tx: oneshot::Sender<Arc<Ended>>,
+}
+
 /// A run that executes in this process.
 struct Running {
     stop: CancellationToken,
@@ -136,8 +158,10 @@ struct Local {
     /// Stops of runs that do not execute here, or not yet: a run that was just claimed finds its
     /// stop here when it starts. Oldest first, at most [`EARLY_STOPS`].
     early_stops: IndexMap<RunId, CancelAction>,
+    /// Tenants that have their system assistants, at most [`WELCOMED`].
+    welcomed: HashSet<Box<str>>,
     /// Who waits for a run's end.
-    waiters: HashMap<RunId, Vec<oneshot::Sender<Arc<Ended>>>>,
+    waiters: HashMap<RunId, Vec<Waiter>>,
     /// Threads of stateless runs that are over.
     leaving: temporary::Leaving,
 }
@@ -145,6 +169,9 @@ struct Local {
 /// Stops that are remembered for runs that may be about to start here. A run that misses its stop
 /// learns of it with its next heartbeat.
 const EARLY_STOPS: usize = 1024;
+
+/// Tenants that are remembered as having their system assistants.
+const WELCOMED: usize = 10_000;
 
 /// The run service. All calls take the [`Scope`] of whoever asks.
 pub struct Service {
@@ -154,6 +181,8 @@ pub struct Service {
     clock: Arc<dyn Clock>,
     config: ServiceConfig,
     webhook: Option<Arc<dyn Webhook>>,
+    /// Set once, before the first request.
+    admission: OnceLock<Arc<dyn Admission>>,
     hub: Hub,
     local: Mutex<Local>,
     /// Free places for runs in this process.
@@ -216,6 +245,7 @@ impl Service {
             clock: parts.clock,
             config: parts.config,
             webhook: parts.webhook,
+            admission: OnceLock::new(),
             hub: Hub::new(signals),
             local: Mutex::default(),
             bell: Notify::new(),
@@ -229,6 +259,30 @@ impl Service {
         });
         service.register_system_assistants(&Scope::local()).await?;
         Ok(service)
+    }
+
+    /// Has new runs counted. Whoever comes first stays.
+    pub fn set_admission(&self, admission: Arc<dyn Admission>) {
+        let _ = self.admission.set(admission);
+    }
+
+    /// Gives a tenant its system assistants, once in the life of this process. The default
+    /// tenant has them from the start.
+    ///
+    /// # Errors
+    /// Errors of the backend.
+    pub async fn welcome(&self, scope: &Scope) -> Result<()> {
+        let tenant = scope.tenant();
+        if tenant == DEFAULT_TENANT || self.local().welcomed.contains(tenant) {
+            return Ok(());
+        }
+        self.register_system_assistants(scope).await?;
+        let mut local = self.local();
+        if local.welcomed.len() >= WELCOMED {
+            local.welcomed.clear();
+        }
+        local.welcomed.insert(tenant.into());
+        Ok(())
     }
 
     /// The graphs of all hosts, sorted by id.
@@ -293,7 +347,7 @@ impl Service {
 
     async fn register_system_assistants(&self, scope: &Scope) -> Result<()> {
         for graph in self.graphs() {
-            let id = AssistantId::system(&graph.graph_id);
+            let id = AssistantId::system_in(scope.tenant(), &graph.graph_id);
             if self.backend.assistants.get(scope, id).await?.is_some() {
                 continue;
             }
@@ -332,15 +386,17 @@ impl Service {
     }
 
     /// Tells those who wait in this process that a run ended.
-    fn tell_waiters(&self, run: &Run, result: Value) {
+    fn tell_waiters(&self, scope: &Scope, run: &Run, result: Value) {
         let waiters = self.local().waiters.remove(&run.run_id).unwrap_or_default();
         let ended = Arc::new(Ended {
             error: run.error.clone(),
             result,
         });
         for waiter in waiters {
-            // Whoever stopped waiting does not mind.
-            let _ = waiter.send(ended.clone());
+            if &*waiter.tenant == scope.tenant() {
+                // Whoever stopped waiting does not mind.
+                let _ = waiter.tx.send(ended.clone());
+            }
         }
         self.signal(Signal::Ended(run.run_id));
     }

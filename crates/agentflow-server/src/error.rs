@@ -43,6 +43,7 @@ pub fn status_of(kind: ErrorKind) -> StatusCode {
         ErrorKind::Denied => StatusCode::FORBIDDEN,
         ErrorKind::NotFound => StatusCode::NOT_FOUND,
         ErrorKind::Conflict | ErrorKind::Cancelled => StatusCode::CONFLICT,
+        ErrorKind::Limited => StatusCode::TOO_MANY_REQUESTS,
         ErrorKind::Busy => StatusCode::SERVICE_UNAVAILABLE,
         ErrorKind::Uncertain => StatusCode::GATEWAY_TIMEOUT,
         ErrorKind::Corrupt | ErrorKind::Bug | ErrorKind::Failed => {
@@ -73,6 +74,13 @@ impl IntoResponse for Failure {
                     tracing::error!(error = ?err, "request failed");
                 }
                 let mut response = detail(status, &detail_of(&err));
+                let wait = err
+                    .context()
+                    .iter()
+                    .find(|(name, _)| *name == "retry_after_s");
+                if let Some(wait) = wait.and_then(|(_, text)| HeaderValue::from_str(text).ok()) {
+                    response.headers_mut().insert(header::RETRY_AFTER, wait);
+                }
                 if status == StatusCode::SERVICE_UNAVAILABLE {
                     response
                         .headers_mut()

@@ -16,16 +16,20 @@ use crate::{AppState, Limits, error::Failure};
 /// Request headers that are passed on to a run, at most.
 const MAX_HEADERS: usize = 64;
 /// Headers that are never passed on: they carry secrets.
-const SECRET_HEADERS: [&str; 3] = ["x-api-key", "x-tenant-id", "x-service-key"];
+const SECRET_HEADERS: [&str; 4] = ["x-api-key", "x-tenant-id", "x-service-key", "x-csrf-token"];
 
-/// Who asks. Without authentication everybody is the local principal.
+/// Who asks, as [`crate::access::guard`] found. Without authentication everybody is the local
+/// principal.
 pub(crate) struct Asker(pub(crate) Scope);
 
 impl<S: Sync> FromRequestParts<S> for Asker {
     type Rejection = Failure;
 
-    async fn from_request_parts(_: &mut Parts, _: &S) -> Result<Self, Failure> {
-        Ok(Self(Scope::local()))
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        let scope = parts.extensions.get::<Scope>().cloned();
+        scope
+            .map(Self)
+            .ok_or_else(|| Failure::Domain(Error::bug("a handler runs behind no guard")))
     }
 }
 
@@ -86,6 +90,16 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Json<T> {
     type Rejection = Failure;
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, Failure> {
+        Self::read(request, state).await
+    }
+}
+
+impl<T: DeserializeOwned> Json<T> {
+    /// Reads the body of a request.
+    ///
+    /// # Errors
+    /// 413, 408, 400 or 422.
+    pub(crate) async fn read(request: Request, state: &AppState) -> Result<Self, Failure> {
         let (parts, body) = request.into_parts();
         let bytes = body_of(&parts.headers, body, &state.limits).await?;
         decode(&bytes, state.limits.depth).map(Self)

@@ -6,6 +6,7 @@
 //! encoders in [`legacy`] and [`v2`] are pure.
 
 mod a2a;
+mod access;
 mod accumulate;
 mod body;
 mod cors;
@@ -21,18 +22,22 @@ mod openapi;
 mod page;
 mod router;
 mod routes;
+mod secure;
 pub mod sse;
 mod state;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod tls;
 pub mod v2;
 mod wire;
 
+pub use access::{Doors, Secure};
 pub use error::Failure;
 pub use exposition::{Kind, Sample};
 pub use health::{Part, Wellness};
 pub use listen::serve;
 pub use openapi::document;
 pub use router::router;
-pub use state::{AppState, Info, Limits, Samples};
+pub use state::{AppState, Cors, Info, Limits, Samples, Security};
+pub use tls::{Tls, TlsFiles};

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -10,7 +11,7 @@ use std::{
 
 use agentflow_types::Result;
 use axum::Router;
-use hyper::server::conn::http1;
+use hyper::{Request, body::Incoming, server::conn::http1};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -22,11 +23,18 @@ use tokio::{
     time::{Instant, Sleep},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::ServiceBuilder;
 
-use crate::{AppState, Limits};
+use crate::{AppState, Limits, Tls};
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
 
 /// Pause after the system refused to accept a connection, for example for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Bytes that the HTTP library needs for headers at least.
+const MIN_HEADER_BYTES: usize = 8192;
 /// How long connections may take to close after their streams were ended.
 const CLOSE: Duration = Duration::from_secs(2);
 
@@ -54,8 +62,14 @@ pub async fn serve(
             } => accepted,
         };
         match accepted {
-            (Ok(place), Ok((socket, _))) => {
-                let serving = connection(socket, router.clone(), limits.clone(), stop.clone());
+            (Ok(place), Ok((socket, peer))) => {
+                let parts = Parts {
+                    router: router.clone(),
+                    limits: limits.clone(),
+                    stop: stop.clone(),
+                    peer: Peer(peer),
+                };
+                let serving = accepted_over(socket, state.tls.clone(), parts);
                 connections.spawn(async move {
                     serving.await;
                     drop(place);
@@ -89,23 +103,53 @@ pub async fn serve(
     Ok(())
 }
 
-/// Serves one connection.
-async fn connection(
-    socket: TcpStream,
+/// What a connection is served with.
+struct Parts {
     router: Router,
     limits: Arc<Limits>,
     stop: CancellationToken,
-) {
+    peer: Peer,
+}
+
+/// Serves one connection, after the handshake if there is TLS.
+async fn accepted_over(socket: TcpStream, tls: Option<Arc<Tls>>, parts: Parts) {
     // Frames are small and must not wait for each other.
     if let Err(err) = socket.set_nodelay(true) {
         tracing::debug!(error = %err, "no TCP_NODELAY");
     }
+    let Some(tls) = tls else {
+        return connection(socket, parts).await;
+    };
+    let handshake = tls.acceptor().accept(socket);
+    match tokio::time::timeout(parts.limits.header_timeout, handshake).await {
+        Ok(Ok(socket)) => connection(socket, parts).await,
+        Ok(Err(err)) => tracing::debug!(error = %err, "a TLS handshake failed"),
+        Err(_) => tracing::debug!("a TLS handshake took too long"),
+    }
+}
+
+/// Serves one connection.
+async fn connection(socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, parts: Parts) {
+    let Parts {
+        router,
+        limits,
+        stop,
+        peer,
+    } = parts;
     let io = TokioIo::new(Impatient::new(socket, limits.stall));
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout);
-    let service = TowerToHyperService::new(router);
+        .header_read_timeout(limits.header_timeout)
+        .max_headers(limits.headers)
+        .max_buf_size(limits.header_bytes.max(MIN_HEADER_BYTES));
+    let service = ServiceBuilder::new()
+        .map_request(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer);
+            request
+        })
+        .service(router);
+    let service = TowerToHyperService::new(service);
     let mut serving = std::pin::pin!(builder.serve_connection(io, service).with_upgrades());
     let ended = tokio::select! {
         ended = &mut serving => ended,

@@ -10,7 +10,7 @@ mod tests;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use agentflow_types::{Error, ErrorKind, Map, Result, Scope, Value};
+use agentflow_types::{Error, ErrorKind, Map, Permission, Result, Scope, Value};
 use bytes::Bytes;
 use http::{Request, Response, request::Parts};
 use http_body_util::{Full, combinators::BoxBody};
@@ -119,7 +119,10 @@ impl ServerHandler for Tools {
         let called = match platform::find(&request.name) {
             Some(tool) => tool.call(caller, args, &context.ct).await,
             None => match assistants::find(caller, &request.name).await {
-                Ok(Some(id)) => assistants::call(caller, &id, args, &context.ct).await,
+                Ok(Some(id)) => match platform::permitted(caller, Permission::RunsWrite) {
+                    Ok(()) => assistants::call(caller, &id, args, &context.ct).await,
+                    Err(err) => Err(err),
+                },
                 Ok(None) => {
                     let text = format!("Unknown tool: {}", request.name);
                     return Err(ErrorData::invalid_params(text, None));

@@ -2,7 +2,12 @@
 
 use std::sync::OnceLock;
 
-use utoipa::openapi::{InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder};
+use utoipa::openapi::{
+    ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder,
+    security::{
+        ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+    },
+};
 
 /// What the description starts from: title, version, licence.
 pub(crate) fn frame() -> OpenApi {
@@ -15,7 +20,24 @@ pub(crate) fn frame() -> OpenApi {
         ))
         .license(Some(LicenseBuilder::new().name("Apache-2.0").build()))
         .build();
-    OpenApiBuilder::new().info(info).build()
+    let header = ApiKey::Header(ApiKeyValue::new("x-api-key"));
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+    let components = ComponentsBuilder::new()
+        .security_scheme("api_key", SecurityScheme::ApiKey(header))
+        .security_scheme("bearer", SecurityScheme::Http(bearer))
+        .build();
+    // Either; and neither on a server that lets everybody in.
+    let none: [&str; 0] = [];
+    let ways = [
+        SecurityRequirement::new("api_key", none),
+        SecurityRequirement::new("bearer", none),
+        SecurityRequirement::default(),
+    ];
+    OpenApiBuilder::new()
+        .info(info)
+        .components(Some(components))
+        .security(Some(ways))
+        .build()
 }
 
 /// The description of the whole API.

@@ -6,7 +6,7 @@ use tower::{ServiceBuilder, util::MapRequestLayer};
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::{AppState, cors, error, metrics, openapi, routes};
+use crate::{AppState, access, cors, error, metrics, openapi, routes, secure};
 
 /// The agent API.
 pub fn router(state: AppState) -> Router {
@@ -14,15 +14,21 @@ pub fn router(state: AppState) -> Router {
     let inner = routes
         .merge(routes::system::pages())
         .method_not_allowed_fallback(error::method_not_allowed)
+        .route_layer(middleware::from_fn_with_state(state.clone(), access::guard))
         .route_layer(middleware::from_fn_with_state(
             state.clone(),
             metrics::count,
         ))
         .fallback(error::not_found)
-        .with_state(state);
+        .with_state(state.clone());
     // Paths are rewritten before they are matched, so the router that matches sits inside.
     let service = ServiceBuilder::new()
-        .layer(cors::layer())
+        .layer(middleware::from_fn(access::name_request))
+        .layer(middleware::from_fn_with_state(
+            state.clone(),
+            secure::headers,
+        ))
+        .layer(cors::layer(&state.security.cors))
         .layer(CatchPanicLayer::custom(error::panicked))
         .layer(MapRequestLayer::new(without_trailing_slash))
         .service(inner);
@@ -41,6 +47,8 @@ pub(crate) fn documented() -> OpenApiRouter<AppState> {
         .merge(routes::crons::routes())
         .merge(routes::store::routes())
         .merge(routes::protocol::routes())
+        .merge(routes::auth::routes())
+        .merge(routes::admin::routes())
         .merge(routes::mcp::routes())
         .merge(routes::a2a::routes())
         .merge(routes::webhooks::routes())

@@ -1,7 +1,9 @@
 //! Handlers: decode, one call of the domain, encode.
 
 pub(crate) mod a2a;
+pub(crate) mod admin;
 pub(crate) mod assistants;
+pub(crate) mod auth;
 pub(crate) mod crons;
 pub(crate) mod mcp;
 pub(crate) mod protocol;

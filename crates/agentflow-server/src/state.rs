@@ -2,12 +2,20 @@
 
 use std::{sync::Arc, time::Duration};
 
+use agentflow_auth::{Auth, Limited, StreamPlace};
 use agentflow_runs::service::Service;
 use agentflow_storage::figures::Figures;
+use agentflow_types::Scope;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{exposition::Sample, health::Part, metrics::Metrics};
+use crate::{
+    access::{Admit, Doors, Secure},
+    exposition::Sample,
+    health::Part,
+    metrics::Metrics,
+    tls::Tls,
+};
 
 /// Limits of the server. Each protects memory or time against a client.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,6 +24,11 @@ pub struct Limits {
     pub body_bytes: usize,
     /// Most nested lists and objects of a request body.
     pub depth: usize,
+    /// Most bytes of the request line and the headers together, at least 8 KiB; more is answered
+    /// with 431.
+    pub header_bytes: usize,
+    /// Most headers of a request.
+    pub headers: usize,
     /// Longest time for a request body to arrive.
     pub body_timeout: Duration,
     /// Longest time for request headers to arrive.
@@ -46,6 +59,8 @@ impl Default for Limits {
         Self {
             body_bytes: 16 * 1024 * 1024,
             depth: 100,
+            header_bytes: 64 * 1024,
+            headers: 100,
             body_timeout: Duration::from_secs(60),
             header_timeout: Duration::from_secs(30),
             connections: 12_000,
@@ -82,6 +97,33 @@ impl Default for Info {
 /// Tells values for `/metrics`, each time the same ones in the same order. Does no I/O.
 pub type Samples = Arc<dyn Fn() -> Vec<Sample> + Send + Sync>;
 
+/// Pages of which origins may use the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cors {
+    /// Origins, for example `https://app.example`; `*` for all, without cookies.
+    pub origins: Vec<String>,
+    /// Whether pages on public addresses may reach a server on a private one.
+    pub private_network: bool,
+}
+
+impl Default for Cors {
+    fn default() -> Self {
+        Self {
+            origins: vec!["*".into()],
+            private_network: true,
+        }
+    }
+}
+
+/// How browsers are told to treat the server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Security {
+    /// Other origins.
+    pub cors: Cors,
+    /// Whether the server is reached over TLS: by its own, or by that of a proxy.
+    pub secure: Secure,
+}
+
 /// State of the server. Clones share it.
 #[derive(Clone)]
 pub struct AppState {
@@ -89,6 +131,10 @@ pub struct AppState {
     pub(crate) limits: Arc<Limits>,
     pub(crate) info: Arc<Info>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) auth: Option<Arc<Auth>>,
+    pub(crate) doors: Doors,
+    pub(crate) security: Arc<Security>,
+    pub(crate) tls: Option<Arc<Tls>>,
     /// Who tells figures for `/metrics`.
     pub(crate) figures: Vec<Arc<dyn Figures>>,
     /// Who tells values for `/metrics`.
@@ -114,6 +160,10 @@ impl AppState {
             limits: Arc::default(),
             info: Arc::default(),
             metrics: Arc::default(),
+            auth: None,
+            doors: Doors::Open,
+            security: Arc::default(),
+            tls: None,
             figures: Vec::new(),
             samples: Vec::new(),
             parts: Vec::new(),
@@ -130,6 +180,38 @@ impl AppState {
         self.tool_calls = Arc::new(Semaphore::new(limits.tool_calls));
         self.limits = Arc::new(limits);
         self
+    }
+
+    /// Sets who is let in. With [`Doors::Guarded`] the limits of tenants also hold.
+    #[must_use]
+    pub fn with_auth(mut self, auth: Arc<Auth>, doors: Doors) -> Self {
+        if doors == Doors::Guarded {
+            self.service.set_admission(Arc::new(Admit(auth.clone())));
+        }
+        (self.auth, self.doors) = (Some(auth), doors);
+        self
+    }
+
+    /// Sets how browsers are told to treat the server.
+    #[must_use]
+    pub fn with_security(mut self, security: Security) -> Self {
+        self.security = Arc::new(security);
+        self
+    }
+
+    /// Serves over TLS.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Arc<Tls>) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// A place for a stream of the tenant, if streams are counted.
+    pub(crate) fn stream_place(&self, scope: &Scope) -> Result<Option<StreamPlace>, Limited> {
+        match (&self.auth, self.doors) {
+            (Some(auth), Doors::Guarded) => auth.open_stream(scope).map(Some),
+            _ => Ok(None),
+        }
     }
 
     /// Adds figures to `/metrics`; their names must differ from those of others.

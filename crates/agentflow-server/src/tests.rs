@@ -1,5 +1,6 @@
 //! The router in process, over the in-memory backend and a scripted graph host.
 
+mod access;
 mod assistants;
 mod bodies;
 mod compatibility;
@@ -11,11 +12,12 @@ mod store;
 mod streams;
 mod system;
 mod threads;
+mod tls;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use agentflow_runs::service::{Service, ServiceConfig, ServiceParts};
-use agentflow_storage::memory::Memory;
+use agentflow_storage::{Backend, memory::Memory};
 use agentflow_types::SystemClock;
 use axum::{Router, body::Body, response::Response};
 use http::{HeaderMap, Request, StatusCode};
@@ -80,8 +82,17 @@ impl Server {
     }
 
     pub(crate) async fn with(limits: Limits) -> Self {
+        Self::over(Memory::open(), limits, |state| state).await
+    }
+
+    /// A server on this backend, its state completed by `finish`.
+    pub(crate) async fn over(
+        backend: Backend,
+        limits: Limits,
+        finish: impl FnOnce(AppState) -> AppState,
+    ) -> Self {
         let service = Service::open(ServiceParts {
-            backend: Memory::open(),
+            backend,
             hosts: vec![Arc::new(host::Scripted::default())],
             clock: Arc::new(SystemClock),
             config: ServiceConfig {
@@ -98,7 +109,7 @@ impl Server {
         });
         // The worker takes runs from its first poll on.
         tokio::task::yield_now().await;
-        let state = AppState::new(service).with_limits(limits);
+        let state = finish(AppState::new(service).with_limits(limits));
         Self {
             router: crate::router(state.clone()),
             state,

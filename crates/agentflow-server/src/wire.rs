@@ -1,5 +1,6 @@
 //! What clients send and get, as serde types. `Serialize` here is a promise.
 
+pub(crate) mod account;
 pub(crate) mod assistant;
 pub(crate) mod cron;
 pub(crate) mod run;

@@ -10,7 +10,9 @@
 //! empty database. The macro makes one test per case, so cases run in parallel; the calling crate
 //! needs `tokio` with its macros. A backend cannot leave out a case.
 
+pub mod accounts;
 pub mod assistants;
+pub mod audit;
 pub mod cache;
 pub mod checkpoints;
 pub mod counters;
@@ -110,6 +112,12 @@ macro_rules! __conformance_case {
     (outbox_conformance, $case:ident) => {
         $crate::conformance::outbox::$case
     };
+    (account_conformance, $case:ident) => {
+        $crate::conformance::accounts::$case
+    };
+    (audit_conformance, $case:ident) => {
+        $crate::conformance::audit::$case
+    };
     (signal_conformance, $case:ident) => {
         $crate::conformance::signals::$case
     };
@@ -138,6 +146,8 @@ macro_rules! backend_conformance {
         $crate::cron_conformance!($open);
         $crate::outbox_conformance!($open);
         $crate::signal_conformance!($open);
+        $crate::account_conformance!($open);
+        $crate::audit_conformance!($open);
         $crate::session_conformance!($open);
         $crate::counter_conformance!($open);
         $crate::cache_conformance!($open);
@@ -151,7 +161,7 @@ mod tests {
     /// A case that is written but not listed would run nowhere.
     #[test]
     fn every_case_is_listed() {
-        let suites: [(&[&str], &[&str]); 11] = [
+        let suites: [(&[&str], &[&str]); 13] = [
             (
                 checkpoints::CASES,
                 &[
@@ -178,6 +188,8 @@ mod tests {
             (store::CASES, &[include_str!("conformance/store.rs")]),
             (crons::CASES, &[include_str!("conformance/crons.rs")]),
             (outbox::CASES, &[include_str!("conformance/outbox.rs")]),
+            (accounts::CASES, &[include_str!("conformance/accounts.rs")]),
+            (audit::CASES, &[include_str!("conformance/audit.rs")]),
             (signals::CASES, &[include_str!("conformance/signals.rs")]),
             (sessions::CASES, &[include_str!("conformance/sessions.rs")]),
             (counters::CASES, &[include_str!("conformance/counters.rs")]),

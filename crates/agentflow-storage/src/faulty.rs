@@ -115,12 +115,24 @@ pub type Faults = Arc<dyn Fn(Write) -> Fault + Send + Sync>;
 #[must_use]
 pub fn wrap(inner: Backend, faults: Faults) -> Backend {
     let signals = inner.signals.clone();
+    // Nothing about accounts is decided from more than one write, so a fault between two is of
+    // no interest.
+    let accounts = (
+        inner.tenants.clone(),
+        inner.users.clone(),
+        inner.keys.clone(),
+        inner.audit.clone(),
+    );
     let this = Arc::new(Faulty {
         inner,
         faults,
         crashed: AtomicBool::new(false),
     });
     Backend {
+        tenants: accounts.0,
+        users: accounts.1,
+        keys: accounts.2,
+        audit: accounts.3,
         checkpoints: this.clone(),
         assistants: this.clone(),
         threads: this.clone(),

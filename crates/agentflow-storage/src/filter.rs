@@ -267,6 +267,10 @@ pub const THREAD_COLUMNS: &[&str] = &[
     "updated_at",
     "state_updated_at",
 ];
+/// Sort columns of [`crate::account::Tenants::search`].
+pub const TENANT_COLUMNS: &[&str] = &["tenant", "created_at"];
+/// Sort columns of [`crate::account::Users::search`] and [`crate::account::Keys::search`].
+pub const ACCOUNT_COLUMNS: &[&str] = &["name", "created_at"];
 /// Sort columns of [`crate::cron::Crons::search`].
 pub const CRON_COLUMNS: &[&str] = &[
     "cron_id",

@@ -4,6 +4,8 @@
 //! durability, and what a stale write returns. Backends live in their own crates; each runs every
 //! case of the suites of the module `conformance` (a feature, for tests).
 
+pub mod account;
+pub mod audit;
 pub mod cache;
 pub mod checkpoint;
 pub mod cipher;
@@ -30,6 +32,14 @@ use std::sync::Arc;
 /// One backend: every port, over one database.
 #[derive(Clone)]
 pub struct Backend {
+    /// Tenants.
+    pub tenants: Arc<dyn account::Tenants>,
+    /// Users.
+    pub users: Arc<dyn account::Users>,
+    /// API keys.
+    pub keys: Arc<dyn account::Keys>,
+    /// The log of changes.
+    pub audit: Arc<dyn audit::Audit>,
     /// Checkpoints and pending writes.
     pub checkpoints: Arc<dyn checkpoint::Checkpoints>,
     /// Assistants and their versions.

@@ -5,6 +5,8 @@
 //! simulate a crash, wrap [`Memory::backend`] in [`crate::faulty`] and afterwards take a new
 //! backend from the same `Memory`: it holds exactly what was committed.
 
+mod accounts;
+mod audit;
 mod cache;
 mod checkpoints;
 mod counters;
@@ -20,10 +22,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use agentflow_types::{AssistantId, CronId, Error, LetterId, Result, RunId, ThreadId, Timestamp};
+use agentflow_types::{
+    AssistantId, CronId, Error, KeyId, LetterId, Result, RunId, ThreadId, Timestamp, UserId,
+};
+use uuid::Uuid;
 
 use crate::{
     Backend,
+    account::{ApiKey, Tenant, User},
     cache::CacheKey,
     checkpoint::Fence,
     cron::Cron,
@@ -44,6 +50,11 @@ pub struct Memory {
 
 #[derive(Clone, Default)]
 struct Tables {
+    tenants: BTreeMap<String, Tenant>,
+    users: BTreeMap<UserId, accounts::Owned<User>>,
+    keys: BTreeMap<KeyId, accounts::Owned<ApiKey>>,
+    /// By time, then id.
+    audit: BTreeMap<(Timestamp, Uuid), audit::Logged>,
     checkpoints: HashMap<String, checkpoints::Line>,
     assistants: BTreeMap<AssistantId, AssistantRow>,
     threads: BTreeMap<ThreadId, ThreadRow>,
@@ -97,6 +108,10 @@ impl Memory {
     pub fn backend(&self) -> Backend {
         let this = Arc::new(self.clone());
         Backend {
+            tenants: this.clone(),
+            users: this.clone(),
+            keys: this.clone(),
+            audit: this.clone(),
             checkpoints: this.clone(),
             assistants: this.clone(),
             threads: this.clone(),

@@ -18,6 +18,8 @@ pub enum ErrorKind {
     NotFound,
     /// The state moved on; reload and decide again. HTTP 409.
     Conflict,
+    /// Too much was asked for; retry when the fact `retry_after_s` says. HTTP 429.
+    Limited,
     /// Retry later; nothing was written. HTTP 503.
     Busy,
     /// It may or may not have been written; read before retrying. HTTP 504.
@@ -68,6 +70,8 @@ constructors! {
     not_found => NotFound;
     /// The state moved on.
     conflict => Conflict;
+    /// Too much was asked for.
+    limited => Limited;
     /// Retry later; nothing was written.
     busy => Busy;
     /// The outcome is unknown.
@@ -143,6 +147,7 @@ impl Error {
                 ErrorKind::Denied => "PermissionError",
                 ErrorKind::NotFound => "NotFoundError",
                 ErrorKind::Conflict => "ConflictError",
+                ErrorKind::Limited => "RateLimitError",
                 ErrorKind::Busy => "BusyError",
                 ErrorKind::Uncertain => "TimeoutError",
                 ErrorKind::Corrupt => "CorruptDataError",

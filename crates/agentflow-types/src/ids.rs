@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Error, Result};
+use crate::{DEFAULT_TENANT, Error, Result};
 
 /// Namespace in which the ids of system assistants are derived from graph ids (RFC 9562's DNS
 /// namespace, as LangGraph's server uses it).
@@ -69,6 +69,10 @@ ids! {
     CronId, "cron";
     /// A letter: something that must reach somebody outside.
     LetterId, "letter";
+    /// A user: somebody who logs in with a password.
+    UserId, "user";
+    /// An API key.
+    KeyId, "key";
 }
 
 impl AssistantId {
@@ -80,6 +84,17 @@ impl AssistantId {
             graph_id.as_bytes(),
         ))
     }
+
+    /// The id of that assistant in a tenant. In the default tenant it is [`Self::system`]; in
+    /// others it is derived from the tenant's name too, because ids are unique in a database.
+    #[must_use]
+    pub fn system_in(tenant: &str, graph_id: &str) -> Self {
+        if tenant == DEFAULT_TENANT {
+            return Self::system(graph_id);
+        }
+        let of_tenant = Uuid::new_v5(&SYSTEM_ASSISTANT_NAMESPACE, tenant.as_bytes());
+        Self(Uuid::new_v5(&of_tenant, graph_id.as_bytes()))
+    }
 }
 
 #[cfg(test)]
@@ -90,6 +105,14 @@ mod tests {
     fn system_assistant_id_is_the_one_langgraph_derives() {
         let id = AssistantId::system("agent");
         assert_eq!(id.text(), "fe096781-5601-53d2-b2f6-0d3403f7e9ca");
+    }
+
+    #[test]
+    fn each_tenant_has_its_own_system_assistants() {
+        let id = |tenant| AssistantId::system_in(tenant, "agent");
+        assert_eq!(id("default"), AssistantId::system("agent"));
+        assert_ne!(id("acme"), id("default"));
+        assert_ne!(id("acme"), id("other"));
     }
 
     #[test]

@@ -6,14 +6,16 @@ pub mod graph;
 pub mod histogram;
 pub mod ids;
 pub mod message;
+pub mod permission;
 pub mod rng;
 pub mod scope;
 pub mod time;
 pub mod value;
 
 pub use error::{Error, ErrorKind, Result};
-pub use ids::{AssistantId, CronId, LetterId, RunId, ThreadId};
+pub use ids::{AssistantId, CronId, KeyId, LetterId, RunId, ThreadId, UserId};
+pub use permission::{Permission, Permissions, Role};
 pub use rng::{Rng, SeededRng, SystemRng};
-pub use scope::Scope;
+pub use scope::{DEFAULT_TENANT, Scope};
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};
 pub use value::{Map, Str, Typed, Value, from_value, to_value};

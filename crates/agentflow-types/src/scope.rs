@@ -2,31 +2,61 @@
 
 use std::sync::Arc;
 
-/// Tenant and principal of a request.
+use crate::{Map, Permission, Permissions};
+
+/// The tenant of a server without authentication, and of data that Python wrote.
+pub const DEFAULT_TENANT: &str = "default";
+/// The principal of a server without authentication.
+const LOCAL: &str = "local";
+
+/// Tenant and principal of a request, and what it may do.
 ///
 /// Authentication yields it; it cannot be built from a request's body.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Scope {
     tenant: Arc<str>,
     principal: Arc<str>,
+    permissions: Permissions,
+    user: Option<Arc<Map>>,
 }
 
 impl Scope {
-    /// The scope of a server without authentication: one tenant, one principal.
+    /// The scope of a server without authentication: one tenant, one principal, no bounds.
     #[must_use]
     pub fn local() -> Self {
         Self {
-            tenant: "default".into(),
-            principal: "local".into(),
+            permissions: Permissions::ALL,
+            ..Self::new(DEFAULT_TENANT, LOCAL)
         }
     }
 
-    /// A scope for an authenticated principal.
+    /// A scope for work that goes on in a principal's name after its request was let in: queued
+    /// runs, crons. It is for domain calls and opens no door.
     #[must_use]
     pub fn new(tenant: &str, principal: &str) -> Self {
         Self {
             tenant: tenant.into(),
             principal: principal.into(),
+            permissions: Permissions::NONE,
+            user: None,
+        }
+    }
+
+    /// The scope of an authenticated principal.
+    ///
+    /// `user`: what graphs may know about the principal besides its name and permissions.
+    #[must_use]
+    pub fn authenticated(
+        tenant: &str,
+        principal: &str,
+        permissions: Permissions,
+        user: Map,
+    ) -> Self {
+        Self {
+            tenant: tenant.into(),
+            principal: principal.into(),
+            permissions,
+            user: Some(Arc::new(user)),
         }
     }
 
@@ -40,5 +70,30 @@ impl Scope {
     #[must_use]
     pub fn principal(&self) -> &str {
         &self.principal
+    }
+
+    /// What it may do.
+    #[must_use]
+    pub fn permissions(&self) -> Permissions {
+        self.permissions
+    }
+
+    /// Whether it may do this.
+    #[must_use]
+    pub fn may(&self, permission: Permission) -> bool {
+        self.permissions.has(permission)
+    }
+
+    /// What is known about the authenticated principal; `None` if nobody was authenticated, or
+    /// long ago.
+    #[must_use]
+    pub fn user(&self) -> Option<&Map> {
+        self.user.as_deref()
+    }
+
+    /// Whether it stands for whoever can reach a server without authentication.
+    #[must_use]
+    pub fn is_anonymous(&self) -> bool {
+        self.user.is_none() && &*self.principal == LOCAL
     }
 }

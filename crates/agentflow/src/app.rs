@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use agentflow_auth::Auth;
 use agentflow_graph::{Graph, Runtime};
 use agentflow_mcp::Pool;
 use agentflow_models::Tokens;
@@ -142,26 +143,22 @@ impl App {
         })
         .await?;
 
+        let auth = crate::auth::open(&self.config, database.backend.clone())?;
+        let told = auth_told(&self.config, &auth).await?;
         let (listener, wanted_port) = bind(&self.config).await?;
         let address = listener
             .local_addr()
             .map_err(|err| Error::busy("the listener has no address").source_err(err))?;
+        let state = state(&self.config, &database, service.clone(), auth.clone())?;
         let stop = CancellationToken::new();
         let worker = tokio::spawn({
             let (service, stop) = (service.clone(), stop.clone());
             async move { service.run_worker(stop).await }
         });
-        let mut state = AppState::new(service.clone()).with_limits(agentflow_server::Limits {
-            body_bytes: self.config.server.body_limit_bytes,
-            connections: descriptors::room_for(self.config.server.max_connections),
-            ..agentflow_server::Limits::default()
-        });
-        if let Some(figures) = &database.figures {
-            state = state.with_figures(figures.clone());
-        }
         let state = state
             .with_samples(samples)
             .with_part(Arc::new(figures::Model(self.model.clone())));
+        let upkeep = tokio::spawn(auth.upkeep(stop.clone()));
         let listening = tokio::spawn(agentflow_server::serve(
             listener,
             agentflow_server::router(state.clone()),
@@ -170,6 +167,8 @@ impl App {
         ));
         Ok(Running {
             address,
+            scheme: scheme(&self.config),
+            auth: told,
             wanted_port,
             graphs,
             graphs_from: self.graphs_from,
@@ -178,6 +177,7 @@ impl App {
             drain: Duration::from_secs(self.config.server.drain_seconds),
             stop,
             worker,
+            upkeep,
             listening,
             mcp: self.mcp,
             database,
@@ -201,6 +201,60 @@ fn runtime_over(database: &Database, settings: &ServiceConfig) -> Runtime {
         saver: Some(saver),
         store: Some(store),
         ..Runtime::default()
+    }
+}
+
+/// What the listener serves.
+fn state(
+    config: &Config,
+    database: &Database,
+    service: Arc<Service>,
+    auth: Arc<Auth>,
+) -> Result<AppState> {
+    let state = AppState::new(service).with_limits(server_limits(config));
+    let state = crate::auth::protect(config, state, auth)?;
+    Ok(match &database.figures {
+        Some(figures) => state.with_figures(figures.clone()),
+        None => state,
+    })
+}
+
+fn scheme(config: &Config) -> &'static str {
+    match config.server.tls.is_on() {
+        true => "https",
+        false => "http",
+    }
+}
+
+/// What the banner says about who is let in.
+async fn auth_told(config: &Config, auth: &Auth) -> Result<String> {
+    if !config.auth.is_on() {
+        return Ok("off, loopback only".into());
+    }
+    if auth.anybody().await? {
+        return Ok("on".into());
+    }
+    let text = "nobody can be let in yet: stop, run `agentflow keys create NAME --role operator`, \
+        or set auth.bootstrap_key_file";
+    tracing::warn!("{text}");
+    Ok(format!("on; {text}"))
+}
+
+fn server_limits(config: &Config) -> agentflow_server::Limits {
+    let server = &config.server;
+    agentflow_server::Limits {
+        body_bytes: server.body_limit_bytes,
+        depth: server.max_depth,
+        header_bytes: server.header_limit_bytes,
+        headers: server.max_headers,
+        body_timeout: Duration::from_secs(server.body_timeout_seconds),
+        header_timeout: Duration::from_secs(server.header_timeout_seconds),
+        connections: descriptors::room_for(server.max_connections),
+        heartbeat: Duration::from_secs(server.heartbeat_seconds),
+        stall: Duration::from_secs(server.stall_seconds),
+        frames: server.stream_buffer_frames,
+        subscriptions: server.socket_subscriptions,
+        ..agentflow_server::Limits::default()
     }
 }
 
@@ -271,6 +325,8 @@ async fn bind(config: &Config) -> Result<(TcpListener, Option<u16>)> {
 /// A server that serves.
 pub struct Running {
     address: SocketAddr,
+    scheme: &'static str,
+    auth: String,
     wanted_port: Option<u16>,
     graphs: Vec<String>,
     graphs_from: String,
@@ -279,6 +335,7 @@ pub struct Running {
     drain: Duration,
     stop: CancellationToken,
     worker: JoinHandle<Result<()>>,
+    upkeep: JoinHandle<()>,
     listening: JoinHandle<Result<()>>,
     mcp: Pool,
     /// Held open until everything that writes has ended.
@@ -289,9 +346,10 @@ impl Running {
     /// Base URL of the agent API.
     #[must_use]
     pub fn url(&self) -> String {
+        let (scheme, port) = (self.scheme, self.address.port());
         match self.address.ip() {
-            IpAddr::V4(ip) => format!("http://{ip}:{}", self.address.port()),
-            IpAddr::V6(ip) => format!("http://[{ip}]:{}", self.address.port()),
+            IpAddr::V4(ip) => format!("{scheme}://{ip}:{port}"),
+            IpAddr::V6(ip) => format!("{scheme}://[{ip}]:{port}"),
         }
     }
 
@@ -305,6 +363,7 @@ impl Running {
             data: self.data.clone(),
             graphs: self.graphs.clone(),
             graphs_from: self.graphs_from.clone(),
+            auth: self.auth.clone(),
             model: self.model.clone(),
             wanted_port: self.wanted_port,
             pid: std::process::id(),
@@ -354,6 +413,7 @@ impl Running {
         self.stop.cancel();
         let panicked = |err| Error::bug("a server task panicked").source_err(err);
         let (worker, listening) = (self.worker.await, self.listening.await);
+        self.upkeep.await.map_err(panicked)?;
         self.mcp.close().await;
         drop(self.database);
         worker.map_err(panicked)?.and(listening.map_err(panicked)?)

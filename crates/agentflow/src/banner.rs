@@ -19,6 +19,8 @@ pub struct Ready {
     pub graphs: Vec<String>,
     /// Where the graphs came from: a file name, or `built in`.
     pub graphs_from: String,
+    /// Who is let in.
+    pub auth: String,
     /// The default model; `null` when answers are extractive.
     pub model: Option<String>,
     /// The port that was wanted, if another one is used.
@@ -77,7 +79,7 @@ impl Ready {
                 self.graphs.join(", ")
             ),
         );
-        line("  Auth     ", "off, loopback only".to_owned());
+        line("  Auth     ", self.auth.clone());
         line(
             "  Model    ",
             self.model.clone().unwrap_or_else(|| {
@@ -115,6 +117,7 @@ mod tests {
             data: Some("./.agentflow".into()),
             graphs: vec!["agent".into(), "review".into()],
             graphs_from: "built in".into(),
+            auth: "off, loopback only".into(),
             model: None,
             wanted_port: None,
             pid: 7,

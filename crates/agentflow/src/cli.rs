@@ -11,8 +11,10 @@ use agentflow_types::{Error, ErrorKind, Result};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
+    accounts,
     app::{self, App},
     banner::Style,
+    certs,
     config::{self, Config, Merged, Sources},
     logging, models, project,
     upkeep::{self, Migrate, Place},
@@ -51,6 +53,19 @@ enum Command {
     /// Look at the version of the database's tables, or bring them up to date.
     #[command(subcommand)]
     Migrate(Migrate),
+    /// Make, list and revoke API keys.
+    #[command(subcommand)]
+    Keys(accounts::Keys),
+    /// Make, list and change users.
+    #[command(subcommand)]
+    Users(accounts::Users),
+    /// Make, list, shut and open tenants.
+    #[command(subcommand)]
+    Tenants(accounts::Tenants),
+    /// Print the newest entries of the log of changes.
+    Audit(accounts::Whose),
+    /// Make certificates for development: an authority, a server's, clients'.
+    Certs(certs::Certs),
     /// Copy the embedded database to a new file; a server may go on meanwhile.
     Backup {
         /// The new file.
@@ -78,7 +93,7 @@ struct Dev {
     /// Port of the agent API; if given and taken, that is an error.
     #[arg(long)]
     port: Option<u16>,
-    /// Loopback address to listen on.
+    /// Address to listen on; without authentication a loopback one.
     #[arg(long)]
     host: Option<String>,
     /// Folder for data.
@@ -131,6 +146,11 @@ pub fn main(started: Instant) -> ExitCode {
         Command::Check { files } => check(&files),
         Command::Config(ConfigCommand::Show { json, config }) => config_show(json, config),
         Command::Config(ConfigCommand::Defaults) => print(config::DEFAULTS.trim_end()),
+        Command::Keys(keys) => account(accounts::Command::Keys(keys)),
+        Command::Users(users) => account(accounts::Command::Users(users)),
+        Command::Tenants(tenants) => account(accounts::Command::Tenants(tenants)),
+        Command::Audit(whose) => account(accounts::Command::Audit(whose)),
+        Command::Certs(certs) => certs.run().and_then(|text| print(&text)),
         Command::Migrate(migrate) => {
             let config = at_rest(migrate.place());
             config.and_then(|config| print(&runtime()?.block_on(migrate.run(&config))?))
@@ -208,6 +228,12 @@ fn load(file: Option<PathBuf>, flags: &[(String, toml::Value)]) -> Result<(Confi
 fn at_rest(place: &Place) -> Result<Config> {
     let flags: Result<Vec<_>> = place.data.iter().map(|data| data_flag(data)).collect();
     load(place.config.clone(), &flags?).map(|(config, _)| config)
+}
+
+/// Runs a command about accounts.
+fn account(command: accounts::Command) -> Result<ExitCode> {
+    let config = at_rest(command.place())?;
+    print(&runtime()?.block_on(command.run(&config))?)
 }
 
 fn data_flag(data: &Path) -> Result<(String, toml::Value)> {

@@ -4,6 +4,7 @@
 //! keys. [`load`] merges the sources, remembers where each value came from, and checks the result
 //! into a [`Config`].
 
+mod auth;
 mod file;
 mod merge;
 mod redis;
@@ -17,6 +18,7 @@ use std::{
 use agentflow_types::{Error, Result};
 use serde::Deserialize;
 
+pub use auth::{AuditSection, AuthSection, Cors, JwtSection, LimitsSection, Mode, TlsSection};
 pub use file::find;
 pub use merge::{Merged, Origin};
 pub use redis::Redis;
@@ -34,6 +36,12 @@ pub struct Config {
     pub profile: Profile,
     /// Listener.
     pub server: Server,
+    /// Who is let in.
+    pub auth: AuthSection,
+    /// Limits of keys and tenants.
+    pub limits: LimitsSection,
+    /// The log of changes.
+    pub audit: AuditSection,
     /// Database.
     pub storage: Storage,
     /// Redis.
@@ -69,8 +77,32 @@ pub struct Server {
     pub port: u16,
     /// Largest request body in bytes.
     pub body_limit_bytes: usize,
+    /// Largest request line with headers, in bytes.
+    pub header_limit_bytes: usize,
+    /// Most headers of a request.
+    pub max_headers: usize,
+    /// Most nested lists and objects of a body.
+    pub max_depth: usize,
+    /// How long headers may take to arrive, in seconds.
+    pub header_timeout_seconds: u64,
+    /// How long a body may take to arrive, in seconds.
+    pub body_timeout_seconds: u64,
     /// Most connections at once.
     pub max_connections: usize,
+    /// Pause between signs of life on a silent stream, in seconds.
+    pub heartbeat_seconds: u64,
+    /// How long a reader may leave what was written unread, in seconds.
+    pub stall_seconds: u64,
+    /// Frames that may wait for a slow reader.
+    pub stream_buffer_frames: usize,
+    /// Most subscriptions on one WebSocket.
+    pub socket_subscriptions: usize,
+    /// Whether a proxy in front speaks TLS.
+    pub behind_tls: bool,
+    /// Pages of other origins.
+    pub cors: Cors,
+    /// TLS of the listener.
+    pub tls: TlsSection,
     /// Seconds that running work may go on after a stop signal.
     pub drain_seconds: u64,
 }
@@ -349,6 +381,9 @@ pub fn embedded(data: &Path) -> Result<Config> {
 struct Raw {
     profile: Profile,
     server: Server,
+    auth: AuthSection,
+    limits: LimitsSection,
+    audit: AuditSection,
     storage: Storage,
     redis: Redis,
     runs: Runs,
@@ -372,12 +407,34 @@ fn check(merged: &Merged, base: PathBuf, file: Option<PathBuf>) -> Result<Config
     positive(raw.server.max_connections, "server.max_connections")?;
     positive(raw.runs.max_attempts as usize, "runs.max_attempts")?;
     positive(raw.runs.lease_seconds as usize, "runs.lease_seconds")?;
-    if !raw.server.host.is_loopback() {
-        return Err(Error::invalid(
-            "authentication is not available yet, so only loopback addresses may be served; \
-             use 127.0.0.1 and put a proxy with authentication in front",
-        )
-        .with("server.host", raw.server.host));
+    positive(raw.server.max_headers, "server.max_headers")?;
+    positive(raw.server.max_depth, "server.max_depth")?;
+    positive(
+        raw.server.heartbeat_seconds as usize,
+        "server.heartbeat_seconds",
+    )?;
+    positive(raw.server.stall_seconds as usize, "server.stall_seconds")?;
+    guarded(&raw)?;
+    raw.auth.check()?;
+    raw.server.tls.check()?;
+    let (mut server, mut auth) = (raw.server, raw.auth);
+    one_of(
+        ("auth.bootstrap_key", !auth.bootstrap_key.is_empty()),
+        (
+            "auth.bootstrap_key_file",
+            !auth.bootstrap_key_file.as_os_str().is_empty(),
+        ),
+    )?;
+    for file in [
+        &mut auth.bootstrap_key_file,
+        &mut auth.jwt.jwks_file,
+        &mut server.tls.cert_file,
+        &mut server.tls.key_file,
+        &mut server.tls.client_ca_file,
+    ] {
+        if !file.as_os_str().is_empty() {
+            *file = base.join(&*file);
+        }
     }
     positive(raw.webhooks.max_attempts as usize, "webhooks.max_attempts")?;
     positive(
@@ -388,7 +445,10 @@ fn check(merged: &Merged, base: PathBuf, file: Option<PathBuf>) -> Result<Config
     let webhooks = checked_webhooks(raw.webhooks, &base)?;
     Ok(Config {
         profile: raw.profile,
-        server: raw.server,
+        server,
+        auth,
+        limits: raw.limits,
+        audit: raw.audit,
         storage,
         redis: raw.redis.checked(&base)?,
         runs: raw.runs,
@@ -457,6 +517,29 @@ fn checked_webhooks(mut webhooks: Webhooks, base: &Path) -> Result<Webhooks> {
         webhooks.secret_file = base.join(&webhooks.secret_file);
     }
     Ok(webhooks)
+}
+
+/// Nobody unknown may reach a server from elsewhere, nor one in production.
+///
+/// # Errors
+/// `Invalid` if authentication is off and must be on.
+fn guarded(raw: &Raw) -> Result<()> {
+    if raw.auth.is_on() {
+        return Ok(());
+    }
+    let how = "set auth.mode = \"on\", and make a key with `agentflow keys create`";
+    if raw.profile == Profile::Production {
+        return Err(Error::invalid(format!(
+            "in production callers must be known: {how}"
+        )));
+    }
+    if !raw.server.host.is_loopback() {
+        return Err(Error::invalid(format!(
+            "without authentication only loopback addresses may be served: use 127.0.0.1, or {how}"
+        ))
+        .with("server.host", raw.server.host));
+    }
+    Ok(())
 }
 
 /// # Errors
@@ -549,6 +632,13 @@ mod tests {
             ("[server]\nport = \"x\"\n", "server.port"),
             ("[server\n", "line 1"),
             ("[server]\nhost = \"0.0.0.0\"\n", "only loopback"),
+            ("profile = \"production\"\n", "callers must be known"),
+            ("[auth]\nbootstrap_key = \"short\"\n", "32 characters"),
+            (
+                "[server.tls]\ncert_file = \"x\"\n",
+                "both cert_file and key_file",
+            ),
+            ("[auth]\nmode = \"maybe\"\n", "auth.mode"),
             ("[runs]\nconcurrency = 0\n", "must be at least 1"),
         ] {
             let err = check_with(Some(text), &[], &[]).unwrap_err().to_string();
@@ -571,7 +661,11 @@ mod tests {
     #[test]
     fn the_address_of_the_database_comes_from_where_programs_look() {
         let url = "postgres://u:p%40:w@db/x?sslmode=verify-full&sslpassword=pw";
-        let env = [("DATABASE_URL", url), ("AGENTFLOW_PROFILE", "production")];
+        let env = [
+            ("DATABASE_URL", url),
+            ("AGENTFLOW_PROFILE", "production"),
+            ("AGENTFLOW_AUTH__MODE", "on"),
+        ];
         let (config, merged) = check_with(None, &env, &[]).unwrap();
         assert!(config.storage.is_remote());
         assert_eq!(
@@ -597,6 +691,23 @@ mod tests {
         let both = [("DATABASE_URL", url), ("DATABASE_URL_FILE", "f")];
         let err = check_with(None, &both, &[]).unwrap_err();
         assert!(err.message().contains("not both"), "{err}");
+    }
+
+    #[test]
+    fn with_authentication_any_address_may_be_served() {
+        let text = "profile = \"production\"\n[server]\nhost = \"0.0.0.0\"\n\
+            [auth]\nmode = \"on\"\n[auth.jwt.roles]\nstaff = \"user\"\n";
+        let env = [(
+            "AGENTFLOW_SERVER__CORS__ORIGINS",
+            "https://a.example, https://b.example",
+        )];
+        let (config, _) = check_with(Some(text), &env, &[]).unwrap();
+        assert!(config.auth.is_on());
+        assert_eq!(config.auth.jwt.roles["staff"], "user");
+        assert_eq!(
+            config.server.cors.origins,
+            ["https://a.example", "https://b.example"]
+        );
     }
 
     #[test]

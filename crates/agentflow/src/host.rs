@@ -8,7 +8,7 @@ use agentflow_runs::host::{
     UpdateRequest,
 };
 use agentflow_types::{
-    Error, Result,
+    Error, Result, Scope,
     graph::{CheckpointRef, Drawing, GraphSchemas, RunConfig, RunOutcome, StateSnapshot},
 };
 use async_trait::async_trait;
@@ -36,6 +36,14 @@ impl InProcess {
     #[must_use]
     pub fn new(graphs: BTreeMap<String, Hosted>, runtime: Runtime) -> Self {
         Self { graphs, runtime }
+    }
+
+    /// The services as runs in a principal's name use them.
+    fn runtime(&self, scope: Scope) -> Runtime {
+        Runtime {
+            scope,
+            ..self.runtime.clone()
+        }
     }
 
     fn graph(&self, id: &str) -> Result<&Arc<Graph>> {
@@ -123,8 +131,9 @@ impl GraphHost for InProcess {
         cancel: CancellationToken,
     ) -> Result<RunOutcome> {
         let graph = self.graph(&request.graph_id)?;
+        let runtime = self.runtime(request.scope.clone());
         graph
-            .run(&self.runtime, invocation(request, cancel), Some(sink))
+            .run(&runtime, invocation(request, cancel), Some(sink))
             .await
     }
 
@@ -156,12 +165,18 @@ impl GraphHost for InProcess {
             ..StateUpdate::default()
         };
         self.graph(&request.graph_id)?
-            .update_state(&self.runtime, &request.checkpoint, update, &request.config)
+            .update_state(
+                &self.runtime(request.scope),
+                &request.checkpoint,
+                update,
+                &request.config,
+            )
             .await
     }
 
     async fn bulk_update(
         &self,
+        scope: &Scope,
         graph_id: &str,
         checkpoint: &CheckpointRef,
         supersteps: Vec<Superstep>,
@@ -178,7 +193,12 @@ impl GraphHost for InProcess {
             .map(|step| step.into_iter().map(update).collect())
             .collect();
         self.graph(graph_id)?
-            .bulk_update(&self.runtime, checkpoint, supersteps, &config)
+            .bulk_update(
+                &self.runtime(scope.clone()),
+                checkpoint,
+                supersteps,
+                &config,
+            )
             .await
     }
 }

@@ -14,8 +14,11 @@
 //! # }
 //! ```
 
+mod accounts;
 pub mod app;
+mod auth;
 pub mod banner;
+mod certs;
 pub mod cli;
 pub mod config;
 mod database;

@@ -9,7 +9,7 @@ use crate::shell::{cargo, output};
 
 /// Layer of each crate: a crate depends on lower layers only. The derive macro is part of the
 /// graph library and stands below it.
-const LAYERS: [(&str, u8); 16] = [
+const LAYERS: [(&str, u8); 17] = [
     ("agentflow-types", 0),
     ("agentflow-storage", 1),
     ("agentflow-models", 1),
@@ -17,6 +17,7 @@ const LAYERS: [(&str, u8); 16] = [
     ("agentflow-mcp", 1),
     ("agentflow-graph", 2),
     ("agentflow-runs", 2),
+    ("agentflow-auth", 2),
     ("agentflow-embedded", 2),
     ("agentflow-postgres", 2),
     ("agentflow-redis", 2),
@@ -52,6 +53,7 @@ const OWNERS: [(&str, &[&str]); 6] = [
         "reqwest",
         &[
             "agentflow-models",
+            "agentflow-auth",
             "agentflow-mcp",
             "agentflow-declarative",
             "agentflow",

@@ -148,7 +148,9 @@ impl Service {
     pub async fn resolve_assistant(&self, scope: &Scope, text: &str) -> Result<Assistant> {
         let id = match assistant_id(text) {
             Some(id) => id,
-            None if self.by_graph.contains_key(text) => AssistantId::system(text),
+            None if self.by_graph.contains_key(text) => {
+                AssistantId::system_in(scope.tenant(), text)
+            }
             None => {
                 let known: Vec<String> = self.graphs().into_iter().map(|g| g.graph_id).collect();
                 return Err(Error::unprocessable(format!(

@@ -27,7 +27,7 @@ impl Service {
     ) -> Result<(Run, Awaited)> {
         let new = self.plan_run(scope, request).await?;
         let id = new.planned.run.run_id;
-        let ended = self.wait_here(id);
+        let ended = self.wait_here(scope, id);
         match self.insert_in_background(scope, new).await {
             Ok(run) => {
                 let awaited = Awaited {

@@ -66,7 +66,7 @@ impl Service {
         } = self.store_end(scope, channel, run, finish, &drafts).await?;
         self.meter.ended(run, over.status.as_str(), self.now());
         self.letters_may_wait(&over);
-        self.tell_waiters(&over, result);
+        self.tell_waiters(scope, &over, result);
         if over.temporary_thread {
             self.remove_later(scope.clone(), over.thread_id);
         } else if rolled_back {

@@ -120,7 +120,7 @@ impl Service {
         let left = lease.expires_at.since(self.now());
         let heart = self.beat(fence, left, lost.clone(), nudge);
         let (end, unsaid) = tokio::select! {
-            ended = self.execute(&run, fence, &channel, &stop) => ended,
+            ended = self.execute(scope, &run, fence, &channel, &stop) => ended,
             () = tokio::time::sleep(self.config.run_timeout) => (End::TimedOut, vec![]),
             () = self.released.cancelled() => (End::Released, vec![]),
             () = lost.cancelled() => (End::Released, vec![]),
@@ -199,12 +199,13 @@ impl Service {
     /// Runs the graph; how it ended, and its last events, which are not stored yet.
     async fn execute(
         &self,
+        scope: &Scope,
         run: &Run,
         fence: Fence,
         channel: &Channel,
         stop: &CancellationToken,
     ) -> (End, Vec<Draft>) {
-        let request = match config::request(run) {
+        let request = match config::request(scope, run) {
             Ok(request) => request,
             Err(err) => return (End::Failed(err), vec![]),
         };

@@ -16,7 +16,7 @@ use agentflow_types::{
 use tokio::sync::oneshot;
 use tracing::Instrument as _;
 
-use super::{EARLY_STOPS, END, Ended, Service, threads::Refresh};
+use super::{EARLY_STOPS, END, Ended, Service, Waiter, threads::Refresh};
 use crate::{
     config::{self, CreateRun, RunThread},
     hub::Draft,
@@ -114,7 +114,15 @@ impl Service {
             true => Missing::Create(Box::new(fresh_thread(thread_id, &request, now))),
             false => Missing::Reject,
         };
-        let planned = config::plan(request, &assistant, existing.as_ref(), thread_id, now)?;
+        self.admit(scope).await?;
+        let planned = config::plan(
+            scope,
+            request,
+            &assistant,
+            existing.as_ref(),
+            thread_id,
+            now,
+        )?;
         Ok(NewRun {
             planned,
             missing,
@@ -133,6 +141,26 @@ impl Service {
         let inserted =
             tokio::spawn(async move { service.insert_run(&scope, new).await }.in_current_span());
         inserted.await.map_err(panicked)?
+    }
+
+    /// Asks whether the tenant may have one more run.
+    async fn admit(&self, scope: &Scope) -> Result<()> {
+        let Some(admission) = self.admission.get() else {
+            return Ok(());
+        };
+        let mut live = 0;
+        if let Some(most) = admission.most_live() {
+            let limit = u32::try_from(most).unwrap_or(MAX_LIMIT).clamp(1, MAX_LIMIT);
+            for status in [RunStatus::Pending, RunStatus::Running] {
+                let query = RunQuery {
+                    status: Some(status),
+                    limit,
+                    ..RunQuery::default()
+                };
+                live += self.backend.threads.runs(scope, &query).await?.len() as u64;
+            }
+        }
+        admission.admit(scope, live).await
     }
 
     async fn insert_run(self: &Arc<Self>, scope: &Scope, new: NewRun) -> Result<Run> {
@@ -403,17 +431,22 @@ impl Service {
         let published = channel.append(log, &drafts, self.now(), store).await;
         for run in ended {
             self.letters_may_wait(&run);
-            self.tell_waiters(&run, Value::map(Map::new()));
+            self.tell_waiters(scope, &run, Value::map(Map::new()));
         }
         self.bell.notify_one();
         published?;
         self.refresh_thread(scope, thread, Refresh::AtRest).await
     }
 
-    /// Registers for the end of a run; nothing that happens later is missed.
-    pub(super) fn wait_here(&self, id: RunId) -> oneshot::Receiver<Arc<Ended>> {
+    /// Registers for the end of a run; nothing that happens later is missed. Who has not been
+    /// shown to own the run is only told if it belongs to the tenant.
+    pub(super) fn wait_here(&self, scope: &Scope, id: RunId) -> oneshot::Receiver<Arc<Ended>> {
         let (tx, rx) = oneshot::channel();
-        self.local().waiters.entry(id).or_default().push(tx);
+        let waiter = Waiter {
+            tenant: scope.tenant().into(),
+            tx,
+        };
+        self.local().waiters.entry(id).or_default().push(waiter);
         rx
     }
 
@@ -428,7 +461,7 @@ impl Service {
         thread: Option<ThreadId>,
         id: RunId,
     ) -> Result<Value> {
-        let mut rx = self.wait_here(id);
+        let mut rx = self.wait_here(scope, id);
         let run = match self.get_run(scope, thread, id).await {
             Ok(run) => run,
             // A stateless run may be over and gone; its result is on its way then.
@@ -479,7 +512,7 @@ impl Service {
     pub(super) fn forget_waiters(&self, id: RunId) {
         let mut local = self.local();
         if let Some(waiters) = local.waiters.get_mut(&id) {
-            waiters.retain(|waiter| !waiter.is_closed());
+            waiters.retain(|waiter| !waiter.tx.is_closed());
             if waiters.is_empty() {
                 local.waiters.remove(&id);
             }

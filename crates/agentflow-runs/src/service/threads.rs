@@ -101,7 +101,7 @@ impl Service {
                 ..CheckpointRef::default()
             };
             self.host(&graph_id)?
-                .bulk_update(&graph_id, &at, create.supersteps, thread_config(id))
+                .bulk_update(scope, &graph_id, &at, create.supersteps, thread_config(id))
                 .await?;
             self.refresh_thread(scope, id, Refresh::Changed).await?;
         }
@@ -184,7 +184,7 @@ impl Service {
                 agentflow_storage::record::CancelAction::Rollback,
             );
             self.letters_may_wait(&run);
-            self.tell_waiters(&run, Value::map(Map::new()));
+            self.tell_waiters(scope, &run, Value::map(Map::new()));
         }
         Ok(())
     }
@@ -345,6 +345,7 @@ impl Service {
         let mut checkpoint = update.checkpoint.unwrap_or_default();
         checkpoint.thread_id = id.text();
         let request = UpdateRequest {
+            scope: scope.clone(),
             graph_id,
             checkpoint,
             values: update.values,

@@ -21,7 +21,7 @@ use agentflow_storage::{
     checkpoint::{Checkpoint, CheckpointKey, CheckpointOp, CheckpointQuery, CheckpointTuple},
 };
 use agentflow_types::{
-    Error, Map, Result, Str, Value,
+    Error, Map, Result, Scope, Str, Value,
     graph::{
         CheckpointRef, Drawing, DrawnNode, GraphSchemas, Interrupt, RunConfig, RunOutcome,
         StateSnapshot, StreamEvent, TaskSnapshot,
@@ -346,6 +346,7 @@ impl GraphHost for Scripted {
     async fn update_state(&self, request: UpdateRequest) -> Result<CheckpointRef> {
         let superstep = vec![(request.values, None, request.as_node)];
         self.bulk_update(
+            &request.scope,
             &request.graph_id,
             &request.checkpoint,
             vec![superstep],
@@ -356,6 +357,7 @@ impl GraphHost for Scripted {
 
     async fn bulk_update(
         &self,
+        scope: &Scope,
         graph_id: &str,
         at: &CheckpointRef,
         supersteps: Vec<Superstep>,
@@ -363,6 +365,7 @@ impl GraphHost for Scripted {
     ) -> Result<CheckpointRef> {
         let mut last = at.clone();
         let request = RunRequest {
+            scope: scope.clone(),
             graph_id: graph_id.to_owned(),
             run_id: agentflow_types::RunId(uuid::Uuid::nil()),
             attempt: 1,

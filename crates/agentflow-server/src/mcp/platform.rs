@@ -11,7 +11,7 @@ use agentflow_storage::{
     record::{Run, RunStatus, ThreadQuery, ThreadStatus},
     store::{ItemQuery, PutItem, Refresh},
 };
-use agentflow_types::{Error, Map, Result, RunId, ThreadId, Value};
+use agentflow_types::{Error, Map, Permission, Result, RunId, ThreadId, Value};
 use futures_util::future::BoxFuture;
 use rmcp::model::{JsonObject, Tool, ToolAnnotations};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -209,18 +209,40 @@ impl PlatformTool {
         Tool::new(self.name, self.description, schema_of((self.schema)())).with_annotations(hints)
     }
 
+    /// What a caller must be permitted.
+    fn permission(&self) -> Permission {
+        let about = self.name.split('_').next().unwrap_or_default();
+        match (about, self.effect) {
+            ("threads", Effect::Reads) => Permission::ThreadsRead,
+            ("store", Effect::Reads) => Permission::StoreRead,
+            ("store", Effect::Writes) => Permission::StoreWrite,
+            ("runs", Effect::Reads) => Permission::RunsRead,
+            _ => Permission::RunsWrite,
+        }
+    }
+
     /// Runs it.
     ///
     /// # Errors
-    /// `Unprocessable` for arguments that do not fit; otherwise as the operation.
+    /// `Denied` to callers without the permission; `Unprocessable` for arguments that do not fit; otherwise as the operation.
     pub(super) async fn call(
         &self,
         caller: &Caller,
         args: JsonObject,
         gone: &CancellationToken,
     ) -> Result<Value> {
+        permitted(caller, self.permission())?;
         let work = (self.body)(caller, args);
         attended(work, gone, caller.app.limits.tool_call).await?
+    }
+}
+
+/// # Errors
+/// `Denied` to a caller without the permission.
+pub(super) fn permitted(caller: &Caller, permission: Permission) -> Result<()> {
+    match caller.scope.may(permission) {
+        true => Ok(()),
+        false => Err(Error::denied(format!("Missing permission: {permission}"))),
     }
 }
 

@@ -3,7 +3,7 @@
 use agentflow_runs::service::DeleteThreads;
 use agentflow_types::{AssistantId, Error};
 use axum::{
-    Json as Out,
+    Extension, Json as Out,
     extract::State,
     response::{IntoResponse, Response},
 };
@@ -12,6 +12,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     AppState,
+    access::Made,
     error::Reply,
     extract::{Asker, Id, Json, Params, Text},
     page,
@@ -49,12 +50,13 @@ async fn create(
     State(app): State<AppState>,
     Asker(scope): Asker,
     Json(body): Json<AssistantCreate>,
-) -> Reply<Out<Assistant>> {
+) -> Reply<(Extension<Made>, Out<Assistant>)> {
     let created = app
         .service
         .create_assistant(&scope, body.into_domain()?)
         .await?;
-    Ok(Out(created.into()))
+    let made = Made(created.assistant_id.text());
+    Ok((Extension(made), Out(created.into())))
 }
 
 /// Find assistants.

@@ -11,6 +11,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     AppState,
+    access::too_much,
     body::pipe,
     error::{Failure, Reply},
     extract::{Asker, Id, Json, Passed},
@@ -103,6 +104,10 @@ async fn events_socket(
     Passed(headers): Passed,
     upgrade: WebSocketUpgrade,
 ) -> Response {
+    let place = match app.stream_place(&scope) {
+        Ok(place) => place,
+        Err(limited) => return too_much(&limited),
+    };
     let limit = app.limits.body_bytes;
     upgrade
         .max_message_size(limit)
@@ -115,5 +120,6 @@ async fn events_socket(
             };
             let tasks = app.tasks.clone();
             tasks.track_future(socket::serve(app, caller, ws)).await;
+            drop(place);
         })
 }

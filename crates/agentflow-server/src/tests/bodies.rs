@@ -185,6 +185,6 @@ async fn pages_of_other_origins_are_let_in() {
     let answer = server.send(get).await;
     assert_eq!(
         answer.header("access-control-expose-headers"),
-        "location,content-location,x-pagination-total,x-pagination-next"
+        "location,content-location,x-pagination-total,x-pagination-next,x-request-id,retry-after"
     );
 }

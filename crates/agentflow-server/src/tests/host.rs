@@ -10,7 +10,7 @@ use agentflow_runs::host::{
     EventSink, GraphHost, GraphInfo, HistoryQuery, RunInput, RunRequest, Superstep, UpdateRequest,
 };
 use agentflow_types::{
-    Error, Map, Result, Str, Value,
+    Error, Map, Result, Scope, Str, Value,
     graph::{
         CheckpointRef, Drawing, DrawnEdge, DrawnNode, GraphSchemas, Interrupt, RunConfig,
         RunOutcome, StateSnapshot, StreamEvent, StreamMode, TaskSnapshot,
@@ -274,6 +274,7 @@ impl GraphHost for Scripted {
 
     async fn bulk_update(
         &self,
+        _: &Scope,
         _: &str,
         place: &CheckpointRef,
         supersteps: Vec<Superstep>,

@@ -3,7 +3,8 @@
 use agentflow_runs::config::{CreateRun, RunThread};
 use agentflow_storage::record::{MultitaskStrategy, Thread, ThreadStatus};
 use agentflow_types::{
-    Error, ErrorKind, Map, RunId, Scope, Str, ThreadId, Value, from_value, graph::StreamMode,
+    Error, ErrorKind, Map, Permission, RunId, Scope, Str, ThreadId, Value, from_value,
+    graph::StreamMode,
 };
 use serde_json::{Value as Json, json};
 
@@ -101,6 +102,11 @@ impl Envelope {
 /// The answer to a command: success or error, never an HTTP error.
 pub(crate) async fn answer(app: &AppState, caller: &Caller, command: Envelope) -> Json {
     let params = &command.params;
+    let writes = ["run.start", "input.respond"].contains(&command.method.as_str());
+    if writes && !caller.scope.may(Permission::RunsWrite) {
+        let text = format!("Missing permission: {}", Permission::RunsWrite);
+        return encode(command.id, Err(Refusal::new("permission_denied", text)));
+    }
     let result = match command.method.as_str() {
         "run.start" => start(app, caller, params).await,
         "input.respond" => respond(app, caller, params).await,

@@ -34,6 +34,15 @@ struct Args {
     /// How long a run belongs to a server that is gone.
     #[arg(long, default_value_t = 30)]
     lease_seconds: u64,
+    /// Guards the doors; this key is an operator.
+    #[arg(long)]
+    bootstrap_key: Option<String>,
+    /// Issuer of tokens that are let in.
+    #[arg(long, requires = "jwks")]
+    issuer: Option<String>,
+    /// File with the issuer's keys.
+    #[arg(long)]
+    jwks: Option<PathBuf>,
     /// Most connections to that database.
     #[arg(long, default_value_t = 20)]
     max_connections: usize,
@@ -78,6 +87,17 @@ async fn serve(args: Args, started: Instant) -> Result<()> {
     config.port_is_explicit = true;
     config.runs.concurrency = args.concurrency;
     config.runs.max_attempts = args.max_attempts;
+    if let Some(key) = args.bootstrap_key {
+        config.auth.mode = config::Mode::On;
+        config.auth.bootstrap_key = key;
+        config.auth.cache_seconds = 0;
+    }
+    if let (Some(issuer), Some(jwks)) = (args.issuer, args.jwks) {
+        config.auth.jwt.issuer = issuer;
+        config.auth.jwt.jwks_file = jwks;
+        config.auth.jwt.audience = vec!["agentflow".into()];
+        config.auth.jwt.default_role = "user".into();
+    }
     config.log.level = args.log.clone();
     let _exporting = logging::start(&config.log, &config.traces)?;
     let mut app = App::new(config).keep(keep);

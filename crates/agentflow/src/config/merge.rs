@@ -13,7 +13,7 @@ use toml::{Table, Value};
 use super::DEFAULTS;
 
 /// Tables whose keys the user chooses.
-const OPEN_TABLES: [&str; 2] = ["graphs", "models.providers"];
+const OPEN_TABLES: [&str; 3] = ["graphs", "models.providers", "auth.jwt.roles"];
 
 /// Prefix of environment variables.
 const ENV_PREFIX: &str = "AGENTFLOW_";

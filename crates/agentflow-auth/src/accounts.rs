@@ -1,0 +1,395 @@
+//! Managing tenants, users and keys. Nobody gives away more than he has.
+
+use agentflow_storage::{
+    account::{ApiKey, KeyHash, Tenant, User},
+    audit::{AuditQuery, Entry},
+    page::{Page, PageQuery},
+};
+use agentflow_types::{
+    DEFAULT_TENANT, Error, KeyId, Permission, Permissions, Result, Role, Scope, Timestamp, UserId,
+};
+use uuid::Uuid;
+
+use crate::{Auth, password, secret};
+
+/// Most bytes of a name, a title or a principal.
+const MAX_NAME_BYTES: usize = 200;
+/// Most bytes of a tenant's name.
+const MAX_TENANT_BYTES: usize = 64;
+/// Most bytes of a text of the log of changes.
+const MAX_AUDIT_BYTES: usize = 500;
+
+/// A new key.
+#[derive(Clone, Debug)]
+pub struct NewKey {
+    /// What people call it.
+    pub name: String,
+    /// Who acts with it; the name if absent.
+    pub principal: Option<String>,
+    /// Role.
+    pub role: Role,
+    /// What of the role it may use; `None` for all.
+    pub scopes: Option<Permissions>,
+    /// When it ends.
+    pub expires_at: Option<Timestamp>,
+    /// Its tenant; the maker's if absent.
+    pub tenant: Option<String>,
+}
+
+/// A key that was made. Its text is nowhere else.
+#[derive(Debug)]
+pub struct KeyMade {
+    /// The record.
+    pub key: ApiKey,
+    /// The key itself.
+    pub secret: String,
+    /// Its tenant.
+    pub tenant: String,
+}
+
+/// A new user.
+pub struct NewUser {
+    /// Login name.
+    pub name: String,
+    /// Password.
+    pub password: String,
+    /// Role.
+    pub role: Role,
+    /// Tenant; the maker's if absent.
+    pub tenant: Option<String>,
+}
+
+/// Changes of a user; absent ones stay.
+#[derive(Default)]
+pub struct UserPatch {
+    /// Password.
+    pub password: Option<String>,
+    /// Role.
+    pub role: Option<Role>,
+    /// Whether the user is let in.
+    pub enabled: Option<bool>,
+}
+
+/// Checks the name of a tenant.
+///
+/// # Errors
+/// `Unprocessable` unless it is 1 to 64 lowercase letters, digits, `-`, `_` or `.`.
+pub fn check_tenant(name: &str) -> Result<()> {
+    let known =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);
+    match !name.is_empty() && name.len() <= MAX_TENANT_BYTES && name.bytes().all(known) {
+        true => Ok(()),
+        false => Err(Error::unprocessable(
+            "tenant: must be 1 to 64 lowercase letters, digits, '-', '_' or '.'",
+        )),
+    }
+}
+
+fn check_name(what: &str, text: &str) -> Result<()> {
+    let is_fine = !text.trim().is_empty()
+        && text.len() <= MAX_NAME_BYTES
+        && !text.chars().any(char::is_control);
+    match is_fine {
+        true => Ok(()),
+        false => Err(Error::unprocessable(format!(
+            "{what}: must be 1 to {MAX_NAME_BYTES} bytes without control characters"
+        ))),
+    }
+}
+
+/// Refuses to hand out rights that the giver lacks.
+fn check_rights(scope: &Scope, wanted: Permissions) -> Result<()> {
+    match wanted.within(scope.permissions()) {
+        true => Ok(()),
+        false => Err(Error::denied("you cannot give more rights than you have")),
+    }
+}
+
+impl Auth {
+    /// The scope in which something is made: the caller's, or the one of another tenant.
+    async fn target(&self, scope: &Scope, tenant: Option<&str>) -> Result<Scope> {
+        let tenant = tenant.unwrap_or(scope.tenant());
+        if tenant == scope.tenant() {
+            return Ok(scope.clone());
+        }
+        if !scope.may(Permission::TenantsWrite) {
+            return Err(Error::denied("you cannot act for another tenant"));
+        }
+        check_tenant(tenant)?;
+        if tenant != DEFAULT_TENANT && self.backend.tenants.get(tenant).await?.is_none() {
+            return Err(Error::not_found("tenant not found").with("tenant", tenant));
+        }
+        Ok(Scope::new(tenant, scope.principal()))
+    }
+
+    /// Makes a key.
+    ///
+    /// # Errors
+    /// `Denied` for more rights than the maker has, `Unprocessable` for a bad name or a time
+    /// that is past, `NotFound` for an unknown tenant.
+    pub async fn create_key(&self, scope: &Scope, new: NewKey) -> Result<KeyMade> {
+        let target = self.target(scope, new.tenant.as_deref()).await?;
+        check_name("name", &new.name)?;
+        let principal = new.principal.unwrap_or_else(|| new.name.clone());
+        check_name("principal", &principal)?;
+        let now = self.now();
+        if new.expires_at.is_some_and(|end| end <= now) {
+            return Err(Error::unprocessable("expires_at: is past"));
+        }
+        let text = secret::mint_key()?;
+        let key = ApiKey {
+            key_id: KeyId::mint(),
+            name: new.name,
+            principal,
+            prefix: secret::shown(&text),
+            hash: KeyHash::of(&text),
+            role: new.role,
+            scopes: new.scopes,
+            created_at: now,
+            created_by: scope.principal().to_owned(),
+            expires_at: new.expires_at,
+            last_used_at: None,
+            revoked_at: None,
+        };
+        check_rights(scope, key.permissions())?;
+        self.backend.keys.insert(&target, key.clone()).await?;
+        Ok(KeyMade {
+            key,
+            secret: text,
+            tenant: target.tenant().to_owned(),
+        })
+    }
+
+    /// One page of keys.
+    ///
+    /// # Errors
+    /// `Invalid` for a bad page.
+    pub async fn keys(&self, scope: &Scope, page: &PageQuery) -> Result<Page<ApiKey>> {
+        self.backend.keys.search(scope, page).await
+    }
+
+    /// A key.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn key(&self, scope: &Scope, id: KeyId) -> Result<ApiKey> {
+        let found = self.backend.keys.get(scope, id).await?;
+        found.ok_or_else(|| Error::not_found(format!("Key with ID {id} not found")))
+    }
+
+    /// Revokes a key, here at once, on other servers within the time that answers are believed.
+    ///
+    /// # Errors
+    /// `NotFound`; `Denied` for a key with more rights than the caller has.
+    pub async fn revoke_key(&self, scope: &Scope, id: KeyId) -> Result<()> {
+        let key = self.key(scope, id).await?;
+        check_rights(scope, key.permissions())?;
+        self.backend.keys.revoke(scope, id, self.now()).await?;
+        self.recent.clear();
+        Ok(())
+    }
+
+    /// Makes a user.
+    ///
+    /// # Errors
+    /// As [`Self::create_key`]; `Conflict` if the name is taken.
+    pub async fn create_user(&self, scope: &Scope, new: NewUser) -> Result<User> {
+        let target = self.target(scope, new.tenant.as_deref()).await?;
+        check_name("name", &new.name)?;
+        check_rights(scope, new.role.permissions())?;
+        let now = self.now();
+        let user = User {
+            user_id: UserId::mint(),
+            name: new.name,
+            password: Some(self.hash(new.password).await?),
+            role: new.role,
+            enabled: true,
+            created_at: now,
+            updated_at: now,
+        };
+        self.backend.users.insert(&target, user.clone()).await?;
+        Ok(user)
+    }
+
+    async fn hash(&self, text: String) -> Result<String> {
+        let fewest = self.config.password_length;
+        if text.chars().count() < fewest || text.len() > password::MAX_BYTES {
+            return Err(Error::unprocessable(format!(
+                "password: must have {fewest} characters or more, and {} bytes or fewer",
+                password::MAX_BYTES
+            )));
+        }
+        self.passwords.hash(text).await
+    }
+
+    /// One page of users.
+    ///
+    /// # Errors
+    /// `Invalid` for a bad page.
+    pub async fn users(&self, scope: &Scope, page: &PageQuery) -> Result<Page<User>> {
+        self.backend.users.search(scope, page).await
+    }
+
+    /// A user.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn user(&self, scope: &Scope, id: UserId) -> Result<User> {
+        let found = self.backend.users.get(scope, id).await?;
+        found.ok_or_else(|| Error::not_found(format!("User with ID {id} not found")))
+    }
+
+    /// The user of a name.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn user_named(&self, scope: &Scope, name: &str) -> Result<User> {
+        let found = self.backend.users.named(scope, name).await?;
+        found.ok_or_else(|| Error::not_found("user not found").with("name", name))
+    }
+
+    /// Changes a user, and ends its sessions if the password changed or it is shut out.
+    ///
+    /// # Errors
+    /// `NotFound`; `Denied` for rights that the caller lacks, before or after.
+    pub async fn update_user(&self, scope: &Scope, id: UserId, patch: UserPatch) -> Result<User> {
+        let before = self.user(scope, id).await?;
+        check_rights(scope, before.role.permissions())?;
+        let role = patch.role.unwrap_or(before.role);
+        check_rights(scope, role.permissions())?;
+        let ends_sessions = patch.password.is_some() || patch.enabled == Some(false);
+        let password = match patch.password {
+            Some(text) => Some(self.hash(text).await?),
+            None => before.password.clone(),
+        };
+        let user = User {
+            password,
+            role,
+            enabled: patch.enabled.unwrap_or(before.enabled),
+            updated_at: self.now(),
+            ..before
+        };
+        if !self.backend.users.update(scope, user.clone()).await? {
+            return Err(Error::not_found(format!("User with ID {id} not found")));
+        }
+        if ends_sessions {
+            self.end_sessions(scope, &user.name).await?;
+        }
+        self.recent.clear();
+        Ok(user)
+    }
+
+    /// Removes a user with its sessions.
+    ///
+    /// # Errors
+    /// `NotFound`; `Denied` for a user with more rights than the caller has.
+    pub async fn delete_user(&self, scope: &Scope, id: UserId) -> Result<()> {
+        let user = self.user(scope, id).await?;
+        check_rights(scope, user.role.permissions())?;
+        self.backend.users.delete(scope, id).await?;
+        self.end_sessions(scope, &user.name).await?;
+        self.recent.clear();
+        Ok(())
+    }
+
+    async fn end_sessions(&self, scope: &Scope, name: &str) -> Result<()> {
+        let owner = Scope::new(scope.tenant(), name);
+        self.backend.sessions.delete_all(&owner).await.map(drop)
+    }
+
+    /// Makes a tenant.
+    ///
+    /// # Errors
+    /// `Conflict` if it exists, `Unprocessable` for a bad name.
+    pub async fn create_tenant(&self, name: String, title: Option<String>) -> Result<Tenant> {
+        check_tenant(&name)?;
+        let title = title.unwrap_or_else(|| name.clone());
+        check_name("title", &title)?;
+        let now = self.now();
+        let tenant = Tenant {
+            tenant: name,
+            title,
+            enabled: true,
+            created_at: now,
+            updated_at: now,
+        };
+        self.backend.tenants.insert(tenant.clone()).await?;
+        Ok(tenant)
+    }
+
+    /// One page of tenants.
+    ///
+    /// # Errors
+    /// `Invalid` for a bad page.
+    pub async fn tenants(&self, page: &PageQuery) -> Result<Page<Tenant>> {
+        self.backend.tenants.search(page).await
+    }
+
+    /// Changes a tenant. Who belongs to one that is shut is let in no more.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn update_tenant(
+        &self,
+        name: &str,
+        title: Option<String>,
+        enabled: Option<bool>,
+    ) -> Result<Tenant> {
+        let before = self.backend.tenants.get(name).await?;
+        let before =
+            before.ok_or_else(|| Error::not_found("tenant not found").with("tenant", name))?;
+        if let Some(title) = &title {
+            check_name("title", title)?;
+        }
+        let tenant = Tenant {
+            title: title.unwrap_or(before.title),
+            enabled: enabled.unwrap_or(before.enabled),
+            updated_at: self.now(),
+            ..before
+        };
+        self.backend.tenants.update(tenant.clone()).await?;
+        self.recent.clear();
+        Ok(tenant)
+    }
+
+    /// One page of the log of changes.
+    ///
+    /// # Errors
+    /// Errors of the backend.
+    pub async fn audit(&self, scope: &Scope, query: &AuditQuery) -> Result<Page<Entry>> {
+        self.backend.audit.search(scope, query).await
+    }
+
+    /// Adds to the log of changes.
+    ///
+    /// # Errors
+    /// Errors of the backend.
+    pub async fn record(
+        &self,
+        scope: &Scope,
+        action: &str,
+        target: &str,
+        request_id: &str,
+        outcome: &str,
+    ) -> Result<()> {
+        let entry = Entry {
+            entry_id: Uuid::now_v7(),
+            at: self.now(),
+            principal: short(scope.principal()),
+            action: short(action),
+            target: short(target),
+            request_id: short(request_id),
+            outcome: short(outcome),
+        };
+        self.backend.audit.append(scope, entry).await
+    }
+}
+
+/// Text as the log of changes takes it: short and without NUL.
+fn short(text: &str) -> String {
+    let mut end = text.len().min(MAX_AUDIT_BYTES);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].replace('\0', "\u{fffd}")
+}

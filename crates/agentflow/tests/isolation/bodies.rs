@@ -1,0 +1,279 @@
+//! What each operation is asked with.
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+/// Ids of one tenant's things.
+#[derive(Clone, Debug, Default)]
+pub struct Things {
+    /// A word in everything that the tenant stores.
+    pub marker: String,
+    pub assistant: String,
+    pub thread: String,
+    pub run: String,
+    pub checkpoint: String,
+    pub cron: String,
+    pub key: String,
+    pub user: String,
+    pub tenant: String,
+}
+
+impl Things {
+    /// Things that nobody has.
+    pub fn invented(&self) -> Self {
+        let id = || Uuid::new_v4().to_string();
+        Self {
+            marker: format!("nobodys-{}", Uuid::new_v4().simple()),
+            assistant: id(),
+            thread: id(),
+            run: id(),
+            checkpoint: id(),
+            cron: id(),
+            key: id(),
+            user: id(),
+            tenant: "nobodys".into(),
+        }
+    }
+
+    fn named(&self) -> [(&'static str, &str); 9] {
+        [
+            ("marker", &self.marker),
+            ("assistant_id", &self.assistant),
+            ("thread_id", &self.thread),
+            ("run_id", &self.run),
+            ("checkpoint_id", &self.checkpoint),
+            ("cron_id", &self.cron),
+            ("key_id", &self.key),
+            ("user_id", &self.user),
+            ("tenant", &self.tenant),
+        ]
+    }
+
+    /// Text in which each of these is its name, and every other id a word.
+    pub fn hidden(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for (name, value) in self.named() {
+            text = text.replace(value, &format!("<{name}>"));
+        }
+        let mut out = String::new();
+        let mut rest = text.as_str();
+        while let Some(char) = rest.chars().next() {
+            let head = rest.get(..36).unwrap_or("");
+            if Uuid::try_parse(head).is_ok() {
+                out.push_str("<id>");
+                rest = &rest[36..];
+            } else if rest.get(..32).is_some_and(is_time) {
+                out.push_str("<time>");
+                rest = &rest[32..];
+            } else {
+                out.push(char);
+                rest = &rest[char.len_utf8()..];
+            }
+        }
+        out
+    }
+
+    /// A path with these ids in place of its parameters.
+    pub fn path(&self, template: &str) -> String {
+        let mut path = template.replace("{namespace}", "sub");
+        for (name, value) in self.named() {
+            path = path.replace(&format!("{{{name}}}"), value);
+        }
+        assert!(
+            !path.contains('{'),
+            "say what {template} is to be asked with"
+        );
+        path
+    }
+}
+
+fn is_time(text: &str) -> bool {
+    text.starts_with("20") && text.ends_with("+00:00")
+}
+
+/// One request of an operation.
+pub struct Ask {
+    pub method: String,
+    pub path: String,
+    pub query: fn(&Things) -> Vec<(&'static str, String)>,
+    pub body: Option<fn(&Things) -> Value>,
+    /// Whether the asker picks the id of what is made.
+    pub chooses_id: bool,
+    /// Whether the answer repeats what was asked with.
+    pub echoes: bool,
+}
+
+impl Ask {
+    fn new(method: &str, path: &str, body: Option<fn(&Things) -> Value>) -> Self {
+        Self {
+            method: method.to_uppercase(),
+            path: path.to_owned(),
+            query: |_| vec![],
+            body,
+            chooses_id: false,
+            echoes: false,
+        }
+    }
+}
+
+/// The requests of an operation.
+pub fn asks(method: &str, path: &str, has_body: bool) -> Vec<Ask> {
+    let ask = |body: fn(&Things) -> Value| Ask::new(method, path, Some(body));
+    let run: fn(&Things) -> Value = |t| json!({ "assistant_id": t.assistant, "input": {} });
+    let cron: fn(&Things) -> Value =
+        |t| json!({ "assistant_id": t.assistant, "schedule": "0 0 1 1 *", "input": {} });
+    let found_by: fn(&Things) -> Value = |t| json!({ "metadata": { "mark": t.marker } });
+    match (method, path) {
+        ("post", "/assistants") => vec![Ask {
+            chooses_id: true,
+            ..ask(|t| json!({ "graph_id": "review", "assistant_id": t.assistant }))
+        }],
+        ("post", "/assistants/search" | "/assistants/count") => vec![
+            ask(found_by),
+            ask(|t| json!({ "name": t.marker })),
+            ask(|t| json!({ "metadata": { "mark": t.marker }, "offset": 1, "sort_by": "name" })),
+        ],
+        ("patch", "/assistants/{assistant_id}") => vec![ask(|_| json!({ "name": "mine" }))],
+        ("post", "/assistants/{assistant_id}/versions") => vec![ask(|_| json!({}))],
+        ("post", "/assistants/{assistant_id}/latest") => vec![ask(|_| json!({ "version": 1 }))],
+        ("post", "/threads") => vec![
+            Ask {
+                chooses_id: true,
+                ..ask(|t| json!({ "thread_id": t.thread }))
+            },
+            Ask {
+                chooses_id: true,
+                ..ask(|t| json!({ "thread_id": t.thread, "if_exists": "do_nothing" }))
+            },
+        ],
+        ("post", "/threads/search" | "/threads/count") => vec![
+            ask(found_by),
+            ask(|t| json!({ "ids": [t.thread] })),
+            ask(|t| json!({ "values": { "question": t.marker } })),
+            ask(
+                |t| json!({ "ids": [t.thread], "offset": 1, "limit": 1000, "sort_by": "thread_id" }),
+            ),
+        ],
+        ("post", "/threads/prune") => vec![
+            ask(|t| json!({ "thread_ids": [t.thread], "strategy": "delete" })),
+            ask(|t| json!({ "thread_ids": [t.thread], "strategy": "keep_latest" })),
+        ],
+        ("patch", "/threads/{thread_id}" | "/threads/{thread_id}/state") => {
+            vec![ask(|_| json!({ "metadata": { "mine": true } }))]
+        }
+        ("post", "/threads/{thread_id}/state") => vec![
+            ask(|_| json!({ "values": { "question": "mine" } })),
+            ask(|t| json!({ "values": null, "checkpoint": { "checkpoint_id": t.checkpoint } })),
+        ],
+        ("post", "/threads/{thread_id}/state/checkpoint") => vec![ask(
+            |t| json!({ "checkpoint": { "thread_id": t.thread, "checkpoint_id": t.checkpoint, "checkpoint_ns": "" } }),
+        )],
+        ("post", "/threads/{thread_id}/history") => vec![
+            ask(|_| json!({ "limit": 100 })),
+            ask(|t| json!({ "before": { "configurable": { "checkpoint_id": t.checkpoint } } })),
+        ],
+        ("get", "/threads/{thread_id}/history") => vec![
+            Ask::new(method, path, None),
+            Ask {
+                query: |t| vec![("before", t.checkpoint.clone())],
+                ..Ask::new(method, path, None)
+            },
+        ],
+        ("post", "/threads/{thread_id}/commands") => vec![
+            ask(|_| json!({ "id": 1, "method": "agent.getTree" })),
+            ask(
+                |_| json!({ "id": 1, "method": "input.respond", "params": { "interrupt_id": "x", "response": 1 } }),
+            ),
+        ],
+        ("post", "/threads/{thread_id}/stream" | "/threads/{thread_id}/stream/events") => {
+            vec![ask(|_| json!({ "channels": ["values", "lifecycle"] }))]
+        }
+        // A socket; asked in `crossing`.
+        ("get", "/threads/{thread_id}/stream/events") => vec![],
+        (
+            "post",
+            "/threads/{thread_id}/runs"
+            | "/threads/{thread_id}/runs/stream"
+            | "/threads/{thread_id}/runs/wait",
+        ) => vec![
+            ask(run),
+            ask(|_| json!({ "assistant_id": "review", "input": {} })),
+            // The thread exists, but for somebody else: it can neither be used nor be made.
+            Ask {
+                chooses_id: true,
+                ..ask(
+                    |_| json!({ "assistant_id": "review", "input": {}, "if_not_exists": "create" }),
+                )
+            },
+        ],
+        ("post", "/runs" | "/runs/stream" | "/runs/wait") => vec![ask(run)],
+        ("post", "/runs/batch") => vec![ask(
+            |t| json!([{ "assistant_id": t.assistant, "input": {} }]),
+        )],
+        ("post", "/runs/cancel") => vec![
+            ask(|t| json!({ "thread_id": t.thread, "run_ids": [t.run] })),
+            ask(|_| json!({ "status": "all" })),
+        ],
+        ("get", "/threads/{thread_id}/runs") => vec![
+            Ask::new(method, path, None),
+            Ask {
+                query: |_| vec![("offset", "1".into()), ("status", "success".into())],
+                ..Ask::new(method, path, None)
+            },
+        ],
+        ("post", "/runs/crons" | "/threads/{thread_id}/runs/crons") => vec![ask(cron)],
+        ("post", "/runs/crons/search" | "/runs/crons/count") => vec![
+            ask(|t| json!({ "assistant_id": t.assistant })),
+            ask(|t| json!({ "thread_id": t.thread })),
+            ask(found_by),
+        ],
+        ("patch", "/runs/crons/{cron_id}") => vec![ask(|_| json!({ "schedule": "1 1 1 1 *" }))],
+        ("put", "/store/items") => vec![ask(
+            |t| json!({ "namespace": ["shared"], "key": "same", "value": { "by": "us", "not": t.tenant } }),
+        )],
+        ("get", "/store/items") => vec![Ask {
+            query: |t| vec![("namespace", t.marker.clone()), ("key", "secret".into())],
+            ..Ask::new(method, path, None)
+        }],
+        ("delete", "/store/items") => vec![
+            ask(|t| json!({ "namespace": [t.marker], "key": "secret" })),
+            ask(|_| json!({ "namespace": ["shared"], "key": "same" })),
+        ],
+        ("post", "/store/items/search") => vec![
+            ask(|t| json!({ "namespace_prefix": [t.marker] })),
+            ask(|t| json!({ "namespace_prefix": [], "filter": { "mark": t.marker } })),
+            ask(|t| json!({ "namespace_prefix": [format!("@tenant:{}", t.tenant)] })),
+        ],
+        ("post", "/store/namespaces") => vec![
+            ask(|t| json!({ "prefix": [t.marker] })),
+            ask(|t| json!({ "suffix": [t.marker] })),
+            ask(|t| json!({ "prefix": [format!("@tenant:{}", t.tenant)] })),
+        ],
+        ("post", "/auth/login") => vec![ask(
+            |t| json!({ "tenant": t.tenant, "username": "boss", "password": "not the password" }),
+        )],
+        ("post", "/admin/keys") => vec![ask(|t| json!({ "name": "k", "tenant": t.tenant }))],
+        ("post", "/admin/users") => vec![ask(
+            |t| json!({ "name": "u", "password": "correct horse battery", "tenant": t.tenant }),
+        )],
+        ("patch", "/admin/users/{user_id}") => vec![ask(|_| json!({ "enabled": false }))],
+        ("post", "/admin/tenants") => vec![ask(|t| json!({ "tenant": t.tenant }))],
+        ("patch", "/admin/tenants/{tenant}") => vec![ask(|_| json!({ "enabled": false }))],
+        ("get", "/admin/audit") => vec![
+            Ask::new(method, path, None),
+            Ask {
+                query: |t| vec![("target", t.cron.clone())],
+                ..Ask::new(method, path, None)
+            },
+        ],
+        _ => {
+            let takes_none = ["/threads/{thread_id}/copy", "/auth/logout"].contains(&path)
+                || path.ends_with("/cancel");
+            assert!(
+                !has_body || takes_none,
+                "say what {method} {path} is to be asked with"
+            );
+            vec![Ask::new(method, path, None)]
+        }
+    }
+}
