@@ -17,23 +17,23 @@ use agentflow_storage::{Backend, memory::Memory};
 use agentflow_types::{ManualClock, Map, Permissions, Role, Scope, Timestamp};
 
 /// Whom the tests act as where rights do not matter.
-pub fn operator() -> Scope {
+pub(crate) fn operator() -> Scope {
     Scope::authenticated("default", "root", Permissions::ALL, Map::new())
 }
 
 /// An `Auth` over an empty database, with a clock that stands still.
-pub struct World {
-    pub auth: Arc<Auth>,
-    pub backend: Backend,
-    pub clock: Arc<ManualClock>,
+pub(crate) struct World {
+    pub(crate) auth: Arc<Auth>,
+    pub(crate) backend: Backend,
+    pub(crate) clock: Arc<ManualClock>,
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(AuthConfig::default(), None)
     }
 
-    pub fn with(config: AuthConfig, tokens: Option<Tokens>) -> Self {
+    pub(crate) fn with(config: AuthConfig, tokens: Option<Tokens>) -> Self {
         let backend = Memory::open();
         let clock = Arc::new(ManualClock::at(Timestamp(1_700_000_000_000_000)));
         let auth = Auth::new(backend.clone(), clock.clone(), config, tokens);
@@ -44,11 +44,11 @@ impl World {
         }
     }
 
-    pub fn advance(&self, seconds: u64) {
+    pub(crate) fn advance(&self, seconds: u64) {
         self.clock.advance(Duration::from_secs(seconds));
     }
 
-    pub async fn key(&self, role: Role) -> KeyMade {
+    pub(crate) async fn key(&self, role: Role) -> KeyMade {
         let new = NewKey {
             name: "a key".into(),
             principal: Some("ada".into()),
@@ -60,7 +60,7 @@ impl World {
         self.auth.create_key(&operator(), new).await.unwrap()
     }
 
-    pub async fn user(&self, name: &str, password: &str, role: Role) {
+    pub(crate) async fn user(&self, name: &str, password: &str, role: Role) {
         let new = NewUser {
             name: name.into(),
             password: password.into(),
@@ -71,12 +71,12 @@ impl World {
     }
 
     /// The caller, or why not.
-    pub async fn ask(&self, credentials: Credentials<'_>) -> Result<Caller, String> {
+    pub(crate) async fn ask(&self, credentials: Credentials<'_>) -> Result<Caller, String> {
         self.auth.authenticate(credentials).await.map_err(why)
     }
 }
 
-pub fn why(refusal: Refusal) -> String {
+pub(crate) fn why(refusal: Refusal) -> String {
     match refusal {
         Refusal::Unknown(text) => format!("401 {text}"),
         Refusal::Denied(text) => format!("403 {text}"),
