@@ -4,7 +4,7 @@
 //! themselves: what a backend leaves out, one case or a whole suite, fails the step.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     fs,
     path::{Path, PathBuf},
 };
@@ -115,11 +115,11 @@ pub fn check() -> Result<Outcome> {
     let mut tests = BTreeMap::new();
     for backend in BACKENDS {
         let at = (backend.package.to_owned(), backend.binary.to_owned());
-        if !tests.contains_key(&at) {
-            let path = binaries.get(&at).with_context(|| {
+        if let Entry::Vacant(place) = tests.entry(at) {
+            let path = binaries.get(place.key()).with_context(|| {
                 format!("{} has no test binary {}", backend.package, backend.binary)
             })?;
-            tests.insert(at, listed(path)?);
+            place.insert(listed(path)?);
         }
     }
     let mut outcome = Outcome::default();

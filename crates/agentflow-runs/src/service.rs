@@ -1,5 +1,6 @@
 //! The run service: everything that the agent API does, without HTTP.
 
+mod admission;
 mod assistants;
 mod attend;
 mod conclude;
@@ -29,11 +30,11 @@ use agentflow_types::{
     AssistantId, Clock, DEFAULT_TENANT, Error, ErrorKind, Map, Result, RunId, Scope, Timestamp,
     Value,
 };
-use async_trait::async_trait;
 use indexmap::IndexMap;
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
+pub use admission::Admission;
 pub use assistants::{CreateAssistant, DeleteThreads, IfExists, PatchAssistant};
 pub use attend::Awaited;
 pub use crons::{CreateCron, MissedFirings, PatchCron};
@@ -47,20 +48,6 @@ use crate::{
     measure::{Measured, Meter},
     patience::Patience,
 };
-
-/// Decides whether a tenant may have one more run.
-#[async_trait]
-pub trait Admission: Send + Sync {
-    /// The number of runs that wait or execute up to which it wants to be told; `None`: it does
-    /// not matter.
-    fn most_live(&self) -> Option<u64>;
-
-    /// Counts a run that is about to be created while `live` others wait or execute.
-    ///
-    /// # Errors
-    /// `Limited` if there are too many.
-    async fn admit(&self, scope: &Scope, live: u64) -> Result<()>;
-}
 
 /// Settings of the service.
 #[derive(Clone, Debug)]

@@ -417,25 +417,7 @@ fn check(merged: &Merged, base: PathBuf, file: Option<PathBuf>) -> Result<Config
     guarded(&raw)?;
     raw.auth.check()?;
     raw.server.tls.check()?;
-    let (mut server, mut auth) = (raw.server, raw.auth);
-    one_of(
-        ("auth.bootstrap_key", !auth.bootstrap_key.is_empty()),
-        (
-            "auth.bootstrap_key_file",
-            !auth.bootstrap_key_file.as_os_str().is_empty(),
-        ),
-    )?;
-    for file in [
-        &mut auth.bootstrap_key_file,
-        &mut auth.jwt.jwks_file,
-        &mut server.tls.cert_file,
-        &mut server.tls.key_file,
-        &mut server.tls.client_ca_file,
-    ] {
-        if !file.as_os_str().is_empty() {
-            *file = base.join(&*file);
-        }
-    }
+    let (server, auth) = checked_doors(raw.server, raw.auth, &base)?;
     positive(raw.webhooks.max_attempts as usize, "webhooks.max_attempts")?;
     positive(
         raw.webhooks.timeout_seconds as usize,
@@ -504,6 +486,37 @@ fn checked_storage(mut storage: Storage, base: &Path) -> Result<Storage> {
         }
     }
     Ok(storage)
+}
+
+/// The sections with paths relative to `base`.
+///
+/// # Errors
+/// `Invalid` if a value is given twice, itself and as a file.
+fn checked_doors(
+    mut server: Server,
+    mut auth: AuthSection,
+    base: &Path,
+) -> Result<(Server, AuthSection)> {
+    let is_given = |file: &Path| !file.as_os_str().is_empty();
+    one_of(
+        ("auth.bootstrap_key", !auth.bootstrap_key.is_empty()),
+        (
+            "auth.bootstrap_key_file",
+            is_given(&auth.bootstrap_key_file),
+        ),
+    )?;
+    for file in [
+        &mut auth.bootstrap_key_file,
+        &mut auth.jwt.jwks_file,
+        &mut server.tls.cert_file,
+        &mut server.tls.key_file,
+        &mut server.tls.client_ca_file,
+    ] {
+        if is_given(file) {
+            *file = base.join(&*file);
+        }
+    }
+    Ok((server, auth))
 }
 
 /// As [`checked_storage`].

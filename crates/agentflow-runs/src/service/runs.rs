@@ -143,26 +143,6 @@ impl Service {
         inserted.await.map_err(panicked)?
     }
 
-    /// Asks whether the tenant may have one more run.
-    async fn admit(&self, scope: &Scope) -> Result<()> {
-        let Some(admission) = self.admission.get() else {
-            return Ok(());
-        };
-        let mut live = 0;
-        if let Some(most) = admission.most_live() {
-            let limit = u32::try_from(most).unwrap_or(MAX_LIMIT).clamp(1, MAX_LIMIT);
-            for status in [RunStatus::Pending, RunStatus::Running] {
-                let query = RunQuery {
-                    status: Some(status),
-                    limit,
-                    ..RunQuery::default()
-                };
-                live += self.backend.threads.runs(scope, &query).await?.len() as u64;
-            }
-        }
-        admission.admit(scope, live).await
-    }
-
     async fn insert_run(self: &Arc<Self>, scope: &Scope, new: NewRun) -> Result<Run> {
         let NewRun {
             planned,
