@@ -28,6 +28,15 @@ const MESSAGE: usize = 1 << 10;
 /// Bytes that a conversation starts with.
 const STARTS: [(&str, usize); 3] = [("1kb", 1 << 10), ("100kb", 100 << 10), ("1mb", 1 << 20)];
 
+/// How a conversation is kept.
+type Kept = fn() -> Channel;
+
+/// Conversations that are kept whole, and as what changed.
+const CHANNELS: [(&str, Kept); 2] = [
+    ("whole", Channel::messages),
+    ("delta", Channel::delta_messages),
+];
+
 /// Options.
 #[derive(clap::Args)]
 pub struct Args {
@@ -76,11 +85,7 @@ pub async fn run(args: Args) -> Result<()> {
             bench.loops(threads, durability).await?;
         }
     }
-    let channels: [(&str, fn() -> Channel); 2] = [
-        ("whole", Channel::messages),
-        ("delta", Channel::delta_messages),
-    ];
-    for (name, channel) in channels {
+    for (name, channel) in CHANNELS {
         for (size, bytes) in STARTS {
             bench
                 .talk(&format!("talk_{name}_{size}"), channel(), bytes)

@@ -87,7 +87,7 @@ pub(crate) fn tls(err: &RedisError) -> Option<&rustls::Error> {
         }
         let shared = next.downcast_ref::<Arc<dyn StdError + Send + Sync>>();
         let io = match shared {
-            Some(shared) => (&**shared).downcast_ref::<io::Error>(),
+            Some(shared) => (**shared).downcast_ref::<io::Error>(),
             None => next.downcast_ref::<io::Error>(),
         };
         if let Some(inner) = io.and_then(io::Error::get_ref)

@@ -71,8 +71,8 @@ async fn a_stream_started_on_one_server_is_joined_on_the_other() {
         .join_stream(&started.location, "-1")
         .await
         .unwrap();
-    let started = started.to_end().await.unwrap();
-    let joined = joined.to_end().await.unwrap();
+    let started = started.read_all().await.unwrap();
+    let joined = joined.read_all().await.unwrap();
     assert_eq!(started, joined);
     let updates = joined.iter().filter(|event| event.name == "updates");
     assert_eq!(updates.count(), 20);
@@ -157,7 +157,7 @@ impl Work {
         while !self.stop.load(SeqCst) {
             let thread = client.thread().await;
             let stream = client.stream(&thread, &slow(8, 40)).await.unwrap();
-            let (seen, resumed) = stream.to_end_whatever_happens().await.unwrap();
+            let (seen, resumed) = stream.read_on_whatever_happens().await.unwrap();
             let numbers: Vec<u64> = seen.iter().map(|event| event.id).collect();
             assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
             let updates = seen.iter().filter(|event| event.name == "updates");
@@ -215,7 +215,7 @@ async fn servers_are_replaced_one_after_the_other_and_no_client_notices() {
     // One that outlasts the time that a server has to stop: the other goes on with it.
     let thread = client.thread().await;
     let long = client.stream(&thread, &slow(150, 100)).await.unwrap();
-    let long = tokio::spawn(long.to_end_whatever_happens());
+    let long = tokio::spawn(long.read_on_whatever_happens());
     for _ in 0..2 {
         work.goes_on().await;
         front.switch(second.port());

@@ -97,10 +97,9 @@ impl Incoming {
                 return Err(Refusal::params("a part has neither text, data nor a file"));
             }
         };
-        let kind = match mime.and_then(|mime| mime.split('/').next()) {
-            Some(kind @ ("image" | "audio" | "video")) => kind,
-            _ => "file",
-        };
+        let kind = mime
+            .and_then(|mime| mime.split('/').next())
+            .unwrap_or("file");
         let mut block = json!({ "type": kind, place.0: place.1 });
         if let Some(mime) = mime {
             block["mime_type"] = json!(mime);
