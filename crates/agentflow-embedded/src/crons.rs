@@ -177,3 +177,17 @@ pub(crate) fn advance(
     let values = params![id.text(), expected.0, next.map(|next| next.0)];
     Ok(execute(db, sql, values)? > 0)
 }
+
+/// Moves the next firing of a tenant's cron; false if it is not the expected one.
+pub(crate) fn advance_of(
+    db: &Connection,
+    tenant: &str,
+    id: CronId,
+    expected: Timestamp,
+    next: Option<Timestamp>,
+) -> Result<bool> {
+    let sql = "UPDATE agentflow_crons SET next_run_date = ?3
+        WHERE cron_id = ?1 AND next_run_date = ?2 AND tenant = ?4";
+    let values = params![id.text(), expected.0, next.map(|next| next.0), tenant];
+    Ok(execute(db, sql, values)? > 0)
+}

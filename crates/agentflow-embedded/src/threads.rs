@@ -140,7 +140,7 @@ impl Applying<'_> {
                 cron_id,
                 expected,
                 next,
-            } => match crons::advance(db, *cron_id, *expected, *next)? {
+            } => match crons::advance_of(db, self.tenant, *cron_id, *expected, *next)? {
                 true => Ok(()),
                 false => Err(Error::conflict("the firing is past").with("cron_id", cron_id)),
             },

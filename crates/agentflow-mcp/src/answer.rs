@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     fn read(json: serde_json::Value) -> Result<Answer> {
-        Answer::of(&serde_json::from_value(json).unwrap(), 100)
+        Answer::of(&serde_json::from_value(json).unwrap(), 200)
     }
 
     #[test]
@@ -130,7 +130,7 @@ mod tests {
         let text = |text: &str| json!([{"type": "text", "text": text}]);
         let err = read(json!({"content": text("no such file"), "isError": true}));
         assert_eq!(err.unwrap_err().message(), "no such file");
-        let err = read(json!({"content": text(&"x".repeat(101))}));
+        let err = read(json!({"content": text(&"x".repeat(201))}));
         assert!(err.unwrap_err().message().contains("too large"));
     }
 }

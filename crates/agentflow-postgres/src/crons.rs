@@ -158,14 +158,20 @@ impl Crons for Postgres {
     }
 }
 
-/// Moves the next firing; a statement that fails, by a division by zero, if it is not the
+/// Moves the next firing of a tenant's cron; a statement that fails, by a division by zero, if it is not the
 /// expected one.
-pub(crate) fn must_advance(id: CronId, expected: Timestamp, next: Option<Timestamp>) -> Statement {
+pub(crate) fn must_advance(
+    scope: &Scope,
+    id: CronId,
+    expected: Timestamp,
+    next: Option<Timestamp>,
+) -> Statement {
     const SQL: &str = "WITH moved AS (UPDATE agentflow.crons SET next_run_date = $3
-            WHERE cron_id = $1 AND next_run_date = $2 RETURNING cron_id)
+            WHERE cron_id = $1 AND next_run_date = $2 AND tenant = $4 RETURNING cron_id)
         SELECT 1 / (SELECT count(*) FROM moved)";
     Statement::new(SQL)
         .bind(id.0)
         .bind(Moment(expected))
         .bind(next.map(Moment))
+        .bind(scope.tenant().to_owned())
 }

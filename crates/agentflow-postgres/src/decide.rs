@@ -152,7 +152,7 @@ impl<'a> Plan<'a> {
                 expected,
                 next,
             } => {
-                let advance = crons::must_advance(*cron_id, *expected, *next);
+                let advance = crons::must_advance(self.scope, *cron_id, *expected, *next);
                 self.statements.push(advance);
                 Ok(())
             }

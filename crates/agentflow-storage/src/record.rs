@@ -309,8 +309,7 @@ pub enum Change {
     PutRun(Box<Run>),
     /// Stores a run row whose id nobody has, in whatever state and of whichever tenant.
     InsertRun(Box<Run>),
-    /// Moves the next firing of a cron of whichever tenant, as [`crate::cron::Crons::advance`]
-    /// does.
+    /// Moves the next firing of a cron of the tenant, as [`crate::cron::Crons::advance`] does.
     AdvanceCron {
         /// The cron.
         cron_id: CronId,

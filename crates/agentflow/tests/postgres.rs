@@ -156,6 +156,7 @@ fn production_refuses_what_does_not_verify_the_server() {
         let url = format!("postgres://someone:hushhush@127.0.0.1:1/x?sslmode={mode}");
         command
             .env("AGENTFLOW_PROFILE", "production")
+            .env("AGENTFLOW_AUTH__MODE", "on")
             .env("AGENTFLOW_STORAGE__LISTEN_URL", "off")
             .env("DATABASE_URL", url);
         output(&mut command)

@@ -121,8 +121,8 @@ impl Server {
 
     /// All frames of a stream, as text.
     async fn stream(&self, path: &str) -> String {
-        let answer = self.client.get(format!("{}{path}", self.url)).send().await;
-        let answer = answer.unwrap();
+        let ask = self.client.get(format!("{}{path}", self.url));
+        let answer = ask.header("last-event-id", "-1").send().await.unwrap();
         assert!(answer.status().is_success(), "{}", answer.status());
         answer.text().await.unwrap()
     }
@@ -183,7 +183,7 @@ async fn streams_are_followed_elsewhere_while_redis_comes_and_goes() {
         });
         let run = here.post(&format!("{path}/runs"), question).await;
         let run = run["run_id"].as_str().unwrap();
-        let stream = format!("{path}/runs/{run}/stream?last_event_id=-1");
+        let stream = format!("{path}/runs/{run}/stream");
         let followed = there.stream(&stream).await;
         assert!(!followed.contains("event: error"), "{round}: {followed}");
         assert!(
@@ -208,6 +208,7 @@ fn production_refuses_redis_without_tls_or_user() {
         let mut command = agentflow(&dir, &["dev", "--json", "--port", "0"]);
         command
             .env("AGENTFLOW_PROFILE", "production")
+            .env("AGENTFLOW_AUTH__MODE", "on")
             .env("REDIS_URL", url);
         output(&mut command)
     };

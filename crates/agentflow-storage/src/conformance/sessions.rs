@@ -44,6 +44,11 @@ fn session(scope: Scope, seconds: i64) -> Session {
     Session::begin(scope, Map::new(), at(seconds), IDLE, LIFE)
 }
 
+/// A scope as sessions keep it: without what it may do.
+fn ann() -> Scope {
+    Scope::new("default", "ann")
+}
+
 async fn begin(backend: &Backend, n: u8, scope: Scope, seconds: i64) -> Result<()> {
     backend
         .sessions
@@ -71,16 +76,16 @@ pub async fn a_session_is_read_back(backend: Backend) -> Result<()> {
 
 /// The session that has it stays as it is.
 pub async fn a_token_is_used_once(backend: Backend) -> Result<()> {
-    begin(&backend, 1, Scope::local(), 0).await?;
+    begin(&backend, 1, ann(), 0).await?;
     refused(begin(&backend, 1, stranger(), 1).await, Conflict);
     let found = backend.sessions.get(key(1), at(2)).await?;
-    assert_eq!(found, Some(session(Scope::local(), 0)));
+    assert_eq!(found, Some(session(ann(), 0)));
     Ok(())
 }
 
 /// To the microsecond; it cannot be touched afterwards.
 pub async fn an_untouched_session_ends(backend: Backend) -> Result<()> {
-    begin(&backend, 1, Scope::local(), 0).await?;
+    begin(&backend, 1, ann(), 0).await?;
     assert!(is_live(&backend, 1, Timestamp(at(600).0 - 1)).await?);
     assert!(!is_live(&backend, 1, at(600)).await?);
     assert_eq!(backend.sessions.touch(key(1), at(600)).await?, None);
@@ -90,13 +95,13 @@ pub async fn an_untouched_session_ends(backend: Backend) -> Result<()> {
 
 /// Reading does not.
 pub async fn a_touch_renews_the_idle_time(backend: Backend) -> Result<()> {
-    begin(&backend, 1, Scope::local(), 0).await?;
-    begin(&backend, 2, Scope::local(), 0).await?;
+    begin(&backend, 1, ann(), 0).await?;
+    begin(&backend, 2, ann(), 0).await?;
     assert!(is_live(&backend, 2, at(500)).await?);
     let touched = backend.sessions.touch(key(1), at(500)).await?;
     let expected = Session {
         used_at: at(500),
-        ..session(Scope::local(), 0)
+        ..session(ann(), 0)
     };
     assert_eq!(touched.as_ref(), Some(&expected));
     assert_eq!(
@@ -110,7 +115,7 @@ pub async fn a_touch_renews_the_idle_time(backend: Backend) -> Result<()> {
 
 /// However often it is touched.
 pub async fn a_session_ends_at_its_latest(backend: Backend) -> Result<()> {
-    begin(&backend, 1, Scope::local(), 0).await?;
+    begin(&backend, 1, ann(), 0).await?;
     for seconds in (500..3600).step_by(500) {
         assert!(backend.sessions.touch(key(1), at(seconds)).await?.is_some());
     }
@@ -122,7 +127,7 @@ pub async fn a_session_ends_at_its_latest(backend: Backend) -> Result<()> {
 
 /// The later touch counts, in whatever order they come.
 pub async fn a_clock_that_lags_takes_nothing_away(backend: Backend) -> Result<()> {
-    begin(&backend, 1, Scope::local(), 0).await?;
+    begin(&backend, 1, ann(), 0).await?;
     backend.sessions.touch(key(1), at(500)).await?;
     let touched = backend.sessions.touch(key(1), at(400)).await?;
     assert_eq!(touched.map(|session| session.used_at), Some(at(500)));
@@ -132,15 +137,15 @@ pub async fn a_clock_that_lags_takes_nothing_away(backend: Backend) -> Result<()
 
 /// For good: its token may be used again by nobody but a new session.
 pub async fn a_deleted_session_is_gone(backend: Backend) -> Result<()> {
-    begin(&backend, 1, Scope::local(), 0).await?;
-    begin(&backend, 2, Scope::local(), 0).await?;
+    begin(&backend, 1, ann(), 0).await?;
+    begin(&backend, 2, ann(), 0).await?;
     assert!(backend.sessions.delete(key(1)).await?);
     assert!(!backend.sessions.delete(key(1)).await?);
     assert!(!is_live(&backend, 1, at(1)).await?);
     assert_eq!(backend.sessions.touch(key(1), at(1)).await?, None);
     assert!(is_live(&backend, 2, at(1)).await?);
     begin(&backend, 1, stranger(), 2).await?;
-    assert_eq!(backend.sessions.delete_all(&Scope::local()).await?, 1);
+    assert_eq!(backend.sessions.delete_all(&ann()).await?, 1);
     assert!(is_live(&backend, 1, at(3)).await?);
     Ok(())
 }
@@ -176,7 +181,7 @@ pub async fn large_data_is_refused(backend: Backend) -> Result<()> {
     // `{"x":"…"}`
     let sized = |bytes: usize| Session {
         data: map(value!({"x": "a".repeat(bytes - 8)})),
-        ..session(Scope::local(), 0)
+        ..session(ann(), 0)
     };
     let large = backend.sessions.create(key(1), sized(MAX_DATA_BYTES + 1));
     refused(large.await, Invalid);
@@ -194,10 +199,10 @@ pub async fn large_data_is_refused(backend: Backend) -> Result<()> {
 /// A few at a time, or none where they go by themselves.
 pub async fn sweeping_leaves_live_sessions(backend: Backend) -> Result<()> {
     for n in 1..=3 {
-        begin(&backend, n, Scope::local(), 0).await?;
+        begin(&backend, n, ann(), 0).await?;
     }
     begin(&backend, 4, stranger(), 0).await?;
-    begin(&backend, 5, Scope::local(), 10).await?;
+    begin(&backend, 5, ann(), 10).await?;
     assert_eq!(backend.sessions.sweep(at(599), 9).await?, 0);
     let mut swept = Vec::new();
     for _ in 0..3 {

@@ -143,7 +143,7 @@ impl Tables {
                 }
                 Change::AdvanceCron {
                     cron_id, expected, ..
-                } => self.check_firing(*cron_id, *expected)?,
+                } => self.check_firing(scope, *cron_id, *expected)?,
                 Change::Append(_) if !exists => {
                     return Err(Error::not_found("thread not found").with("thread_id", id));
                 }
@@ -162,8 +162,9 @@ impl Tables {
         }
     }
 
-    fn check_firing(&self, id: CronId, expected: Timestamp) -> Result<()> {
+    fn check_firing(&self, scope: &Scope, id: CronId, expected: Timestamp) -> Result<()> {
         let row = self.crons.get(&id);
+        let row = row.filter(|row| &*row.tenant == scope.tenant());
         match row.and_then(|row| row.cron.next_run_date) {
             Some(next) if next == expected => Ok(()),
             _ => Err(Error::conflict("the firing is past").with("cron_id", id)),

@@ -16,6 +16,8 @@ pub struct Things {
     pub key: String,
     pub user: String,
     pub tenant: String,
+    /// Webhooks that could not be delivered are few; nobody here has one.
+    pub webhook: String,
 }
 
 impl Things {
@@ -32,10 +34,11 @@ impl Things {
             key: id(),
             user: id(),
             tenant: "nobodys".into(),
+            webhook: id(),
         }
     }
 
-    fn named(&self) -> [(&'static str, &str); 9] {
+    fn named(&self) -> [(&'static str, &str); 10] {
         [
             ("marker", &self.marker),
             ("assistant_id", &self.assistant),
@@ -46,6 +49,7 @@ impl Things {
             ("key_id", &self.key),
             ("user_id", &self.user),
             ("tenant", &self.tenant),
+            ("webhook_id", &self.webhook),
         ]
     }
 
@@ -265,6 +269,24 @@ pub fn asks(method: &str, path: &str, has_body: bool) -> Vec<Ask> {
                 query: |t| vec![("target", t.cron.clone())],
                 ..Ask::new(method, path, None)
             },
+        ],
+        ("post", "/mcp") => vec![
+            ask(|t| {
+                json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
+                    "name": "threads_state", "arguments": { "thread_id": t.thread } } })
+            }),
+            ask(|t| {
+                json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
+                    "name": "runs_wait", "arguments": { "thread_id": t.thread, "run_id": t.run } } })
+            }),
+        ],
+        ("post", "/a2a/{assistant_id}") => vec![
+            ask(
+                |t| json!({ "jsonrpc": "2.0", "id": 1, "method": "tasks/get", "params": { "id": t.run } }),
+            ),
+            ask(
+                |t| json!({ "jsonrpc": "2.0", "id": 1, "method": "ListTasks", "params": { "contextId": t.thread } }),
+            ),
         ],
         _ => {
             let takes_none = ["/threads/{thread_id}/copy", "/auth/logout"].contains(&path)

@@ -112,7 +112,10 @@ impl World {
             true => url,
             false => format!("{url}?{}", query.join("&")),
         };
-        let mut request = self.client.request(method, url).header("x-api-key", key);
+        let request = self.client.request(method, url);
+        let mut request = request
+            .header("x-api-key", key)
+            .header("accept", "application/json, text/event-stream");
         if let Some(body) = ask.body {
             request = request.json(&body(things));
         }
@@ -202,6 +205,7 @@ impl Tenant {
             key: text(&key["key_id"]),
             user: text(&user["user_id"]),
             tenant: self.name.clone(),
+            webhook: uuid::Uuid::new_v4().to_string(),
         }
     }
 
