@@ -28,6 +28,7 @@ const DATABASE: &[&str] = &[
     "event_conformance",
     "store_conformance",
     "cron_conformance",
+    "outbox_conformance",
     "signal_conformance",
     "account_conformance",
     "audit_conformance",
