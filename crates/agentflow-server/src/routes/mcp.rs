@@ -1,7 +1,7 @@
 //! The MCP endpoint.
 
 use axum::{
-    body::Body,
+    body::{Body, to_bytes},
     extract::{Request, State},
     response::Response,
 };
@@ -11,7 +11,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     AppState,
-    error::Reply,
+    error::{Failure, Reply},
     extract::{Asker, Passed, body_of, check_nesting},
     mcp::{self, Caller},
     wire::system::Detail,
@@ -19,6 +19,9 @@ use crate::{
 
 /// What the SDK demands that clients accept; answers are always JSON.
 const BOTH: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
+
+/// Longest text of a refusal, in bytes.
+const MAX_REFUSAL: usize = 64 * 1024;
 
 pub(crate) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(post))
@@ -49,8 +52,23 @@ async fn post(
         headers,
     });
     let request = http::Request::from_parts(parts, Full::new(bytes));
-    let response: Response = mcp::answer(&app, request).await.map(Body::new);
-    Ok(response)
+    in_our_words(mcp::answer(&app, request).await.map(Body::new)).await
+}
+
+/// Lets refusals that the SDK writes as plain text look like all others of the API.
+async fn in_our_words(response: Response) -> Reply {
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    let is_json = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    if !response.status().is_client_error() || is_json {
+        return Ok(response);
+    }
+    let (parts, body) = response.into_parts();
+    let text = to_bytes(body, MAX_REFUSAL).await.unwrap_or_default();
+    let text = match text.is_empty() {
+        true => parts.status.canonical_reason().unwrap_or("refused").into(),
+        false => String::from_utf8_lossy(&text).into_owned(),
+    };
+    Err(Failure::Http(parts.status, text))
 }
 
 /// Whether a client accepts one of the two kinds, as LangGraph's server is content with.
