@@ -14,9 +14,8 @@ use crate::{
 const SECONDS: u32 = 25;
 /// A key of the guarded server.
 const KEY: &str = "bootstrap-key-for-schemathesis-0";
-/// Routes that are not asked: those that answer when something happens, which here is never, and
-/// the storage report, whose answer is 501.
-const LASTING: &str = "/stream(/events)?$|/wait$|/join$|/storage$";
+/// Routes that are not asked: those that answer when something happens, which here is never.
+const LASTING: &str = "/stream(/events)?$|/wait$|/join$";
 
 /// Sends what the description allows, and what it does not, for a bounded time.
 pub fn run() -> Result<Outcome> {
