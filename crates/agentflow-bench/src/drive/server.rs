@@ -189,6 +189,13 @@ impl Server {
         self.child.as_ref().and_then(Child::id)
     }
 
+    /// Whether the process is there.
+    pub fn runs(&mut self) -> bool {
+        self.child
+            .as_mut()
+            .is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
     /// Kills the process; no handler of it runs.
     pub async fn kill(&mut self) -> Result<()> {
         self.url.send_replace(None);

@@ -147,6 +147,21 @@ impl Subscription {
         Ok(found.pop())
     }
 
+    /// A page of the events after `after` that this reader has passed.
+    ///
+    /// # Errors
+    /// Errors of the backend.
+    pub async fn passed(&self, after: u64) -> Result<Vec<Event>> {
+        let run = match self.topic {
+            Topic::Run(id) => Some(id),
+            Topic::Thread => None,
+        };
+        let events = &self.service.backend.events;
+        let mut found = events.read(self.thread, run, after, PAGE).await?;
+        found.retain(|event| event.seq <= self.last);
+        Ok(found)
+    }
+
     /// The next event; `None` when the run ended and everything was read.
     ///
     /// Cancel safe: dropping the future loses no event. A log that is away is waited for.

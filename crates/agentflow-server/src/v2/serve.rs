@@ -94,7 +94,7 @@ impl Stream {
     ///
     /// # Errors
     /// Errors of the backend.
-    async fn new(
+    pub(super) async fn new(
         app: &AppState,
         scope: &Scope,
         filter: Filter,
@@ -216,7 +216,7 @@ fn is_interrupt_id(key: &str) -> bool {
 ///
 /// # Errors
 /// Errors of the backend.
-pub(super) async fn open(
+async fn open(
     app: &AppState,
     scope: &Scope,
     thread: ThreadId,
@@ -232,7 +232,11 @@ pub(super) async fn open(
 ///
 /// # Errors
 /// Errors of the backend.
-async fn subscribe(app: &AppState, scope: &Scope, thread: ThreadId) -> Result<Subscription> {
+pub(super) async fn subscribe(
+    app: &AppState,
+    scope: &Scope,
+    thread: ThreadId,
+) -> Result<Subscription> {
     let mut started = app.started.subscribe();
     loop {
         started.mark_unchanged();
