@@ -9,7 +9,10 @@ use std::{
 
 use agentflow_embedded::Embedded;
 use agentflow_storage::Backend;
-use agentflow_testkit::servers::postgres::{self, Version};
+use agentflow_testkit::{
+    process::tied,
+    servers::postgres::{self, Version},
+};
 use anyhow::{Context, Result};
 use serde_json::Value;
 use tokio::{
@@ -159,6 +162,7 @@ impl Server {
     pub async fn start(&mut self) -> Result<()> {
         let mut command = Command::new(&self.binary);
         command.args(["--port", "0"]).args(&self.options);
+        let mut command = tied(command);
         if let Some(log) = &self.log {
             let file = std::fs::File::options()
                 .create(true)
