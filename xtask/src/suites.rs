@@ -136,6 +136,23 @@ pub fn clients_replicas() -> Result<Outcome> {
     Ok(outcome)
 }
 
+/// The official Python client follows runs while both servers are replaced again and again.
+pub fn clients_rolling() -> Result<Outcome> {
+    let python = install::python()?;
+    install::servers()?;
+    let (server, driver) = (fixture::build()?, driver()?);
+    let mut command = program(driver);
+    command.args(["replicas", "--replace-seconds", "0.5", "--server"]);
+    counted(
+        command
+            .arg(server)
+            .arg(python)
+            .args(["-m", "pytest", "-p", "no:cacheprovider", "--timeout", "120"])
+            .args(["-o", "asyncio_mode=auto", "--color", "no"])
+            .arg("clients/python/test_rolling.py"),
+    )
+}
+
 /// `useStream` of both generations on pages in a browser.
 pub fn clients_browser() -> Result<Outcome> {
     let dir = install::pages()?;

@@ -3,22 +3,27 @@
 //! PostgreSQL is reached through PgBouncer in transaction mode, Redis as an ACL user; every
 //! connection (client to server, server to pooler, pooler to PostgreSQL, server to Redis) is TLS
 //! with both certificates verified, where the one that asks has one. The servers run in the
-//! production profile, with authentication.
+//! production profile, with authentication. On demand they are replaced one after the other all
+//! the time, behind balancers that send new connections to whichever runs.
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    time::Duration,
 };
 
-use agentflow_testkit::servers::{
-    certs::{Authority, Identity},
-    pgbouncer::{self, Bouncer},
-    postgres::{self, APP, Version},
-    redis,
+use agentflow_testkit::{
+    faults::Proxy,
+    servers::{
+        certs::{Authority, Identity},
+        pgbouncer::{self, Bouncer},
+        postgres::{self, APP, Version},
+        redis,
+    },
 };
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
+use tokio::process::Command;
 
 use crate::drive::server::Server;
 
@@ -31,6 +36,9 @@ pub struct Args {
     /// PostgreSQL: 15 (Debian's) or 17.
     #[arg(long, default_value_t = 17)]
     postgres: u8,
+    /// Pause between two replacements of a server, in seconds; 0 for none.
+    #[arg(long, default_value_t = 0.0)]
+    replace_seconds: f64,
     /// The command and its arguments. It finds the servers in `AGENTFLOW_URL` and
     /// `AGENTFLOW_PEER_URL`, a key in `AGENTFLOW_API_KEY`, and their authority where OpenSSL and
     /// Node look for it.
@@ -44,6 +52,10 @@ const DATABASE: &str = "replicas";
 const KEY: &str = "bootstrap-key-of-two-servers-under-test";
 /// Password of the user in Redis.
 const REDIS_PASSWORD: &str = "redis-password";
+/// How long running work may go on in a server that is replaced.
+const DRAIN_SECONDS: u64 = 1;
+/// Fewest replacements that count as a trial.
+const REPLACEMENTS: usize = 3;
 /// The users that are shipped for Redis, and what stands there for the password.
 const REDIS_USERS: &str = include_str!("../../../deploy/redis/users.acl");
 const REDIS_PLACE: &str = "#REPLACE_WITH_THE_SHA256_OF_THE_PASSWORD";
@@ -106,6 +118,8 @@ impl Stage {
         let Identity { cert, key } = &self.client;
         let text = format!(
             "profile = \"production\"
+             [server]
+             drain_seconds = {DRAIN_SECONDS}
              [server.tls]
              cert_file = {server_cert:?}
              key_file = {server_key:?}
@@ -133,6 +147,56 @@ impl Stage {
     }
 }
 
+/// Both servers, and the balancers before them.
+struct Pair {
+    servers: [Server; 2],
+    fronts: [Proxy; 2],
+    replaced: usize,
+}
+
+impl Pair {
+    async fn start(binary: &Path, config: &Path) -> Result<Self> {
+        let servers = [start(binary, config).await?, start(binary, config).await?];
+        let fronts = [
+            Proxy::start(port(&servers[0])?).await?,
+            Proxy::start(port(&servers[1])?).await?,
+        ];
+        Ok(Self {
+            servers,
+            fronts,
+            replaced: 0,
+        })
+    }
+
+    /// Where clients find them: themselves, or the balancers.
+    fn addresses(&self, is_balanced: bool) -> Result<[String; 2]> {
+        let ports = match is_balanced {
+            true => [self.fronts[0].port(), self.fronts[1].port()],
+            false => [port(&self.servers[0])?, port(&self.servers[1])?],
+        };
+        Ok(ports.map(|port| format!("https://127.0.0.1:{port}")))
+    }
+
+    /// Waits, then replaces the server whose turn it is.
+    async fn replace(&mut self, pause: Duration) -> Result<()> {
+        tokio::time::sleep(pause).await;
+        let (old, other) = (self.replaced % 2, (self.replaced + 1) % 2);
+        let stays = port(&self.servers[other])?;
+        self.fronts[old].switch(stays);
+        self.servers[old].stop().await?;
+        self.servers[old].start().await?;
+        self.fronts[old].switch(port(&self.servers[old])?);
+        self.replaced += 1;
+        Ok(())
+    }
+}
+
+fn port(server: &Server) -> Result<u16> {
+    let address = server.address().context("the server does not run")?;
+    let (_, port) = address.rsplit_once(':').context("no port in its address")?;
+    Ok(port.parse()?)
+}
+
 /// Starts everything, runs the command, and fails if it does.
 pub async fn run(args: Args) -> Result<()> {
     let version = match args.postgres {
@@ -140,36 +204,49 @@ pub async fn run(args: Args) -> Result<()> {
         _ => Version::V17,
     };
     let stage = tokio::task::spawn_blocking(move || Stage::build(version)).await??;
-    let config = stage.config()?;
-    let (first, one) = start(&args.server, &config).await?;
-    let (second, two) = start(&args.server, &config).await?;
+    let mut pair = Pair::start(&args.server, &stage.config()?).await?;
+    let replaces = args.replace_seconds > 0.0;
+    let pause = Duration::from_secs_f64(args.replace_seconds);
+    let [one, two] = pair.addresses(replaces)?;
     let [program, arguments @ ..] = &*args.command else {
         unreachable!("the command line demands a command");
     };
-    let mut command = Command::new(program);
-    command
+    let mut child = Command::new(program)
         .args(arguments)
         .env("AGENTFLOW_URL", one)
         .env("AGENTFLOW_PEER_URL", two)
         .env("SSL_CERT_FILE", &stage.ca)
         .env("NODE_EXTRA_CA_CERTS", &stage.ca)
-        .env("AGENTFLOW_API_KEY", KEY);
-    let status = tokio::task::spawn_blocking(move || command.status()).await??;
-    // The servers ran to the end, both.
-    for mut server in [first, second] {
-        ensure!(server.runs(), "a server ended by itself");
+        .env("AGENTFLOW_API_KEY", KEY)
+        .kill_on_drop(true)
+        .spawn()?;
+    let status = loop {
+        tokio::select! {
+            status = child.wait() => break status?,
+            replaced = pair.replace(pause), if replaces => replaced?,
+        }
+    };
+    if replaces {
+        println!("{} replacements of a server", pair.replaced);
+        ensure!(
+            pair.replaced >= REPLACEMENTS,
+            "servers were hardly replaced"
+        );
+    }
+    for server in &mut pair.servers {
+        // Without replacements they ran to the end, both.
+        ensure!(replaces || server.runs(), "a server ended by itself");
         server.kill().await?;
     }
-    ensure!(status.success(), "{}: {status}", program);
+    ensure!(status.success(), "{program}: {status}");
     Ok(())
 }
 
-/// Starts a server; returns it and where it listens.
-async fn start(binary: &Path, config: &Path) -> Result<(Server, String)> {
+/// Starts a server.
+async fn start(binary: &Path, config: &Path) -> Result<Server> {
     let file = config.to_str().context("the folder has no readable name")?;
     let options = vec!["--config".to_owned(), file.to_owned()];
-    let (mut server, url) = Server::new(binary.to_owned(), options);
+    let (mut server, _) = Server::new(binary.to_owned(), options);
     server.start().await?;
-    let url = url.borrow().clone().context("the server has no address")?;
-    Ok((server, url))
+    Ok(server)
 }

@@ -23,6 +23,9 @@ use tokio::{
 
 use super::{Url, audit::Promised};
 
+/// Longest time that a server takes to stop.
+const STOP: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// How long a run belongs to a dead server while another one lives, in seconds.
 pub const LEASE_SECONDS: u64 = 3;
 
@@ -191,6 +194,26 @@ impl Server {
     /// The process, while it runs.
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref().and_then(Child::id)
+    }
+
+    /// Where it listens, while it runs.
+    pub fn address(&self) -> Option<String> {
+        self.url.borrow().clone()
+    }
+
+    /// Stops the process as an operator does; it must end well.
+    pub async fn stop(&mut self) -> Result<()> {
+        self.url.send_replace(None);
+        let Some(mut child) = self.child.take() else {
+            return Ok(());
+        };
+        if let Some(pid) = child.id() {
+            let mut kill = Command::new("kill");
+            kill.args(["-TERM", &pid.to_string()]).status().await?;
+        }
+        let status = tokio::time::timeout(STOP, child.wait()).await??;
+        anyhow::ensure!(status.success(), "the server stopped with {status}");
+        Ok(())
     }
 
     /// Whether the process is there.
