@@ -20,10 +20,6 @@ use crate::{
     stream::{Encode, pump},
 };
 
-/// Pause between looks for a thread that does not exist yet; commands of this process wake
-/// waiting streams at once.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
-
 /// Head start of a run's own events before watchers learn that it asks for input.
 ///
 /// LangGraph's clients watch `lifecycle` and `input` on one connection and read everything else
@@ -238,6 +234,7 @@ pub(super) async fn subscribe(
     thread: ThreadId,
 ) -> Result<Subscription> {
     let mut started = app.started.subscribe();
+    let mut coming = None;
     loop {
         started.mark_unchanged();
         match app
@@ -248,9 +245,11 @@ pub(super) async fn subscribe(
             Err(err) if err.kind() == ErrorKind::NotFound => {}
             other => return other,
         }
+        let coming = coming.get_or_insert_with(|| app.service.coming(thread));
         tokio::select! {
+            // Commands of this process.
             _ = started.changed() => {}
-            () = tokio::time::sleep(LOOK_AGAIN) => {}
+            () = coming.there() => {}
         }
     }
 }

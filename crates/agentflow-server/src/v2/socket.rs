@@ -6,7 +6,7 @@ use agentflow_types::{Value, from_value};
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use futures_util::{SinkExt, StreamExt, stream::SplitSink};
 use serde_json::{Value as Json, json};
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -14,7 +14,10 @@ use super::{
     command::{Caller, Envelope, Refusal, answer, encode},
     trunk::{Trunk, Wanted},
 };
-use crate::AppState;
+use crate::{
+    AppState,
+    queue::{Sender, queue},
+};
 
 /// Close code of a server that stops.
 const GOING_AWAY: u16 = 1001;
@@ -26,7 +29,7 @@ const STALLED: u16 = 4408;
 /// Serves one socket until either side closes it.
 pub(crate) async fn serve(app: AppState, caller: Caller, socket: WebSocket) {
     let (mut sink, mut incoming) = socket.split();
-    let (tx, mut outgoing) = mpsc::channel::<String>(app.limits.frames.max(1));
+    let (tx, mut outgoing) = queue(app.limits.frames, app.limits.stream_bytes);
     let mut session = Session::new(&app, caller, tx);
     let mut heartbeat = tokio::time::interval(app.limits.heartbeat);
     heartbeat.reset();
@@ -94,7 +97,7 @@ impl Drop for Session {
 }
 
 impl Session {
-    fn new(app: &AppState, caller: Caller, tx: mpsc::Sender<String>) -> Self {
+    fn new(app: &AppState, caller: Caller, tx: Sender<String>) -> Self {
         let (caller, wanted) = (Arc::new(caller), Arc::<Wanted>::default());
         let trunk = Trunk::new(app.clone(), caller.clone(), wanted.clone(), tx);
         let broken = CancellationToken::new();

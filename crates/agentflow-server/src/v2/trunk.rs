@@ -9,14 +9,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use agentflow_runs::service::Subscription;
 use agentflow_storage::event::Event;
 use agentflow_types::Result;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 
 use super::{
     Filter,
     command::Caller,
     serve::{Stream, Watching, subscribe},
 };
-use crate::AppState;
+use crate::{
+    AppState,
+    queue::{Closed, Sender},
+};
 
 /// The subscriptions that a client wants on its socket.
 #[derive(Default)]
@@ -58,22 +61,19 @@ pub(super) struct Trunk {
     app: AppState,
     caller: Arc<Caller>,
     wanted: Arc<Wanted>,
-    tx: mpsc::Sender<String>,
+    tx: Sender<String>,
     /// Those that have seen everything up to `position`.
     streams: Vec<(String, Stream)>,
     /// Number of the last event that was passed on.
     position: u64,
 }
 
-/// The socket is closed.
-struct Closed;
-
 impl Trunk {
     pub(super) fn new(
         app: AppState,
         caller: Arc<Caller>,
         wanted: Arc<Wanted>,
-        tx: mpsc::Sender<String>,
+        tx: Sender<String>,
     ) -> Self {
         Self {
             app,
@@ -168,7 +168,7 @@ impl Trunk {
 async fn tell(
     stream: &mut Stream,
     event: &Event,
-    tx: &mpsc::Sender<String>,
+    tx: &Sender<String>,
 ) -> std::result::Result<(), Closed> {
     let gap = stream.gap_before(event);
     let told = stream.take(event).await;
@@ -176,7 +176,8 @@ async fn tell(
         .iter()
         .map(|told| serde_json::to_string(told).unwrap_or_default());
     for text in gap.into_iter().chain(texts) {
-        tx.send(text).await.map_err(|_| Closed)?;
+        let bytes = text.len();
+        tx.send(text, bytes).await?;
     }
     Ok(())
 }
