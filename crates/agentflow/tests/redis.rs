@@ -1,7 +1,5 @@
 //! Servers as processes, on one PostgreSQL database and one Redis; wake-ups go over Redis only.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
-
 use std::fs;
 
 use agentflow_testkit::servers::postgres::{self, Version};
