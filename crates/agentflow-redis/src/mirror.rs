@@ -15,8 +15,8 @@ use agentflow_storage::{
     event::{Event, Events},
     page::{Page, PageQuery},
     record::{
-        Ages, Candidate, Change, Decide, Heartbeat, Run, RunQuery, RunStatus, Thread, ThreadQuery,
-        Threads,
+        Ages, Candidate, Change, Decide, Heartbeat, Run, RunQuery, RunStatus, Standing, Thread,
+        ThreadQuery, Threads,
     },
 };
 use agentflow_types::{Error, ErrorKind, Result, RunId, Scope, Str, ThreadId, Timestamp};
@@ -274,6 +274,10 @@ impl Threads for Mirror {
 
     async fn holds(&self, fence: Fence) -> Result<bool> {
         self.threads.holds(fence).await
+    }
+
+    async fn standing(&self, threads: &[ThreadId], runs: &[RunId]) -> Result<Standing> {
+        self.threads.standing(threads, runs).await
     }
 
     async fn ages(&self) -> Result<Ages> {

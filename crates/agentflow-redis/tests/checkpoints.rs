@@ -28,8 +28,8 @@ use agentflow_storage::{
     msgpack::typed::Codec,
     page::{Page, PageQuery},
     record::{
-        Candidate, Change, Decide, Heartbeat, Run, RunQuery, RunStatus, Thread, ThreadQuery,
-        Threads,
+        Candidate, Change, Decide, Heartbeat, Run, RunQuery, RunStatus, Standing, Thread,
+        ThreadQuery, Threads,
     },
 };
 use agentflow_testkit::{
@@ -132,6 +132,9 @@ impl Threads for Outdated {
     }
     async fn heartbeat(&self, run: RunId, token: i64, until: Timestamp) -> Result<Heartbeat> {
         self.inner.heartbeat(run, token, until).await
+    }
+    async fn standing(&self, threads: &[ThreadId], runs: &[RunId]) -> Result<Standing> {
+        self.inner.standing(threads, runs).await
     }
     async fn counts(&self) -> Result<Vec<(RunStatus, u64)>> {
         self.inner.counts().await

@@ -39,7 +39,7 @@ use crate::{
     page::{Page, PageQuery},
     record::{
         Ages, Assistant, AssistantQuery, Assistants, Candidate, Decide, Heartbeat, Run, RunQuery,
-        RunStatus, Thread, ThreadQuery, Threads,
+        RunStatus, Standing, Thread, ThreadQuery, Threads,
     },
     store::{Item, ItemQuery, NamespaceQuery, PutItem, Refresh, Store},
 };
@@ -363,6 +363,10 @@ impl Threads for Faulty {
     async fn rests(&self, rest: Rest) -> Result<bool> {
         self.alive()?;
         self.inner.threads.rests(rest).await
+    }
+    async fn standing(&self, threads: &[ThreadId], runs: &[RunId]) -> Result<Standing> {
+        self.alive()?;
+        self.inner.threads.standing(threads, runs).await
     }
     async fn ages(&self) -> Result<Ages> {
         self.alive()?;

@@ -443,6 +443,10 @@ pub trait Threads: Send + Sync {
     /// Whether no run of the thread is running at this moment, and its row is as it was seen.
     async fn rests(&self, rest: Rest) -> Result<bool>;
 
+    /// How these threads and runs stand, of whatever tenant: one question for all that a process
+    /// watches. Everything that was committed before the call is in the answer.
+    async fn standing(&self, threads: &[ThreadId], runs: &[RunId]) -> Result<Standing>;
+
     /// Runs by status, of all tenants; for metrics.
     async fn counts(&self) -> Result<Vec<(RunStatus, u64)>>;
 
@@ -453,6 +457,16 @@ pub trait Threads: Send + Sync {
 
     /// Threads whose time to live ended before `now`, at most `limit`.
     async fn expired(&self, now: Timestamp, limit: u32) -> Result<Vec<Candidate>>;
+}
+
+/// How watched threads and runs stand.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Those of the threads that exist, and the greatest event number ever used in each; in any
+    /// order.
+    pub logs: Vec<(ThreadId, u64)>,
+    /// Those of the runs that exist and are not over, in any order.
+    pub live: Vec<RunId>,
 }
 
 /// How long what is not over has been so.

@@ -18,8 +18,8 @@ use agentflow_storage::{
     outbox::{Letter, Outbox, Posted, Settled},
     page::{Page, PageQuery},
     record::{
-        Ages, Candidate, Change, Decide, Heartbeat, Run, RunQuery, RunStatus, Thread, ThreadQuery,
-        Threads,
+        Ages, Candidate, Change, Decide, Heartbeat, Run, RunQuery, RunStatus, Standing, Thread,
+        ThreadQuery, Threads,
     },
 };
 use agentflow_types::{
@@ -238,6 +238,10 @@ impl Threads for Linked {
 
     async fn holds(&self, fence: Fence) -> Result<bool> {
         self.threads.holds(fence).await
+    }
+
+    async fn standing(&self, threads: &[ThreadId], runs: &[RunId]) -> Result<Standing> {
+        self.threads.standing(threads, runs).await
     }
 
     async fn ages(&self) -> Result<Ages> {

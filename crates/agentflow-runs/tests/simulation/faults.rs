@@ -12,7 +12,8 @@ use agentflow_storage::{
     event::Event,
     page::{Page, PageQuery},
     record::{
-        Candidate, Decide, Heartbeat, Run, RunQuery, RunStatus, Thread, ThreadQuery, Threads,
+        Candidate, Decide, Heartbeat, Run, RunQuery, RunStatus, Standing, Thread, ThreadQuery,
+        Threads,
     },
 };
 use agentflow_types::{Error, Result, RunId, Scope, ThreadId, Timestamp};
@@ -117,6 +118,10 @@ impl Threads for Faulty {
 
     async fn holds(&self, fence: Fence) -> Result<bool> {
         self.inner.threads.holds(fence).await
+    }
+
+    async fn standing(&self, threads: &[ThreadId], runs: &[RunId]) -> Result<Standing> {
+        self.inner.threads.standing(threads, runs).await
     }
 
     async fn counts(&self) -> Result<Vec<(RunStatus, u64)>> {
