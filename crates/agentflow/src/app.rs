@@ -30,7 +30,9 @@ use crate::{
     database::{self, Database},
     descriptors, figures,
     host::{Hosted, InProcess},
-    models, project, webhook,
+    models, project,
+    remembered::Remembered,
+    webhook,
 };
 
 /// Ports that are tried after the default one when it is taken.
@@ -137,7 +139,8 @@ impl App {
         let runtime = runtime_over(&database, &settings);
         let samples = figures::of(runtime.meter.clone(), self.tokens.clone());
         let graphs: Vec<String> = self.graphs.keys().cloned().collect();
-        let host = Arc::new(InProcess::new(self.graphs, runtime));
+        let cache = Remembered::new(database.backend.cache.clone(), database.codec.clone());
+        let host = Arc::new(InProcess::new(self.graphs, runtime).remembering(cache));
         let service = Service::open(ServiceParts {
             backend,
             hosts: vec![host],
@@ -193,8 +196,7 @@ impl App {
 fn runtime_over(database: &Database, settings: &ServiceConfig) -> Runtime {
     let backend = &database.backend;
     let (checkpoints, store) = (backend.checkpoints.clone(), backend.store.clone());
-    let (saver, store) = match database.is_exclusive {
-        // A database of this process is not away.
+    let (saver, store) = match database.is_never_away() {
         true => (checkpoints, store),
         false => (
             patience::checkpoints(checkpoints, settings.patience),
@@ -217,8 +219,14 @@ fn state(
 ) -> Result<AppState> {
     let state = AppState::new(service).with_limits(server_limits(config));
     let state = crate::auth::protect(config, state, auth)?;
-    Ok(match &database.figures {
+    let state = match &database.figures {
         Some(figures) => state.with_figures(figures.clone()),
+        None => state,
+    };
+    Ok(match &database.redis {
+        Some(redis) => state
+            .with_figures(Arc::new(redis.redis.clone()))
+            .with_part(redis.clone()),
         None => state,
     })
 }
