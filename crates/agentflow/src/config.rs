@@ -8,6 +8,7 @@ mod auth;
 mod file;
 mod merge;
 mod redis;
+mod workers;
 
 use std::{
     collections::BTreeMap,
@@ -22,6 +23,7 @@ pub use auth::{AuditSection, AuthSection, Cors, JwtSection, LimitsSection, Mode,
 pub use file::find;
 pub use merge::{Merged, Origin};
 pub use redis::Redis;
+pub use workers::WorkersSection;
 
 /// The defaults, fully commented.
 pub const DEFAULTS: &str = include_str!("config/agentflow.default.toml");
@@ -56,6 +58,8 @@ pub struct Config {
     pub models: Models,
     /// Graph files by graph id, absolute.
     pub graphs: BTreeMap<String, PathBuf>,
+    /// Graphs in Python.
+    pub workers: WorkersSection,
     /// Logging.
     pub log: Log,
     /// Traces.
@@ -391,6 +395,7 @@ struct Raw {
     crons: Crons,
     models: Models,
     graphs: BTreeMap<String, PathBuf>,
+    workers: WorkersSection,
     log: Log,
     traces: Traces,
 }
@@ -442,6 +447,7 @@ fn check(merged: &Merged, base: PathBuf, file: Option<PathBuf>) -> Result<Config
             .into_iter()
             .map(|(id, path)| (id, base.join(path)))
             .collect(),
+        workers: raw.workers.checked(&base)?,
         log: raw.log,
         traces: raw.traces,
         port_is_explicit: merged.origin("server.port") != Some(&Origin::Default),

@@ -32,3 +32,4 @@ mod redis;
 pub mod traces;
 mod upkeep;
 pub mod webhook;
+pub mod workers;
