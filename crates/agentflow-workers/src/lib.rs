@@ -20,6 +20,8 @@ mod project;
 mod python;
 mod saver;
 mod session;
+#[cfg(test)]
+mod tests;
 mod watch;
 mod wire;
 
