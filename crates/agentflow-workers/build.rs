@@ -7,7 +7,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let package = root.join("agentflow_worker");
     println!("cargo::rerun-if-changed={}", package.display());
     let mut files = Vec::new();
-    for entry in fs::read_dir(&package).into_iter().flatten() {
+    for entry in fs::read_dir(&package)? {
         let path = entry?.path();
         let is_code = path.extension().is_some_and(|ext| ext == "py");
         if is_code || path.file_name().is_some_and(|name| name == "py.typed") {

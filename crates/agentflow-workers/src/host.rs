@@ -202,6 +202,8 @@ struct Flow<'a> {
     open: &'a mut Open,
     events: mpsc::Receiver<Priced>,
     sink: EventSink,
+    /// Price of what was passed on and not given back yet.
+    owed: u64,
 }
 
 impl Flow<'_> {
@@ -222,16 +224,13 @@ impl Flow<'_> {
             };
             // Who dropped the receiver stops the run as well.
             let _ = self.sink.send(event).await;
-            let mut paid = price;
-            while let Ok((event, price)) = self.events.try_recv() {
-                let _ = self.sink.send(event).await;
-                paid += price;
-                if paid > CREDIT / 4 {
-                    break;
-                }
+            self.owed += price;
+            // A worker that waits has far more than this on the way.
+            if self.owed >= CREDIT / 8 {
+                let bytes = counted(std::mem::take(&mut self.owed));
+                let params = Value::object([("for", counted(id)), ("bytes", bytes)]);
+                self.open.notify("run.credit", params).await;
             }
-            let params = Value::object([("for", counted(id)), ("bytes", counted(paid))]);
-            self.open.notify("run.credit", params).await;
         }
     }
 }
@@ -298,6 +297,7 @@ impl GraphHost for Workers {
             open: &mut open,
             events,
             sink,
+            owed: 0,
         };
         let answer = tokio::select! {
             answer = flow.run() => answer,

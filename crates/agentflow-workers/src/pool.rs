@@ -20,14 +20,17 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     Services,
     listen::Door,
-    peer::{self, Hello, Peer, Reading, Welcome, Writing},
-    process::{Launch, Process, with_lines},
+    peer::{self, Hello, Loaded, Peer, Reading, Welcome, Writing},
+    process::{Launch, Process},
 };
 
 /// Class of the error of a request that no worker could be started for.
 pub const START_ERROR: &str = "WorkerStartError";
-/// Shortest and longest pause before a process that failed is started again.
+/// Shortest and longest pause before a process that could not be started is started again.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+/// Longest pause before a process that died of a run is started again: such deaths are as many as
+/// attempts are allowed.
+const AFTER_DEATH: Duration = Duration::from_secs(1);
 /// A process that lived for this long did not fail at its start.
 const STEADY: Duration = Duration::from_secs(30);
 /// How long a process that is done may take to end.
@@ -90,6 +93,8 @@ struct State {
     ready: Vec<Arc<Peer>>,
     /// Why the newest start failed, if none succeeded since.
     failure: Option<String>,
+    /// What the newest process could not serve, as the log was told.
+    told: Vec<String>,
     /// Who waits for the process that shows a token.
     expected: HashMap<String, oneshot::Sender<Arrival>>,
 }
@@ -297,6 +302,7 @@ impl Pool {
                 () = self.stop.cancelled() => return,
             }
             let began = Instant::now();
+            let mut longest = BACKOFF.1;
             match self.start(&mut generation).await {
                 Ok((peer, process)) => {
                     let watched = self.watch(&peer, process, &mut generation).await;
@@ -312,6 +318,7 @@ impl Pool {
                         pause = Duration::ZERO;
                         continue;
                     }
+                    longest = AFTER_DEATH;
                 }
                 Err(err) if err.kind() == ErrorKind::Cancelled => {
                     pause = Duration::ZERO;
@@ -321,7 +328,7 @@ impl Pool {
             }
             pause = match began.elapsed() > STEADY {
                 true => Duration::ZERO,
-                false => (pause * 2).clamp(BACKOFF.0, BACKOFF.1),
+                false => (pause * 2).clamp(BACKOFF.0, longest),
             };
         }
     }
@@ -359,14 +366,12 @@ impl Pool {
         };
         let outcome = tokio::select! {
             ready = ready => ready,
-            why = process.ended() => Err(Error::failed(why)),
+            last = process.ended() => Err(Error::failed(last.told())),
             () = tokio::time::sleep(self.config.start_timeout) => {
                 process.kill_with_stacks().await;
-                let why = process.ended().await;
-                Err(Error::failed(format!(
-                    "the project was not loaded within {} s: {why}",
-                    self.config.start_timeout.as_secs_f64()
-                )))
+                let seconds = self.config.start_timeout.as_secs_f64();
+                let why = format!("the project was not loaded within {seconds} s");
+                Err(Error::failed(process.ended().await.because(&why)))
             }
             () = self.stop.cancelled() => Err(Error::busy("the server stops")),
             _ = generation.changed() => Err(Error::cancelled("the project changed")),
@@ -386,6 +391,7 @@ impl Pool {
             worker = peer.told,
             "a worker is ready"
         );
+        self.warn(peer.ready().await?);
         {
             let mut state = self.state();
             state.failure = None;
@@ -393,6 +399,35 @@ impl Pool {
         }
         self.changed.notify_waiters();
         Ok((peer, process))
+    }
+
+    /// Says once what cannot be served.
+    fn warn(&self, loaded: &Loaded) {
+        let broken = loaded
+            .graphs
+            .iter()
+            .filter(|(_, (_, error))| !error.is_null());
+        let mut told: Vec<String> = broken
+            .map(|(id, (_, error))| {
+                let err = peer::load_error(error);
+                format!(
+                    "graph {id} cannot be loaded: {}: {}",
+                    err.class_name(),
+                    err.message()
+                )
+            })
+            .chain(loaded.notes.iter().cloned())
+            .collect();
+        told.sort();
+        let is_new = {
+            let mut state = self.state();
+            let is_new = state.told != told;
+            state.told.clone_from(&told);
+            is_new
+        };
+        for line in told.iter().filter(|_| is_new) {
+            tracing::warn!("{line}");
+        }
     }
 
     fn remove(&self, peer: &Arc<Peer>) {
@@ -409,14 +444,15 @@ impl Pool {
     ) -> Watched {
         let mut process = Box::new(process);
         let why = tokio::select! {
-            why = process.ended() => why,
+            last = process.ended() => last.told(),
             () = peer.link.closed().cancelled() => {
                 // It usually ends at the same moment, and says more.
                 match tokio::time::timeout(EXIT, process.ended()).await {
-                    Ok(why) => why,
+                    Ok(last) => last.told(),
                     Err(_) => {
                         process.kill();
-                        with_lines("the worker closed its connection", &process.ended().await)
+                        let last = process.ended().await;
+                        last.because("the worker closed its connection")
                     }
                 }
             }
@@ -426,7 +462,7 @@ impl Pool {
                     "the worker did not answer for {} s and was killed; code that never awaits?",
                     self.config.stall.as_secs_f64()
                 );
-                with_lines(&what, &process.ended().await)
+                process.ended().await.because(&what)
             }
             () = peer.replace.notified() => {
                 self.remove(peer);
@@ -488,7 +524,7 @@ impl Pool {
                 process.kill_with_stacks().await;
                 Some("the worker was replaced, and its work did not end in time")
             }
-            ended = process.ended() => return peer.died(ended),
+            last = process.ended() => return peer.died(last.told()),
         };
         if why.is_none() {
             let id = peer.link.next_id();
@@ -502,6 +538,6 @@ impl Pool {
             process.kill();
         }
         let last = process.ended().await;
-        peer.died(with_lines(why.unwrap_or("the worker was replaced"), &last));
+        peer.died(last.because(why.unwrap_or("the worker was replaced")));
     }
 }

@@ -155,8 +155,8 @@ impl Process {
         self.pid
     }
 
-    /// Waits for the end; says how it ended and what it wrote last.
-    pub(crate) async fn ended(&mut self) -> String {
+    /// Waits for the end.
+    pub(crate) async fn ended(&mut self) -> Last {
         let status = self.child.wait().await;
         self.sweep();
         for reader in self.readers.drain(..) {
@@ -169,7 +169,10 @@ impl Process {
             Ok(status) => told(status),
             Err(err) => format!("its end is unknown ({err})"),
         };
-        with_lines(&format!("the worker process {how}"), &self.tail.text())
+        Last {
+            how: format!("the worker process {how}"),
+            lines: self.tail.text(),
+        }
     }
 
     /// Asks for the stacks of all threads, then kills the process with what it started.
@@ -263,10 +266,25 @@ fn signal_name(signal: i32) -> String {
     name.into()
 }
 
-/// A message with the last lines of output, if there are any.
-pub(crate) fn with_lines(message: &str, lines: &str) -> String {
-    match lines.trim() {
-        "" => message.to_owned(),
-        lines => format!("{message}; its last lines:\n{lines}"),
+/// How a process ended.
+pub(crate) struct Last {
+    /// By which exit code or signal.
+    pub(crate) how: String,
+    /// What it wrote last.
+    lines: String,
+}
+
+impl Last {
+    /// The end for people.
+    pub(crate) fn told(&self) -> String {
+        self.because(&self.how)
+    }
+
+    /// The same when we know better why it ended.
+    pub(crate) fn because(&self, why: &str) -> String {
+        match self.lines.trim() {
+            "" => why.to_owned(),
+            lines => format!("{why}; its last lines:\n{lines}"),
+        }
     }
 }

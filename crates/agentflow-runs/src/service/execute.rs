@@ -130,7 +130,6 @@ impl Service {
             () = lost.cancelled() => (End::Released, vec![]),
         };
         stop.cancel();
-        heart.abort();
         let too_late = async {
             self.released.cancelled().await;
             tokio::time::sleep(LAST_WORDS).await;
@@ -139,6 +138,8 @@ impl Service {
             concluded = self.conclude(scope, &run, fence, &channel, end, unsaid) => concluded,
             () = too_late => Err(Error::busy("the worker stops and the database is away")),
         };
+        // Reading the state that the run left may take longer than what is left of the lease.
+        heart.abort();
         let more = match concluded {
             Ok(more) => more,
             Err(err) if err.kind() == ErrorKind::Conflict => {
