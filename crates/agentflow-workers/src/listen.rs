@@ -11,6 +11,28 @@ use tokio::net::UnixListener;
 
 use crate::peer::{Reading, Writing};
 
+/// What the names of our folders begin with.
+const PREFIX: &str = "agentflow-workers-";
+/// Name of the socket.
+const SOCKET: &str = "workers.sock";
+
+/// Removes the folders of servers that were killed: nobody listens on their sockets.
+fn remove_stale(folders: &Path) {
+    let Ok(entries) = std::fs::read_dir(folders) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
+            continue;
+        }
+        let heard = std::os::unix::net::UnixStream::connect(entry.path().join(SOCKET));
+        if heard.is_err_and(|err| err.kind() == std::io::ErrorKind::ConnectionRefused) {
+            // Somebody else may have been faster.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 /// A Unix socket in a folder that only we may enter.
 pub(crate) struct Door {
     listener: UnixListener,
@@ -24,8 +46,10 @@ impl Door {
     /// # Errors
     /// `Busy` if that is not possible.
     pub(crate) fn open() -> Result<Self> {
-        let name = format!("agentflow-{}", uuid::Uuid::new_v4().simple());
-        Self::open_in(&std::env::temp_dir().join(name))
+        let folders = std::env::temp_dir();
+        remove_stale(&folders);
+        let name = format!("{PREFIX}{}", uuid::Uuid::new_v4().simple());
+        Self::open_in(&folders.join(name))
     }
 
     fn open_in(folder: &Path) -> Result<Self> {
@@ -38,7 +62,7 @@ impl Door {
             .mode(0o700)
             .create(folder)
             .map_err(cannot)?;
-        let socket = folder.join("workers.sock");
+        let socket = folder.join(SOCKET);
         Ok(Self {
             listener: UnixListener::bind(&socket).map_err(cannot)?,
             folder: folder.to_owned(),
@@ -74,5 +98,25 @@ impl Door {
 impl Drop for Door {
     fn drop(&mut self) {
         self.remove();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn folders_of_killed_servers_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let alive = Door::open_in(&dir.path().join(format!("{PREFIX}a"))).unwrap();
+        let killed = dir.path().join(format!("{PREFIX}b"));
+        let other = dir.path().join("other");
+        for folder in [&killed, &other] {
+            std::fs::create_dir(folder).unwrap();
+            drop(std::os::unix::net::UnixListener::bind(folder.join(SOCKET)).unwrap());
+        }
+        remove_stale(dir.path());
+        assert!(!killed.exists() && other.exists());
+        assert!(alive.folder().join(SOCKET).exists());
     }
 }

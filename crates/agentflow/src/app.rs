@@ -107,6 +107,14 @@ impl App {
         self
     }
 
+    /// Adds the graphs of a LangGraph project, which run in processes of their own as the section
+    /// `workers` of the configuration says.
+    #[must_use]
+    pub fn project(mut self, project: Project) -> Self {
+        self.project = Some(project);
+        self
+    }
+
     /// Adds the graphs that the configuration names, and those of a LangGraph project; or the
     /// built-in ones if there are neither.
     ///
