@@ -50,10 +50,15 @@ fn debug(name: &str) -> PathBuf {
     target().join("debug").join(name)
 }
 
+/// Builds the server and the servers that tests need.
+fn build() -> Result<()> {
+    let packages = ["-p", "agentflow", "-p", "agentflow-testkit", "--bins"];
+    run(cargo(["build"]).args(packages))
+}
+
 fn templates_with(database: Option<&str>) -> Result<Outcome> {
     let python = install::worker_python()?;
-    run(&mut cargo(["build", "-p", "agentflow"]))?;
-    run(&mut cargo(["build", "-p", "agentflow-testkit", "--bins"]))?;
+    build()?;
     let mut command = program(&python);
     command
         .args(["-m", "pytest", "-p", "no:cacheprovider", "--timeout", "120"])
@@ -78,7 +83,7 @@ pub fn templates() -> Result<Outcome> {
 /// The same with PostgreSQL.
 pub fn templates_postgres() -> Result<Outcome> {
     install::servers()?;
-    run(&mut cargo(["build", "-p", "agentflow-testkit", "--bins"]))?;
+    build()?;
     let database = Program::start(&mut program(debug("agentflow-testkit-postgres")))?;
     let url = database.ready["url"].as_str().context("no url")?;
     templates_with(Some(url))

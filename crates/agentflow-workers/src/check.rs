@@ -180,6 +180,7 @@ async fn loading(project: &Project, configured: &str) -> Result<Vec<Finding>> {
             ..PoolConfig::default()
         },
         reload: Reload::Never,
+        remote: None,
     };
     let services = Services {
         checkpoints: backend.checkpoints,

@@ -33,12 +33,13 @@ use agentflow_types::Result;
 
 pub use check::{Finding, Verdict, check};
 pub use frame::MAX_BODY_BYTES;
+pub use listen::Remote;
 pub use pool::{PoolConfig, START_ERROR};
 pub use process::Launch;
 pub use project::{FILE_NAME, GraphEntry, Project};
 pub use python::{install, interpreter};
 
-use listen::Door;
+use listen::{Door, RemoteDoor};
 use peer::Welcome;
 use pool::Pool;
 
@@ -74,6 +75,8 @@ pub struct WorkersConfig {
     pub pool: PoolConfig,
     /// Whether they follow changes.
     pub reload: Reload,
+    /// Where workers of other machines connect; `None` for nowhere.
+    pub remote: Option<Remote>,
 }
 
 /// The graphs of one project, in processes of their own.
@@ -99,6 +102,7 @@ impl Workers {
     /// `Busy` if the socket or the package cannot be written.
     pub fn open(config: WorkersConfig, services: Services) -> Result<Arc<Self>> {
         let door = Door::open()?;
+        let remote = config.remote.map(RemoteDoor::open).transpose()?;
         let package = door.folder().join("package");
         package::write(&package)?;
         let launch = Launch {
@@ -123,7 +127,14 @@ impl Workers {
             max_frame_bytes: config.pool.max_frame_bytes,
         };
         let file = project.file.clone();
-        let pool = Pool::open(config.pool, launch, file, welcome, services.clone(), door);
+        let pool = Pool::open(
+            config.pool,
+            launch,
+            file,
+            welcome,
+            services.clone(),
+            (door, remote),
+        );
         if config.reload == Reload::OnChange {
             pool.tasks
                 .spawn(follow(pool.clone(), project.folder().to_owned()));
@@ -140,6 +151,12 @@ impl Workers {
     pub fn figures(&self) -> Figures {
         let (started, ready) = self.pool.counts();
         Figures { started, ready }
+    }
+
+    /// Where workers of other machines connect; `None` for nowhere.
+    #[must_use]
+    pub fn remote_address(&self) -> Option<std::net::SocketAddr> {
+        self.pool.remote_address()
     }
 
     /// Replaces all processes; old ones finish what they work on.

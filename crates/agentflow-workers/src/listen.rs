@@ -1,13 +1,18 @@
 //! Where workers connect.
 
 use std::{
+    fmt,
     fs::DirBuilder,
+    net::SocketAddr,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
 };
 
 use agentflow_types::{Error, Result};
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
+use tokio_rustls::TlsAcceptor;
 
 use crate::peer::{Reading, Writing};
 
@@ -92,6 +97,72 @@ impl Door {
     pub(crate) fn remove(&self) {
         // What is left is an empty socket in the folder for temporary files.
         let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Time for the handshake of a connection from elsewhere.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// Where workers of other machines connect: each must show a certificate.
+#[derive(Clone)]
+pub struct Remote {
+    /// Address to listen on.
+    pub address: SocketAddr,
+    /// What takes the next connection; it must demand a certificate of the client.
+    pub acceptor: Arc<dyn Fn() -> TlsAcceptor + Send + Sync>,
+}
+
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Remote").field(&self.address).finish()
+    }
+}
+
+/// A listener for them.
+pub(crate) struct RemoteDoor {
+    listener: TcpListener,
+    remote: Remote,
+}
+
+impl RemoteDoor {
+    /// Listens.
+    ///
+    /// # Errors
+    /// `Invalid` if the address cannot be listened on.
+    pub(crate) fn open(remote: Remote) -> Result<Self> {
+        let cannot = |err: std::io::Error| {
+            Error::invalid("the address for workers cannot be listened on")
+                .with("address", remote.address)
+                .source_err(err)
+        };
+        let listener = std::net::TcpListener::bind(remote.address).map_err(cannot)?;
+        listener.set_nonblocking(true).map_err(cannot)?;
+        Ok(Self {
+            listener: TcpListener::from_std(listener).map_err(cannot)?,
+            remote,
+        })
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.listener.local_addr().ok()
+    }
+
+    /// The next connection, and the future that shakes hands.
+    pub(crate) async fn accept(
+        &self,
+    ) -> std::io::Result<impl Future<Output = std::io::Result<(Reading, Writing)>> + Send + use<>>
+    {
+        let (stream, _) = self.listener.accept().await?;
+        stream.set_nodelay(true)?;
+        let acceptor = (self.remote.acceptor)();
+        Ok(async move {
+            let shaken = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await;
+            let stream = shaken.map_err(|_| std::io::ErrorKind::TimedOut)??;
+            let (reading, writing) = tokio::io::split(stream);
+            let reading = tokio::io::BufReader::with_capacity(1 << 16, reading);
+            Ok((Box::new(reading) as Reading, Box::new(writing) as Writing))
+        })
     }
 }
 

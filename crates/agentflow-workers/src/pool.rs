@@ -19,7 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Services,
-    listen::Door,
+    listen::{Door, RemoteDoor},
     peer::{self, Hello, Loaded, Peer, Reading, Welcome, Writing},
     process::{Launch, Process},
 };
@@ -31,6 +31,8 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 /// Longest pause before a process that died of a run is started again: such deaths are as many as
 /// attempts are allowed.
 const AFTER_DEATH: Duration = Duration::from_secs(1);
+/// Starts that fail in a row before requests are told, if the processes were killed.
+const ENOUGH: usize = 3;
 /// A process that lived for this long did not fail at its start.
 const STEADY: Duration = Duration::from_secs(30);
 /// How long a process that is done may take to end.
@@ -93,6 +95,8 @@ struct State {
     ready: Vec<Arc<Peer>>,
     /// Why the newest start failed, if none succeeded since.
     failure: Option<String>,
+    /// Starts that failed since one succeeded.
+    failures: usize,
     /// What the newest process could not serve, as the log was told.
     told: Vec<String>,
     /// Who waits for the process that shows a token.
@@ -107,6 +111,7 @@ pub(crate) struct Pool {
     welcome: Welcome,
     services: Services,
     door: Door,
+    remote: Option<RemoteDoor>,
     /// Guards who is there; never held across an await.
     state: Mutex<State>,
     /// Rung when somebody came, or has room, or failed.
@@ -150,7 +155,7 @@ impl Pool {
         project: PathBuf,
         welcome: Welcome,
         services: Services,
-        door: Door,
+        (door, remote): (Door, Option<RemoteDoor>),
     ) -> Arc<Self> {
         let pool = Arc::new(Self {
             config,
@@ -159,6 +164,7 @@ impl Pool {
             welcome,
             services,
             door,
+            remote,
             state: Mutex::default(),
             changed: Notify::new(),
             generation: watch::Sender::new(0),
@@ -167,6 +173,9 @@ impl Pool {
             started: AtomicUsize::new(0),
         });
         pool.tasks.spawn(pool.clone().accept());
+        if pool.remote.is_some() {
+            pool.tasks.spawn(pool.clone().accept_remote());
+        }
         for _ in 0..pool.config.processes {
             pool.tasks.spawn(pool.clone().keep());
         }
@@ -289,6 +298,89 @@ impl Pool {
         }
     }
 
+    /// Where workers of other machines connect.
+    pub(crate) fn remote_address(&self) -> Option<std::net::SocketAddr> {
+        self.remote.as_ref().and_then(RemoteDoor::address)
+    }
+
+    /// Takes in workers of other machines, which proved who they are by their certificate.
+    async fn accept_remote(self: Arc<Self>) {
+        let Some(door) = &self.remote else { return };
+        loop {
+            let shaking = tokio::select! {
+                accepted = door.accept() => accepted,
+                () = self.stop.cancelled() => return,
+            };
+            let Ok(shaking) = shaking else {
+                tokio::time::sleep(BACKOFF.0).await;
+                continue;
+            };
+            let pool = self.clone();
+            self.tasks.spawn(async move {
+                let greeted = async {
+                    let (mut reading, writing) = shaking
+                        .await
+                        .map_err(|err| Error::denied("no handshake").source_err(err))?;
+                    let hello = peer::hello(&mut reading).await?;
+                    Ok::<_, Error>(Arrival {
+                        hello,
+                        reading,
+                        writing,
+                    })
+                };
+                match greeted.await {
+                    Ok(arrival) => pool.adopt(arrival).await,
+                    Err(err) => tracing::warn!(error = ?err, "a remote worker is refused"),
+                }
+            });
+        }
+    }
+
+    /// Works with a worker of another machine until it is gone.
+    async fn adopt(self: Arc<Self>, arrival: Arrival) {
+        let peer = Peer::welcome(arrival.hello, arrival.writing, &self.welcome).await;
+        // Ends with the connection.
+        tokio::spawn(peer.clone().serve(arrival.reading, self.services.clone()));
+        let ready = tokio::time::timeout(self.config.start_timeout, peer.ready());
+        match tokio::select! { ready = ready => ready, () = self.stop.cancelled() => return peer.died("the server stops".into()) }
+        {
+            Ok(Ok(loaded)) => self.warn(loaded),
+            _ => return peer.died("the remote worker was not ready in time".into()),
+        }
+        tracing::info!(worker = peer.told, "a remote worker is ready");
+        self.state().ready.push(peer.clone());
+        self.changed.notify_waiters();
+        let why = tokio::select! {
+            () = peer.link.closed().cancelled() => "the connection to the worker was lost",
+            () = self.stalled(&peer) => "the worker did not answer in time",
+            () = peer.replace.notified() => "the worker goes on with what was cancelled",
+            () = self.stop.cancelled() => "the server stops",
+        };
+        self.remove(&peer);
+        if !peer.link.closed().is_cancelled() {
+            tokio::select! {
+                () = Self::idle(&peer) => {}
+                () = tokio::time::sleep(self.config.drain) => {}
+            }
+        }
+        tracing::warn!(worker = peer.told, "{why}");
+        peer.died(why.into());
+        self.changed.notify_waiters();
+    }
+
+    /// Completes when a worker has nothing to do.
+    async fn idle(peer: &Peer) {
+        loop {
+            let eased = peer.eased.notified();
+            let mut eased = std::pin::pin!(eased);
+            eased.as_mut().enable();
+            if peer.load() == 0 {
+                return;
+            }
+            eased.await;
+        }
+    }
+
     /// Keeps one process running.
     async fn keep(self: Arc<Self>) {
         let mut pause = Duration::ZERO;
@@ -338,7 +430,13 @@ impl Pool {
             return;
         }
         tracing::error!(error = %err, "a worker could not be started");
-        self.state().failure = Some(err.to_string());
+        {
+            let mut state = self.state();
+            state.failures += 1;
+            if err.kind() == ErrorKind::Failed || state.failures >= ENOUGH {
+                state.failure = Some(err.to_string());
+            }
+        }
         self.changed.notify_waiters();
     }
 
@@ -366,7 +464,11 @@ impl Pool {
         };
         let outcome = tokio::select! {
             ready = ready => ready,
-            last = process.ended() => Err(Error::failed(last.told())),
+            last = process.ended() => Err(match last.exited {
+                true => Error::failed(last.told()),
+                // Whoever killed it may not do so again.
+                false => Error::uncertain(last.told()),
+            }),
             () = tokio::time::sleep(self.config.start_timeout) => {
                 process.kill_with_stacks().await;
                 let seconds = self.config.start_timeout.as_secs_f64();
@@ -395,6 +497,7 @@ impl Pool {
         {
             let mut state = self.state();
             state.failure = None;
+            state.failures = 0;
             state.ready.push(peer.clone());
         }
         self.changed.notify_waiters();
@@ -507,19 +610,8 @@ impl Pool {
 
     /// Lets a process finish its work, then ends it.
     async fn leave(self: Arc<Self>, peer: Arc<Peer>, mut process: Box<Process>) {
-        let idle = async {
-            loop {
-                let eased = peer.eased.notified();
-                let mut eased = std::pin::pin!(eased);
-                eased.as_mut().enable();
-                if peer.load() == 0 {
-                    return;
-                }
-                eased.await;
-            }
-        };
         let why = tokio::select! {
-            () = idle => None,
+            () = Self::idle(&peer) => None,
             () = tokio::time::sleep(self.config.drain) => {
                 process.kill_with_stacks().await;
                 Some("the worker was replaced, and its work did not end in time")

@@ -165,12 +165,14 @@ impl Process {
                 abort.abort();
             }
         }
+        let exited = status.as_ref().is_ok_and(|status| status.code().is_some());
         let how = match status {
             Ok(status) => told(status),
             Err(err) => format!("its end is unknown ({err})"),
         };
         Last {
             how: format!("the worker process {how}"),
+            exited,
             lines: self.tail.text(),
         }
     }
@@ -270,6 +272,8 @@ fn signal_name(signal: i32) -> String {
 pub(crate) struct Last {
     /// By which exit code or signal.
     pub(crate) how: String,
+    /// Whether it ended by itself, and not by a signal.
+    pub(crate) exited: bool,
     /// What it wrote last.
     lines: String,
 }

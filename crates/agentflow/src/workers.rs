@@ -3,9 +3,10 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use agentflow_graph::Runtime;
+use agentflow_server::{Tls, TlsFiles};
 use agentflow_types::{Error, Result};
 use agentflow_workers::{
-    Finding, PoolConfig, Project, Reload, Services, Verdict, Workers, WorkersConfig,
+    Finding, PoolConfig, Project, Reload, Remote, Services, Verdict, Workers, WorkersConfig,
 };
 
 use crate::config::WorkersSection;
@@ -25,7 +26,7 @@ pub fn open(section: &WorkersSection, project: Project, runtime: &Runtime) -> Re
         project,
         memory_bytes: memory,
         pool: PoolConfig {
-            processes: section.processes,
+            processes: section.local_processes(),
             concurrency: section.concurrency,
             start_timeout: Duration::from_secs(section.start_timeout_seconds),
             stall: Duration::from_secs(section.stall_seconds),
@@ -36,8 +37,25 @@ pub fn open(section: &WorkersSection, project: Project, runtime: &Runtime) -> Re
             true => Reload::OnChange,
             false => Reload::Never,
         },
+        remote: remote(section)?,
     };
     Workers::open(config, Services { checkpoints, store })
+}
+
+/// The listener for workers of other machines.
+fn remote(section: &WorkersSection) -> Result<Option<Remote>> {
+    if section.listen.is_empty() {
+        return Ok(None);
+    }
+    let tls = Tls::load(TlsFiles {
+        cert: section.cert_file.clone(),
+        key: section.key_file.clone(),
+        client_ca: Some(section.client_ca_file.clone()),
+    })?;
+    Ok(Some(Remote {
+        address: section.address()?,
+        acceptor: Arc::new(move || tls.acceptor()),
+    }))
 }
 
 /// Installs what a project needs into its virtual environment.

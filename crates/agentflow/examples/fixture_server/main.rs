@@ -73,7 +73,7 @@ struct Args {
     python: String,
     /// Processes for it.
     #[arg(long, default_value_t = 1)]
-    processes: usize,
+    processes: i64,
     /// Attempts per run that make no checkpoint.
     #[arg(long, default_value_t = 3)]
     max_attempts: u32,

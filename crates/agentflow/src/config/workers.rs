@@ -17,8 +17,8 @@ pub struct WorkersSection {
     pub project: PathBuf,
     /// The interpreter; empty to find one.
     pub python: String,
-    /// Processes.
-    pub processes: usize,
+    /// Processes: 0 for one per core.
+    pub processes: i64,
     /// Runs of one process at once.
     pub concurrency: usize,
     /// Most private memory of one process, in MiB; 0 for no limit.
@@ -31,6 +31,14 @@ pub struct WorkersSection {
     pub cancel_grace_seconds: u64,
     /// Whether processes follow changes of the project.
     pub reload: bool,
+    /// Where workers of other machines connect; empty for nowhere.
+    pub listen: String,
+    /// Certificate of that listener.
+    pub cert_file: PathBuf,
+    /// Its key.
+    pub key_file: PathBuf,
+    /// Authorities of such workers.
+    pub client_ca_file: PathBuf,
 }
 
 impl WorkersSection {
@@ -38,6 +46,31 @@ impl WorkersSection {
     #[must_use]
     pub fn is_set(&self) -> bool {
         !self.project.as_os_str().is_empty()
+    }
+
+    /// Processes of this machine.
+    #[must_use]
+    pub fn local_processes(&self) -> usize {
+        match usize::try_from(self.processes) {
+            Ok(0) => {
+                let cores = std::thread::available_parallelism().map_or(1, usize::from);
+                cores.min(MOST_PROCESSES)
+            }
+            Ok(processes) => processes,
+            Err(_) => 0,
+        }
+    }
+
+    /// Where workers of other machines connect.
+    ///
+    /// # Errors
+    /// `Invalid` if that is no address.
+    pub fn address(&self) -> Result<std::net::SocketAddr> {
+        self.listen.parse().map_err(|err| {
+            Error::invalid("must be an address and a port, such as 0.0.0.0:7600")
+                .with("key", "workers.listen")
+                .source_err(err)
+        })
     }
 
     /// Checks it, finds the project, and makes its path absolute.
@@ -49,9 +82,20 @@ impl WorkersSection {
             () if beside.is_file() => beside,
             () => PathBuf::new(),
         };
-        if self.processes == 0 {
-            let cores = std::thread::available_parallelism().map_or(1, usize::from);
-            self.processes = cores.min(MOST_PROCESSES);
+        if !self.listen.is_empty() {
+            let files = [
+                ("workers.cert_file", &mut self.cert_file),
+                ("workers.key_file", &mut self.key_file),
+                ("workers.client_ca_file", &mut self.client_ca_file),
+            ];
+            for (key, file) in files {
+                if file.as_os_str().is_empty() {
+                    let needed = "workers of other machines need TLS and certificates";
+                    return Err(Error::invalid(needed).with("missing", key));
+                }
+                *file = base.join(&*file);
+            }
+            self.address()?;
         }
         let positive = |value: u64, key: &'static str| match value {
             0 => Err(Error::invalid("must be at least 1").with("key", key)),
