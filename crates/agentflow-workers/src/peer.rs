@@ -53,13 +53,14 @@ pub(crate) struct Hello {
 /// Reads the first frame of a connection.
 ///
 /// # Errors
-/// `Invalid` if it is not `hello`, or the versions do not fit.
+/// `Invalid` if it is not `hello`, or the versions do not fit; `NotFound` if there is none.
 pub(crate) async fn hello(reading: &mut Reading) -> Result<Hello> {
     let mut body = Vec::new();
     let first = frame::read(reading, &mut body, 1 << 16);
     let arrived = tokio::time::timeout(HELLO, first).await;
     if !arrived.map_err(|_| Error::invalid("a connection said nothing"))?? {
-        return Err(Error::invalid("a connection said nothing"));
+        // Somebody looked whether we are there.
+        return Err(Error::not_found("a connection said nothing"));
     }
     let Frame::Request { id, method, params } = frame::decode(&body)? else {
         return Err(Error::invalid("a worker must begin with hello"));

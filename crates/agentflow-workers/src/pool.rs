@@ -283,6 +283,7 @@ impl Pool {
                         reading,
                         writing,
                     }),
+                    Err(err) if err.kind() == ErrorKind::NotFound => {}
                     Err(err) => tracing::warn!(error = %err, "a worker's connection is refused"),
                 }
             });

@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use agentflow_types::{Error, Result};
@@ -44,6 +44,8 @@ fn exists(program: &str) -> bool {
 fn run(command: &mut Command) -> Result<()> {
     let shown = format!("{command:?}");
     let failed = || Error::failed("installing failed").with("command", &shown);
+    // What is on standard output is for whoever reads our ready line.
+    let command = command.stdout(std::io::stderr()).stdin(Stdio::null());
     let status = command.status().map_err(|err| failed().source_err(err))?;
     match status.success() {
         true => Ok(()),

@@ -85,8 +85,15 @@ pub async fn import(path: &Path, python: &str) -> Result<(String, bool)> {
     lines.push(String::new());
     lines.push(match fine {
         true => "next: agentflow dev, in the folder of langgraph.json".into(),
-        false => "what works can be served already: agentflow dev, in the folder of langgraph.json"
-            .into(),
+        false
+            if findings
+                .iter()
+                .any(|finding| finding.verdict == Verdict::Works) =>
+        {
+            "what works can be served already: agentflow dev, in the folder of langgraph.json"
+                .into()
+        }
+        false => "nothing of it can be served yet".into(),
     });
     Ok((lines.join("\n"), fine))
 }
