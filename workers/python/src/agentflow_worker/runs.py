@@ -1,7 +1,8 @@
 """Executing a run."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from typing import Any, Literal, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -139,13 +140,14 @@ class Run:
             durability=cast(Durability | None, params.get("durability")),
             subgraphs=subgraphs,
         )
-        async for part in stream:
-            ns, mode, data = part if subgraphs else ((), *part)
-            self._began = True
-            reported = mode in wanted
-            text = await sink.send(ns, mode, data) if reported else None
-            if not ns:
-                self._look(mode, data, text)
+        # Closed whatever happens, or the graph would go on after the answer.
+        async with aclosing(cast(AsyncGenerator[Any, None], stream)) as parts:
+            async for part in parts:
+                ns, mode, data = part if subgraphs else ((), *part)
+                self._began = True
+                text = await sink.send(ns, mode, data) if mode in wanted else None
+                if not ns:
+                    self._look(mode, data, text)
 
     def _look(self, mode: str, data: Any, text: bytes | None) -> None:
         """Takes note of what the answer needs."""

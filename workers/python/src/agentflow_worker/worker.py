@@ -160,6 +160,8 @@ class Worker:
                 self._answer(scope.call_id, result)
         except BaseException as err:
             self._refuse(scope.call_id, _told(scope, err))
+        finally:
+            scope.cancelled = scope.cancelled or "it was answered"
 
     def _answer(self, call_id: int, result: Any) -> None:
         assert self.link is not None
