@@ -73,10 +73,10 @@ pub fn bench_python() -> Result<PathBuf> {
 /// Further Python packages of the graphs in Python that are served: agents, and their model.
 const WORKERS: [&str; 5] = [
     "langchain==1.4.7",
-    "langchain-openai",
+    "langchain-openai==1.7.4",
     "deepagents==0.7.32",
     "mypy==2.4.1",
-    "ruff",
+    "ruff==0.17.6",
 ];
 
 /// A Python environment with what graphs in Python need.
