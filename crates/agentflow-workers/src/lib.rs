@@ -18,6 +18,7 @@ mod pool;
 mod process;
 mod project;
 mod python;
+mod remote;
 mod saver;
 mod session;
 #[cfg(test)]

@@ -27,7 +27,8 @@ use crate::{
 /// Class of the error of a request that no worker could be started for.
 pub const START_ERROR: &str = "WorkerStartError";
 /// Shortest and longest pause before a process that could not be started is started again.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+pub(crate) const BACKOFF: (Duration, Duration) =
+    (Duration::from_millis(100), Duration::from_secs(30));
 /// Longest pause before a process that died of a run is started again: such deaths are as many as
 /// attempts are allowed.
 const AFTER_DEATH: Duration = Duration::from_secs(1);
@@ -91,8 +92,8 @@ pub(crate) struct Arrival {
 }
 
 #[derive(Default)]
-struct State {
-    ready: Vec<Arc<Peer>>,
+pub(crate) struct State {
+    pub(crate) ready: Vec<Arc<Peer>>,
     /// Why the newest start failed, if none succeeded since.
     failure: Option<String>,
     /// Starts that failed since one succeeded.
@@ -108,14 +109,14 @@ pub(crate) struct Pool {
     pub(crate) config: PoolConfig,
     launch: Launch,
     project: PathBuf,
-    welcome: Welcome,
-    services: Services,
+    pub(crate) welcome: Welcome,
+    pub(crate) services: Services,
     door: Door,
-    remote: Option<RemoteDoor>,
+    pub(crate) remote: Option<RemoteDoor>,
     /// Guards who is there; never held across an await.
     state: Mutex<State>,
     /// Rung when somebody came, or has room, or failed.
-    changed: Notify,
+    pub(crate) changed: Notify,
     /// Grows when the project changed.
     generation: watch::Sender<u64>,
     pub(crate) stop: CancellationToken,
@@ -182,7 +183,7 @@ impl Pool {
         pool
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -299,78 +300,8 @@ impl Pool {
         }
     }
 
-    /// Where workers of other machines connect.
-    pub(crate) fn remote_address(&self) -> Option<std::net::SocketAddr> {
-        self.remote.as_ref().and_then(RemoteDoor::address)
-    }
-
-    /// Takes in workers of other machines, which proved who they are by their certificate.
-    async fn accept_remote(self: Arc<Self>) {
-        let Some(door) = &self.remote else { return };
-        loop {
-            let shaking = tokio::select! {
-                accepted = door.accept() => accepted,
-                () = self.stop.cancelled() => return,
-            };
-            let Ok(shaking) = shaking else {
-                tokio::time::sleep(BACKOFF.0).await;
-                continue;
-            };
-            let pool = self.clone();
-            self.tasks.spawn(async move {
-                let greeted = async {
-                    let (mut reading, writing) = shaking
-                        .await
-                        .map_err(|err| Error::denied("no handshake").source_err(err))?;
-                    let hello = peer::hello(&mut reading).await?;
-                    Ok::<_, Error>(Arrival {
-                        hello,
-                        reading,
-                        writing,
-                    })
-                };
-                match greeted.await {
-                    Ok(arrival) => pool.adopt(arrival).await,
-                    Err(err) => tracing::warn!(error = ?err, "a remote worker is refused"),
-                }
-            });
-        }
-    }
-
-    /// Works with a worker of another machine until it is gone.
-    async fn adopt(self: Arc<Self>, arrival: Arrival) {
-        let peer = Peer::welcome(arrival.hello, arrival.writing, &self.welcome).await;
-        // Ends with the connection.
-        tokio::spawn(peer.clone().serve(arrival.reading, self.services.clone()));
-        let ready = tokio::time::timeout(self.config.start_timeout, peer.ready());
-        match tokio::select! { ready = ready => ready, () = self.stop.cancelled() => return peer.died("the server stops".into()) }
-        {
-            Ok(Ok(loaded)) => self.warn(loaded),
-            _ => return peer.died("the remote worker was not ready in time".into()),
-        }
-        tracing::info!(worker = peer.told, "a remote worker is ready");
-        self.state().ready.push(peer.clone());
-        self.changed.notify_waiters();
-        let why = tokio::select! {
-            () = peer.link.closed().cancelled() => "the connection to the worker was lost",
-            () = self.stalled(&peer) => "the worker did not answer in time",
-            () = peer.replace.notified() => "the worker goes on with what was cancelled",
-            () = self.stop.cancelled() => "the server stops",
-        };
-        self.remove(&peer);
-        if !peer.link.closed().is_cancelled() {
-            tokio::select! {
-                () = Self::idle(&peer) => {}
-                () = tokio::time::sleep(self.config.drain) => {}
-            }
-        }
-        tracing::warn!(worker = peer.told, "{why}");
-        peer.died(why.into());
-        self.changed.notify_waiters();
-    }
-
     /// Completes when a worker has nothing to do.
-    async fn idle(peer: &Peer) {
+    pub(crate) async fn idle(peer: &Peer) {
         loop {
             let eased = peer.eased.notified();
             let mut eased = std::pin::pin!(eased);
@@ -506,7 +437,7 @@ impl Pool {
     }
 
     /// Says once what cannot be served.
-    fn warn(&self, loaded: &Loaded) {
+    pub(crate) fn warn(&self, loaded: &Loaded) {
         let broken = loaded
             .graphs
             .iter()
@@ -534,7 +465,7 @@ impl Pool {
         }
     }
 
-    fn remove(&self, peer: &Arc<Peer>) {
+    pub(crate) fn remove(&self, peer: &Arc<Peer>) {
         peer.retire();
         self.state().ready.retain(|other| !Arc::ptr_eq(other, peer));
     }
@@ -589,7 +520,7 @@ impl Pool {
     }
 
     /// Completes when a worker does not answer in time.
-    async fn stalled(&self, peer: &Peer) {
+    pub(crate) async fn stalled(&self, peer: &Peer) {
         loop {
             tokio::time::sleep(self.config.ping).await;
             let id = peer.link.next_id();

@@ -158,21 +158,13 @@ impl App {
         let backend = database.backend.clone();
         let settings = service_config(&self.config, &database);
         let runtime = runtime_over(&database, &settings);
-        let samples = figures::of(runtime.meter.clone(), self.tokens.clone());
+        let meter = runtime.meter.clone();
         let workers = self
             .project
             .map(|project| crate::workers::open(&self.config.workers, project, &runtime));
         let workers = workers.transpose()?;
-        let mut hosts: Vec<Arc<dyn GraphHost>> =
-            vec![Arc::new(InProcess::new(self.graphs, runtime))];
-        hosts.extend(
-            workers
-                .iter()
-                .map(|workers| workers.clone() as Arc<dyn GraphHost>),
-        );
-        let graphs = hosts.iter().flat_map(|host| host.graphs());
-        let mut graphs: Vec<String> = graphs.map(|graph| graph.graph_id).collect();
-        graphs.sort();
+        let samples = figures::of(meter, self.tokens.clone(), workers.clone());
+        let (hosts, graphs) = hosts_of(InProcess::new(self.graphs, runtime), workers.as_ref());
         let service = Service::open(ServiceParts {
             backend,
             hosts,
@@ -223,6 +215,21 @@ impl App {
             database,
         })
     }
+}
+
+/// All graph hosts, and the ids of their graphs.
+fn hosts_of(
+    native: InProcess,
+    workers: Option<&Arc<Workers>>,
+) -> (Vec<Arc<dyn GraphHost>>, Vec<String>) {
+    let mut hosts: Vec<Arc<dyn GraphHost>> = vec![Arc::new(native)];
+    if let Some(workers) = workers {
+        hosts.push(workers.clone());
+    }
+    let graphs = hosts.iter().flat_map(|host| host.graphs());
+    let mut graphs: Vec<String> = graphs.map(|graph| graph.graph_id).collect();
+    graphs.sort();
+    (hosts, graphs)
 }
 
 fn file_name(path: &std::path::Path) -> String {

@@ -158,6 +158,21 @@ fn report(
         "- Ours stores runs, events and checkpoints in SQLite; the peer keeps them in memory. The \
          load generator shares the machine.\n"
     )?;
+    table(&mut out, samples)?;
+    writeln!(out, "\n## One superstep, µs\n")?;
+    writeln!(
+        out,
+        "A run of 50 supersteps of a node that does nothing, `values` and `updates` reported. What \
+         the link costs is the difference to the same saver without it.\n"
+    )?;
+    writeln!(out, "| case | µs per superstep |\n|---|---|")?;
+    for (case, values) in steps {
+        writeln!(out, "| {case} | {} |", spread(values))?;
+    }
+    Ok(out)
+}
+
+fn table(out: &mut String, samples: &Samples) -> Result<()> {
     let sides: Vec<String> = PROCESSES.map(|n| format!("{n} processes")).into();
     writeln!(
         out,
@@ -185,15 +200,5 @@ fn report(
             spread(peer)
         )?;
     }
-    writeln!(out, "\n## One superstep, µs\n")?;
-    writeln!(
-        out,
-        "A run of 50 supersteps of a node that does nothing, `values` and `updates` reported. What \
-         the link costs is the difference to the same saver without it.\n"
-    )?;
-    writeln!(out, "| case | µs per superstep |\n|---|---|")?;
-    for (case, values) in steps {
-        writeln!(out, "| {case} | {} |", spread(values))?;
-    }
-    Ok(out)
+    Ok(())
 }
