@@ -28,6 +28,9 @@ const STACKS: Duration = Duration::from_millis(500);
 /// How long pipes are read after the process ended; children of it may hold them open.
 const LAST_LINES: Duration = Duration::from_millis(500);
 
+/// What the names of our own variables begin with.
+const OURS: &[u8] = b"AGENTFLOW_";
+
 /// How a process is started.
 #[derive(Clone, Debug)]
 pub struct Launch {
@@ -111,6 +114,12 @@ impl Process {
             .split_first()
             .ok_or_else(|| cannot().with("reason", "no command"))?;
         let mut command = Command::new(program);
+        for (name, _) in std::env::vars_os() {
+            // Our own settings, keys among them, are none of the project's business.
+            if name.as_encoded_bytes().starts_with(OURS) {
+                command.env_remove(name);
+            }
+        }
         command
             .args(first)
             .args(["-m", "agentflow_worker", "--connect", address, "--config"])

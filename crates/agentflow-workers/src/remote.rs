@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use agentflow_types::{Error, Result};
+use agentflow_types::Error;
 
 use crate::{
     listen::RemoteDoor,
@@ -17,7 +17,7 @@ impl Pool {
     }
 
     /// Takes in workers of other machines, which proved who they are by their certificate.
-    async fn accept_remote(self: Arc<Self>) {
+    pub(crate) async fn accept_remote(self: Arc<Self>) {
         let Some(door) = &self.remote else { return };
         loop {
             let shaking = tokio::select! {
