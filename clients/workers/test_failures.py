@@ -201,3 +201,13 @@ def test_workers_end_with_a_killed_server(server, tmp_path) -> None:
         f"/proc/{pid}/status").read() for pid in workers):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_our_settings_stay_with_the_server(serve) -> None:
+    told = GRAPHS.replace('{"done": "first"}', '{"done": " ".join(os.environ)}')
+    told = told.replace('{"done": "VERSION"}', "{}")
+    server = serve(told, AGENTFLOW_AUTH__CACHE_SECONDS="3", OPENAI_API_KEY="given")
+    seen = server.client.runs.wait(None, "agent", input={"do": "", "file": os.devnull})
+    names = seen["done"].split()
+    assert "OPENAI_API_KEY" in names and "PATH" in names
+    assert [name for name in names if name.startswith("AGENTFLOW_AUTH")] == []

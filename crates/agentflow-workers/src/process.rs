@@ -30,6 +30,8 @@ const LAST_LINES: Duration = Duration::from_millis(500);
 
 /// What the names of our own variables begin with.
 const OURS: &[u8] = b"AGENTFLOW_";
+/// What those of them begin with that are for the worker.
+const ITS: &[u8] = b"AGENTFLOW_WORKER_";
 
 /// How a process is started.
 #[derive(Clone, Debug)]
@@ -116,7 +118,8 @@ impl Process {
         let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
             // Our own settings, keys among them, are none of the project's business.
-            if name.as_encoded_bytes().starts_with(OURS) {
+            let bytes = name.as_encoded_bytes();
+            if bytes.starts_with(OURS) && !bytes.starts_with(ITS) {
                 command.env_remove(name);
             }
         }
