@@ -179,7 +179,7 @@ def test_input_that_the_graph_refuses(serve) -> None:
     server: FakeServer = serve(COUNTER)
     for options, name in (
         ({"value": 5}, "InvalidUpdateError"),
-        ({"resume": True}, "EmptyInputError"),
+        ({"resume": True, "thread_id": "t2"}, "EmptyInputError"),
     ):
         with pytest.raises(WireError) as caught:
             server.run("graph", **options).outcome()
