@@ -125,7 +125,8 @@ def test_mutual_tls(serve, tmp_path: Path) -> None:
     signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2")
     for name in ("server", "client"):
         openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-                "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", "/CN=localhost")  # fmt: skip
+                "-keyout", f"{name}.key", "-out", f"{name}.csr",
+                "-subj", "/CN=localhost")  # fmt: skip
         openssl("x509", "-req", "-in", f"{name}.csr", "-out", f"{name}.pem", *signed,
                 "-extfile", "san")  # fmt: skip
     files = {
