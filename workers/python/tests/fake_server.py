@@ -216,8 +216,15 @@ class FakeServer:
         self._last_id = 0
         self._ready = threading.Event()
         self.closed = threading.Event()
-        self._welcome = {"protocol": 1, "server": "test", "max_frame_bytes": 256 * 1024 * 1024,
-                         "ping_seconds": 5, "graphs": None, "store": None, **(hello or {})}  # fmt: skip
+        self._welcome = {
+            "protocol": 1,
+            "server": "test",
+            "max_frame_bytes": 256 * 1024 * 1024,
+            "ping_seconds": 5,
+            "graphs": None,
+            "store": None,
+            **(hello or {}),
+        }
         listener, address, extra = self._listen(folder, tls)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "agentflow_worker", "--connect", address,

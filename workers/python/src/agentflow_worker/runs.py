@@ -21,6 +21,9 @@ from agentflow_worker.store import RemoteStore
 _INTERRUPT = "__interrupt__"
 _INPUT_REFUSED = (EmptyInputError, InvalidUpdateError)
 
+_SETTLE_SECONDS = 3.0
+"""How long a run that failed or was cancelled waits for what was complete to be stored."""
+
 Durability = Literal["sync", "async", "exit"]
 
 
@@ -65,17 +68,30 @@ class Run:
             async with loaded.open(opening) as graph:
                 await self._stream(graph, graph_input, config, told, params, sink)
                 sink.finish()
-                return await self._outcome(graph, config)
+                outcome = await self._outcome(graph, config)
+            await self._saver.settle()
+            return outcome
         except asyncio.CancelledError:
+            await self._stored()
             if self._scope.cancelled is not None or self._scope.fatal is not None:
                 raise
             raise RunFailed(to_wire(asyncio.CancelledError("a task was cancelled"))) from None
         # Everything that user code may raise, sys.exit() too, is the end of the run alone.
         except BaseException as err:
             _flush(sink)
+            await self._stored()
             if self._scope.fatal is not None:
                 raise self._scope.fatal from err
             raise RunFailed(self._told(err)) from err
+
+    async def _stored(self) -> None:
+        """Lets what was complete when the run failed be stored."""
+        try:
+            async with asyncio.timeout(_SETTLE_SECONDS):
+                await self._saver.settle()
+        except Exception as err:
+            # The run has an error already; one that ends the request is in its scope.
+            self._scope.failed(err)
 
     def _told(self, err: BaseException) -> dict[str, Any]:
         if isinstance(err, ServerError):

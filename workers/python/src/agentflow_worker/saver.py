@@ -21,18 +21,33 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from agentflow_worker import encode
 from agentflow_worker.scope import Scope
 
+_AHEAD_BYTES = 8 * 1024 * 1024
+"""How much may wait to be stored before a graph has to wait too."""
+
 
 class RemoteSaver(BaseCheckpointSaver[str]):
     """A saver that asks the server, in the name of one request.
 
-    Values are serialized here, so that what is stored is what LangGraph's own savers store. Ops
-    that fall due in the same turn of the loop travel together and are one transaction.
+    Values are serialized here, so that what is stored is what LangGraph's own savers store. One
+    commit is under way at a time; what is written meanwhile travels together in the next one.
     """
 
-    def __init__(self, scope: Scope, serde: SerializerProtocol | None = None) -> None:
+    def __init__(
+        self, scope: Scope, serde: SerializerProtocol | None = None, ahead: bool = False
+    ) -> None:
+        """`ahead`: asynchronous writes return before they are stored, as durability `async`
+        allows; `settle` must be awaited at the end."""
         super().__init__(serde=serde)
         self._scope = scope
-        self._batch: _Batch | None = None
+        self._ahead = ahead
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ops: list[dict[str, Any]] = []
+        self._waiting_bytes = 0
+        self._next: asyncio.Future[None] | None = None
+        """The end of the commit that `_ops` will be."""
+        self._sent: asyncio.Future[None] | None = None
+        """The end of the commit that is under way."""
+        self._failed: BaseException | None = None
 
     def get_next_version(self, current: str | int | None, channel: None) -> str:
         """The number after `current`, and a fraction that tells forks apart."""
@@ -47,6 +62,7 @@ class RemoteSaver(BaseCheckpointSaver[str]):
     # Reading
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        await self.settle()
         found = await self._scope.call("saver.get", _where(config))
         return None if found is None else self._tuple(found)
 
@@ -62,6 +78,7 @@ class RemoteSaver(BaseCheckpointSaver[str]):
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
+        await self.settle()
         for found in await self._scope.call("saver.list", _query(config, filter, before, limit)):
             yield self._tuple(found)
 
@@ -81,6 +98,7 @@ class RemoteSaver(BaseCheckpointSaver[str]):
     ) -> Mapping[str, DeltaChannelHistory]:
         if not channels:
             return {}
+        await self.settle()
         asked = {**_where(config), "channels": [*channels]}
         return self._histories(channels, await self._scope.call("saver.delta_history", asked))
 
@@ -208,36 +226,77 @@ class RemoteSaver(BaseCheckpointSaver[str]):
         kind, data = typed
         return self.serde.loads_typed((kind, data))
 
-    # Batches
+    # Commits
+
+    async def settle(self) -> None:
+        """Waits until everything that was handed over is stored. Raises if it was not."""
+        while self._sent is not None or self._ops:
+            await self._stored()
+        if self._failed is not None:
+            raise self._failed
 
     async def _commit(self, op: dict[str, Any]) -> None:
         loop = asyncio.get_running_loop()
-        batch = self._batch
-        if batch is None or batch.loop is not loop:
-            batch = self._batch = _Batch(loop)
-            loop.call_soon(self._flush, batch)
-        batch.ops.append(op)
-        # Whoever waits may be cancelled; the others still want to know.
-        await self._scope.wait(asyncio.shield(batch.answer))
+        if self._loop is None:
+            self._loop = loop
+        if self._loop is not loop:
+            # A loop that user code made for itself, in a thread.
+            await self._scope.call("saver.commit", {"ops": [op]})
+            return
+        self._scope.check()
+        self._ops.append(op)
+        self._waiting_bytes += _size(op)
+        if self._next is None:
+            self._next = loop.create_future()
+            # Nobody may be left to look at an error.
+            self._next.add_done_callback(lambda end: end.cancelled() or end.exception())
+            if self._sent is None:
+                loop.call_soon(self._send)
+        if not self._ahead or self._waiting_bytes > _AHEAD_BYTES:
+            await self._stored()
 
-    def _flush(self, batch: "_Batch") -> None:
-        if self._batch is batch:
-            self._batch = None
+    async def _stored(self) -> None:
+        """Waits for the newest op to be stored."""
+        end = self._next or self._sent
+        if end is not None:
+            # Whoever waits may be cancelled; the others still want to know.
+            await self._scope.wait(asyncio.shield(end))
+
+    def _send(self) -> None:
+        """Sends what gathered; one commit is under way at a time, so the next gathers more."""
+        loop, end, ops = self._loop, self._next, self._ops
+        if loop is None or end is None or self._sent is not None:
+            return
+        self._sent, self._next, self._ops, self._waiting_bytes = end, None, [], 0
+        answer: asyncio.Future[Any] = loop.create_future()
+        answer.add_done_callback(self._answered)
         try:
-            self._scope.ask("saver.commit", {"ops": batch.ops}, batch.answer, batch.loop)
+            self._scope.ask("saver.commit", {"ops": ops}, answer, loop)
         except Exception as err:
-            batch.answer.set_exception(err)
+            answer.set_exception(err)
+
+    def _answered(self, answer: "asyncio.Future[Any]") -> None:
+        end, self._sent = self._sent, None
+        assert end is not None
+        err = answer.exception()
+        if err is None:
+            end.set_result(None)
+            self._send()
+            return
+        # What came after cannot be stored either.
+        later, self._next, self._ops = self._next, None, []
+        self._failed = self._failed or err
+        for one in (end, later):
+            if one is not None and not one.done():
+                one.set_exception(err)
+        self._scope.failed(err)
 
 
-class _Batch:
-    """Ops on their way, and the answer to all of them."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self.ops: list[dict[str, Any]] = []
-        self.answer: asyncio.Future[Any] = loop.create_future()
-        # Nobody may be left to look at an error.
-        self.answer.add_done_callback(lambda answer: answer.cancelled() or answer.exception())
+def _size(op: dict[str, Any]) -> int:
+    """About how many bytes an op keeps."""
+    if op["op"] == "put":
+        return len(op["checkpoint"][1]) + len(op["metadata"])
+    return sum(len(typed[1]) for _, typed in op["writes"])
 
 
 def _where(config: RunnableConfig) -> dict[str, Any]:

@@ -17,8 +17,9 @@ current: contextvars.ContextVar["Scope | None"] = contextvars.ContextVar(
 class Scope:
     """Everything that is asked or reported for a request goes through here.
 
-    After the request was cancelled, or the server said that it is over, calls are refused here, so
-    that threads which outlive it come to an end.
+    After the request was answered, or the server said that it is over, calls are refused here.
+    Threads are refused from the moment when it is cancelled, so that they come to an end; the loop
+    may still store what is complete.
     """
 
     def __init__(self, link: Link, call_id: int) -> None:
@@ -26,6 +27,7 @@ class Scope:
         self.call_id = call_id
         self.fatal: ServerError | None = None
         self.cancelled: str | None = None
+        self.answered = False
         self.stop: Callable[[], None] | None = None
         """Stops the request; any thread may call it."""
         self.credit: Callable[[int], None] | None = None
@@ -37,6 +39,12 @@ class Scope:
         """Raises if the request is over."""
         if self.fatal is not None:
             raise self.fatal
+        if self.answered:
+            raise ServerError("cancelled", "the request was answered")
+
+    def check_thread(self) -> None:
+        """Raises if a thread should not go on."""
+        self.check()
         if self.cancelled is not None:
             raise ServerError("cancelled", f"the request was cancelled: {self.cancelled}")
 
@@ -68,7 +76,7 @@ class Scope:
 
     def call_sync(self, method: str, params: dict[str, Any]) -> Any:
         """As `call`, for threads; blocks."""
-        self.check()
+        self.check_thread()
         try:
             return self.link.call_sync(method, {"for": self.call_id, **params})
         except ServerError as err:
@@ -78,6 +86,11 @@ class Scope:
     def notify(self, method: str, params: dict[str, Any]) -> None:
         """Tells the server something."""
         self.link.notify(method, {"for": self.call_id, **params})
+
+    def failed(self, err: BaseException) -> None:
+        """Takes note of a call whose end nobody may be waiting for."""
+        if isinstance(err, ServerError):
+            self._note(err)
 
     def _note(self, err: ServerError) -> None:
         if err.kind in FATAL and self.fatal is None:

@@ -24,7 +24,7 @@ class Threads(ThreadPoolExecutor):
 
         def counted() -> Any:
             # What waited for a free thread while its request was cancelled does not begin.
-            scope.check()
+            scope.check_thread()
             scope.threads += 1
             try:
                 return function(*args, **kwargs)

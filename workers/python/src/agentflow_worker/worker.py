@@ -161,7 +161,7 @@ class Worker:
         except BaseException as err:
             self._refuse(scope.call_id, _told(scope, err))
         finally:
-            scope.cancelled = scope.cancelled or "it was answered"
+            scope.answered = True
 
     def _answer(self, call_id: int, result: Any) -> None:
         assert self.link is not None
@@ -188,16 +188,15 @@ class Worker:
         self, scope: Scope, params: dict[str, Any], access: Access, config: RunnableConfig
     ) -> AsyncIterator[Graph]:
         loaded = self._loaded(params)
-        saver, store = self._saver(scope), RemoteStore(scope, self._ttl)
+        saver, store = RemoteSaver(scope, self._serde), RemoteStore(scope, self._ttl)
         opening = Opening(access, config, saver, store, user=commands.user(config))
         async with loaded.open(opening) as graph:
             yield graph
 
-    def _saver(self, scope: Scope) -> RemoteSaver:
-        return RemoteSaver(scope, self._serde)
-
     async def _run(self, scope: Scope, params: dict[str, Any]) -> Any:
-        run = Run(scope, self._saver(scope), RemoteStore(scope, self._ttl))
+        ahead = params.get("durability") == "async"
+        saver = RemoteSaver(scope, self._serde, ahead)
+        run = Run(scope, saver, RemoteStore(scope, self._ttl))
         return await run.execute(self._loaded(params), params)
 
     async def _state_get(self, scope: Scope, params: dict[str, Any]) -> bytes:
