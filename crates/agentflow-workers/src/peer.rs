@@ -31,7 +31,7 @@ const PROTOCOL: i64 = 1;
 /// Requests of one worker that are answered at once; beyond it the connection is not read.
 const AT_ONCE: usize = 1024;
 /// How long the reason of a lost connection is waited for.
-const REASON: Duration = Duration::from_secs(5);
+const REASON: Duration = Duration::from_secs(15);
 /// Time for the first frame.
 const HELLO: Duration = Duration::from_secs(10);
 

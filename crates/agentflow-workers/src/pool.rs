@@ -32,6 +32,8 @@ pub(crate) const BACKOFF: (Duration, Duration) =
 /// Longest pause before a process that died of a run is started again: such deaths are as many as
 /// attempts are allowed.
 const AFTER_DEATH: Duration = Duration::from_secs(1);
+/// What Python says when the library is not in the project's environment.
+const MISSING: &str = "No module named 'langgraph'";
 /// Starts that fail in a row before requests are told, if the processes were killed.
 const ENOUGH: usize = 3;
 /// A process that lived for this long did not fail at its start.
@@ -362,6 +364,9 @@ impl Pool {
             return;
         }
         tracing::error!(error = %err, "a worker could not be started");
+        if err.message().contains(MISSING) {
+            tracing::error!("`agentflow dev --install` makes an environment with what is needed");
+        }
         {
             let mut state = self.state();
             state.failures += 1;
