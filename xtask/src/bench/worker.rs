@@ -35,15 +35,10 @@ type Samples = BTreeMap<(String, String), Vec<f64>>;
 /// `cargo xtask bench worker`.
 pub fn worker(args: &Args) -> Result<()> {
     let python = install::bench_python()?;
-    run(&mut cargo(["build", "--release", "-p", "agentflow-bench"]))?;
-    run(&mut cargo([
-        "build",
-        "--release",
-        "-p",
-        "agentflow",
-        "--example",
-        "fixture_server",
-    ]))?;
+    // Both at once: apart, they would want their dependencies with other features.
+    let packages = ["-p", "agentflow", "-p", "agentflow-bench"];
+    let programs = ["--bin", "agentflow-bench", "--example", "fixture_server"];
+    run(cargo(["build", "--release"]).args(packages).args(programs))?;
     let folder = cache().join("bench-worker");
     fs::create_dir_all(&folder)?;
     let (mut samples, mut steps, mut probes) = (Samples::new(), BTreeMap::new(), Vec::new());
