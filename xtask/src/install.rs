@@ -70,6 +70,21 @@ pub fn bench_python() -> Result<PathBuf> {
     environment("python-bench", &packages)
 }
 
+/// Further Python packages of the graphs in Python that are served: agents, and their model.
+const WORKERS: [&str; 5] = [
+    "langchain==1.4.7",
+    "langchain-openai==1.7.4",
+    "deepagents==0.7.32",
+    "mypy==2.4.1",
+    "ruff==0.17.6",
+];
+
+/// A Python environment with what graphs in Python need.
+pub fn worker_python() -> Result<PathBuf> {
+    let packages: Vec<&str> = PYTHON.into_iter().chain(WORKERS).collect();
+    environment("python-workers", &packages)
+}
+
 /// A Python environment with Schemathesis; returns its interpreter.
 pub fn schemathesis() -> Result<PathBuf> {
     environment("python-schemathesis", &["schemathesis==4.32.5"])

@@ -12,11 +12,13 @@ use agentflow_graph::{Graph, Runtime};
 use agentflow_mcp::Pool;
 use agentflow_models::Tokens;
 use agentflow_runs::{
+    host::GraphHost,
     patience,
     service::{Delivery, MissedFirings, Service, ServiceConfig, ServiceParts},
 };
 use agentflow_server::AppState;
 use agentflow_types::{Error, Result, SystemClock};
+use agentflow_workers::{Project, Workers};
 use tokio::{
     net::{TcpListener, TcpSocket},
     signal::unix::{Signal, SignalKind, signal},
@@ -64,6 +66,8 @@ pub struct App {
     mcp: Pool,
     /// Tokens that models cost; `None` without configured models.
     tokens: Option<Arc<Tokens>>,
+    /// The project whose graphs are in other processes.
+    project: Option<Project>,
 }
 
 impl App {
@@ -79,6 +83,7 @@ impl App {
             model: None,
             mcp,
             tokens: None,
+            project: None,
         }
     }
 
@@ -108,21 +113,43 @@ impl App {
         self
     }
 
-    /// Adds the graphs that the configuration names, or the built-in ones if it names none.
+    /// Adds the graphs of a LangGraph project, which run in processes of their own as the section
+    /// `workers` of the configuration says.
+    #[must_use]
+    pub fn project(mut self, project: Project) -> Self {
+        self.project = Some(project);
+        self
+    }
+
+    /// Adds the graphs that the configuration names, and those of a LangGraph project; or the
+    /// built-in ones if there are neither.
     ///
     /// # Errors
-    /// `Invalid` with the report of all mistakes in graph files.
+    /// `Invalid` with the report of all mistakes in graph files, or in `langgraph.json`.
     pub async fn graphs_from_config(mut self) -> Result<Self> {
         let models = models::from_config(&self.config.models).await?;
         self.model = models.default.clone();
         self.tokens = Some(models.registry.tokens());
+        let section = &self.config.workers;
+        if section.is_set() {
+            self.project = Some(Project::read(&section.project)?);
+        }
+        let none_named = self.config.graphs.is_empty();
+        let mut sources = Vec::new();
+        if let (Some(file), false) = (&self.config.file, none_named) {
+            sources.push(file_name(file));
+        }
+        if let Some(project) = &self.project {
+            sources.push(file_name(&project.file));
+        }
+        if none_named && self.project.is_some() {
+            self.graphs_from = sources.join(" and ");
+            return Ok(self);
+        }
         let loaded = project::load(&self.config, &models, &self.mcp)?;
-        self.graphs_from = match (&self.config.file, self.config.graphs.is_empty()) {
-            (Some(file), false) => file.file_name().map_or_else(
-                || file.display().to_string(),
-                |n| n.to_string_lossy().into_owned(),
-            ),
-            _ => "the built-in project".into(),
+        self.graphs_from = match sources.is_empty() {
+            true => "the built-in project".into(),
+            false => sources.join(" and "),
         };
         self.graphs.extend(loaded);
         Ok(self)
@@ -137,13 +164,18 @@ impl App {
         let backend = database.backend.clone();
         let settings = service_config(&self.config, &database);
         let runtime = runtime_over(&database, &settings);
-        let samples = figures::of(runtime.meter.clone(), self.tokens.clone());
-        let graphs: Vec<String> = self.graphs.keys().cloned().collect();
+        let meter = runtime.meter.clone();
+        let workers = self
+            .project
+            .map(|project| crate::workers::open(&self.config.workers, project, &runtime));
+        let workers = workers.transpose()?;
+        let samples = figures::of(meter, self.tokens.clone(), workers.clone());
         let cache = Remembered::new(database.backend.cache.clone(), database.codec.clone());
-        let host = Arc::new(InProcess::new(self.graphs, runtime).remembering(cache));
+        let native = InProcess::new(self.graphs, runtime).remembering(cache);
+        let (hosts, graphs) = hosts_of(native, workers.as_ref());
         let service = Service::open(ServiceParts {
             backend,
-            hosts: vec![host],
+            hosts,
             clock: Arc::new(SystemClock),
             config: settings,
             webhook: Some(Arc::new(webhook::from_config(&self.config)?)),
@@ -187,9 +219,32 @@ impl App {
             upkeep,
             listening,
             mcp: self.mcp,
+            workers,
             database,
         })
     }
+}
+
+/// All graph hosts, and the ids of their graphs.
+fn hosts_of(
+    native: InProcess,
+    workers: Option<&Arc<Workers>>,
+) -> (Vec<Arc<dyn GraphHost>>, Vec<String>) {
+    let mut hosts: Vec<Arc<dyn GraphHost>> = vec![Arc::new(native)];
+    if let Some(workers) = workers {
+        hosts.push(workers.clone());
+    }
+    let graphs = hosts.iter().flat_map(|host| host.graphs());
+    let mut graphs: Vec<String> = graphs.map(|graph| graph.graph_id).collect();
+    graphs.sort();
+    (hosts, graphs)
+}
+
+fn file_name(path: &std::path::Path) -> String {
+    path.file_name().map_or_else(
+        || path.display().to_string(),
+        |name| name.to_string_lossy().into_owned(),
+    )
 }
 
 /// What graphs run with.
@@ -370,6 +425,8 @@ pub struct Running {
     upkeep: JoinHandle<()>,
     listening: JoinHandle<Result<()>>,
     mcp: Pool,
+    /// Processes that execute graphs.
+    workers: Option<Arc<Workers>>,
     /// Held open until everything that writes has ended.
     database: Database,
 }
@@ -447,6 +504,9 @@ impl Running {
         let (worker, listening) = (self.worker.await, self.listening.await);
         self.upkeep.await.map_err(panicked)?;
         self.mcp.close().await;
+        if let Some(workers) = &self.workers {
+            workers.close().await;
+        }
         drop(self.database);
         worker.map_err(panicked)?.and(listening.map_err(panicked)?)
     }

@@ -9,6 +9,7 @@ mod file;
 mod mcp;
 mod merge;
 mod redis;
+mod workers;
 
 use std::{
     collections::BTreeMap,
@@ -24,6 +25,7 @@ pub use file::find;
 pub use mcp::{Mcp, McpClient};
 pub use merge::{Merged, Origin};
 pub use redis::Redis;
+pub use workers::WorkersSection;
 
 /// The defaults, fully commented.
 pub const DEFAULTS: &str = include_str!("config/agentflow.default.toml");
@@ -60,6 +62,8 @@ pub struct Config {
     pub models: Models,
     /// Graph files by graph id, absolute.
     pub graphs: BTreeMap<String, PathBuf>,
+    /// Graphs in Python.
+    pub workers: WorkersSection,
     /// Logging.
     pub log: Log,
     /// Traces.
@@ -419,6 +423,7 @@ struct Raw {
     mcp: Mcp,
     models: Models,
     graphs: BTreeMap<String, PathBuf>,
+    workers: WorkersSection,
     log: Log,
     traces: Traces,
 }
@@ -471,6 +476,7 @@ fn check(merged: &Merged, base: PathBuf, file: Option<PathBuf>) -> Result<Config
             .into_iter()
             .map(|(id, path)| (id, base.join(path)))
             .collect(),
+        workers: raw.workers.checked(&base)?,
         log: raw.log,
         traces: raw.traces,
         port_is_explicit: merged.origin("server.port") != Some(&Origin::Default),

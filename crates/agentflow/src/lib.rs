@@ -34,3 +34,4 @@ mod remembered;
 pub mod traces;
 mod upkeep;
 pub mod webhook;
+pub mod workers;

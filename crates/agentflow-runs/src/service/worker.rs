@@ -243,7 +243,7 @@ impl Service {
     }
 
     /// When a run made its newest checkpoint.
-    async fn progress(&self, thread: ThreadId, run_id: RunId) -> Result<Progress> {
+    pub(super) async fn progress(&self, thread: ThreadId, run_id: RunId) -> Result<Progress> {
         let mut metadata = Map::new();
         metadata.insert("run_id".into(), Value::str(run_id.text()));
         let query = CheckpointQuery {
