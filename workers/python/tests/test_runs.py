@@ -482,3 +482,20 @@ def test_modes_of_the_library(serve) -> None:
     assert started["input"] == {"n": 1, "log": []} and started["metadata"]["mine"] == 1
     assert finished["result"] == {"n": 2, "log": ["one"]} and finished["error"] is None
     json.dumps(run.events)
+
+
+def test_big_and_small_frames_do_not_mix(serve) -> None:
+    server: FakeServer = serve(CHATTY)
+    inputs = [
+        {"count": 20, "size": 300_000 if number % 2 else 10, "text": "t" * 1_000_000}
+        for number in range(12)
+    ]
+    runs = [
+        server.run("graph", told, thread_id=f"t{number}", modes=["custom"])
+        for number, told in enumerate(inputs)
+    ]
+    for number, run in enumerate(runs):
+        outcome = run.outcome(60)
+        assert outcome["values"]["text"] == "y" * inputs[number]["size"]
+        assert [len(data) for _, _, data in run.events] == [inputs[number]["size"]] * 20 + [5]
+    assert server.call("ping", {}).result()
