@@ -15,8 +15,8 @@ use agentflow_storage::{
     event::{Event, Events},
     page::{Page, PageQuery},
     record::{
-        Ages, Candidate, Change, Decide, Heartbeat, Run, RunQuery, RunStatus, Thread, ThreadQuery,
-        Threads,
+        Ages, Candidate, Change, Decide, Heartbeat, Run, RunQuery, RunStatus, Standing, Thread,
+        ThreadQuery, Threads,
     },
 };
 use agentflow_types::{Error, ErrorKind, Result, RunId, Scope, Str, ThreadId, Timestamp};
@@ -266,6 +266,10 @@ impl Threads for Mirror {
 
     async fn heartbeat(&self, run_id: RunId, token: i64, until: Timestamp) -> Result<Heartbeat> {
         self.threads.heartbeat(run_id, token, until).await
+    }
+
+    async fn standing(&self, threads: &[ThreadId], runs: &[RunId]) -> Result<Standing> {
+        self.threads.standing(threads, runs).await
     }
 
     async fn ages(&self) -> Result<Ages> {

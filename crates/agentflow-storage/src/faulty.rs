@@ -39,7 +39,7 @@ use crate::{
     page::{Page, PageQuery},
     record::{
         Ages, Assistant, AssistantQuery, Assistants, Candidate, Decide, Heartbeat, Run, RunQuery,
-        RunStatus, Thread, ThreadQuery, Threads,
+        RunStatus, Standing, Thread, ThreadQuery, Threads,
     },
     store::{Item, ItemQuery, NamespaceQuery, PutItem, Refresh, Store},
 };
@@ -347,6 +347,10 @@ impl Threads for Faulty {
             self.inner.threads.heartbeat(run_id, token, until),
         )
         .await
+    }
+    async fn standing(&self, threads: &[ThreadId], runs: &[RunId]) -> Result<Standing> {
+        self.alive()?;
+        self.inner.threads.standing(threads, runs).await
     }
     async fn ages(&self) -> Result<Ages> {
         self.alive()?;

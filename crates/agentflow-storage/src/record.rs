@@ -433,6 +433,10 @@ pub trait Threads: Send + Sync {
     /// `Conflict` if the run is no longer leased under that token.
     async fn heartbeat(&self, run_id: RunId, token: i64, until: Timestamp) -> Result<Heartbeat>;
 
+    /// How these threads and runs stand, of whatever tenant: one question for all that a process
+    /// watches. Everything that was committed before the call is in the answer.
+    async fn standing(&self, threads: &[ThreadId], runs: &[RunId]) -> Result<Standing>;
+
     /// Runs by status, of all tenants; for metrics.
     async fn counts(&self) -> Result<Vec<(RunStatus, u64)>>;
 
@@ -443,6 +447,16 @@ pub trait Threads: Send + Sync {
 
     /// Threads whose time to live ended before `now`, at most `limit`.
     async fn expired(&self, now: Timestamp, limit: u32) -> Result<Vec<Candidate>>;
+}
+
+/// How watched threads and runs stand.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Those of the threads that exist, and the greatest event number ever used in each; in any
+    /// order.
+    pub logs: Vec<(ThreadId, u64)>,
+    /// Those of the runs that exist and are not over, in any order.
+    pub live: Vec<RunId>,
 }
 
 /// How long what is not over has been so.

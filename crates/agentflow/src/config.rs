@@ -6,6 +6,7 @@
 
 mod auth;
 mod file;
+mod mcp;
 mod merge;
 mod redis;
 
@@ -20,6 +21,7 @@ use serde::Deserialize;
 
 pub use auth::{AuditSection, AuthSection, Cors, JwtSection, LimitsSection, Mode, TlsSection};
 pub use file::find;
+pub use mcp::{Mcp, McpClient};
 pub use merge::{Merged, Origin};
 pub use redis::Redis;
 
@@ -52,6 +54,8 @@ pub struct Config {
     pub webhooks: Webhooks,
     /// Crons.
     pub crons: Crons,
+    /// MCP.
+    pub mcp: Mcp,
     /// Models.
     pub models: Models,
     /// Graph files by graph id, absolute.
@@ -95,6 +99,10 @@ pub struct Server {
     pub stall_seconds: u64,
     /// Frames that may wait for a slow reader.
     pub stream_buffer_frames: usize,
+    /// Bytes of them.
+    pub stream_buffer_bytes: usize,
+    /// Bytes that the system may hold for the reader of one connection; 0 for as it likes.
+    pub send_buffer_bytes: u32,
     /// Most subscriptions on one WebSocket.
     pub socket_subscriptions: usize,
     /// Whether a proxy in front speaks TLS.
@@ -201,6 +209,8 @@ pub struct Runs {
     pub timeout_seconds: u64,
     /// Retention of events of ended runs in seconds.
     pub event_retention_seconds: u64,
+    /// Bytes of the newest events that are held for those who listen.
+    pub live_event_bytes: usize,
 }
 
 /// Webhooks.
@@ -389,6 +399,7 @@ struct Raw {
     runs: Runs,
     webhooks: Webhooks,
     crons: Crons,
+    mcp: Mcp,
     models: Models,
     graphs: BTreeMap<String, PathBuf>,
     log: Log,
@@ -436,6 +447,7 @@ fn check(merged: &Merged, base: PathBuf, file: Option<PathBuf>) -> Result<Config
         runs: raw.runs,
         webhooks,
         crons: raw.crons,
+        mcp: raw.mcp.check()?,
         models: raw.models,
         graphs: raw
             .graphs
@@ -721,6 +733,20 @@ mod tests {
             config.server.cors.origins,
             ["https://a.example", "https://b.example"]
         );
+    }
+
+    #[test]
+    fn limits_of_mcp_are_configured() {
+        let text = "[mcp]\nmax_calls = 3\n[mcp.client]\ntimeout_seconds = 7\nmax_tools = 9\n";
+        let (config, _) = check_with(Some(text), &[], &[]).unwrap();
+        let limits = config.mcp.limits();
+        assert_eq!((config.mcp.max_calls, limits.tools), (3, 9));
+        assert_eq!(limits.call, std::time::Duration::from_secs(7));
+        // What is shipped is what the client has by itself.
+        let (config, _) = check_with(None, &[], &[]).unwrap();
+        assert_eq!(config.mcp.limits(), agentflow_mcp::Limits::default());
+        let err = check_with(Some("[mcp]\nmax_calls = 0\n"), &[], &[]).unwrap_err();
+        assert!(err.to_string().contains("mcp.max_calls"), "{err}");
     }
 
     #[test]

@@ -12,7 +12,8 @@ use agentflow_storage::{
     event::Event,
     page::{Page, PageQuery},
     record::{
-        Candidate, Decide, Heartbeat, Run, RunQuery, RunStatus, Thread, ThreadQuery, Threads,
+        Candidate, Decide, Heartbeat, Run, RunQuery, RunStatus, Standing, Thread, ThreadQuery,
+        Threads,
     },
 };
 use agentflow_types::{Error, Result, RunId, Scope, ThreadId, Timestamp};
@@ -109,6 +110,10 @@ impl Threads for Faulty {
     async fn heartbeat(&self, run_id: RunId, token: i64, until: Timestamp) -> Result<Heartbeat> {
         self.write(self.inner.threads.heartbeat(run_id, token, until))
             .await
+    }
+
+    async fn standing(&self, threads: &[ThreadId], runs: &[RunId]) -> Result<Standing> {
+        self.inner.threads.standing(threads, runs).await
     }
 
     async fn counts(&self) -> Result<Vec<(RunStatus, u64)>> {

@@ -12,8 +12,8 @@ use crate::{
     filter,
     page::{Page, PageQuery},
     record::{
-        Ages, Candidate, Change, Decide, Heartbeat, Run, RunQuery, RunStatus, Thread, ThreadQuery,
-        ThreadRuns, Threads,
+        Ages, Candidate, Change, Decide, Heartbeat, Run, RunQuery, RunStatus, Standing, Thread,
+        ThreadQuery, ThreadRuns, Threads,
     },
 };
 
@@ -373,6 +373,23 @@ impl Threads for Memory {
             lease.expires_at = until;
         }
         Ok(Heartbeat { cancel: run.cancel })
+    }
+
+    async fn standing(&self, threads: &[ThreadId], runs: &[RunId]) -> Result<Standing> {
+        let mut tables = self.lock();
+        let logs = threads.iter().filter_map(|id| {
+            let row = tables.threads.get(id)?;
+            Some((*id, row.last_seq))
+        });
+        let logs = logs.collect();
+        let live = runs.iter().filter(|id| {
+            let run = tables.run_mut(**id);
+            run.is_some_and(|run| !run.status.is_terminal())
+        });
+        Ok(Standing {
+            live: live.copied().collect(),
+            logs,
+        })
     }
 
     async fn ages(&self) -> Result<Ages> {
