@@ -67,6 +67,7 @@ class RemoteSaver(BaseCheckpointSaver[str]):
         return None if found is None else self._tuple(found)
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        self._settle_sync()
         found = self._scope.call_sync("saver.get", _where(config))
         return None if found is None else self._tuple(found)
 
@@ -90,6 +91,7 @@ class RemoteSaver(BaseCheckpointSaver[str]):
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> Iterator[CheckpointTuple]:
+        self._settle_sync()
         for found in self._scope.call_sync("saver.list", _query(config, filter, before, limit)):
             yield self._tuple(found)
 
@@ -107,6 +109,7 @@ class RemoteSaver(BaseCheckpointSaver[str]):
     ) -> Mapping[str, DeltaChannelHistory]:
         if not channels:
             return {}
+        self._settle_sync()
         asked = {**_where(config), "channels": [*channels]}
         return self._histories(channels, self._scope.call_sync("saver.delta_history", asked))
 
@@ -230,10 +233,26 @@ class RemoteSaver(BaseCheckpointSaver[str]):
 
     async def settle(self) -> None:
         """Waits until everything that was handed over is stored. Raises if it was not."""
+        if self._loop is not None and asyncio.get_running_loop() is not self._loop:
+            elsewhere = asyncio.run_coroutine_threadsafe(self.settle(), self._loop)
+            await asyncio.wrap_future(elsewhere)
+            return
         while self._sent is not None or self._ops:
             await self._stored()
         if self._failed is not None:
             raise self._failed
+
+    def _settle_sync(self) -> None:
+        """As `settle`, for threads. In the loop's own thread there is no way to wait."""
+        loop = self._loop
+        if loop is None or (self._sent is None and not self._ops):
+            return
+        try:
+            if asyncio.get_running_loop() is loop:
+                return
+        except RuntimeError:
+            pass
+        asyncio.run_coroutine_threadsafe(self.settle(), loop).result()
 
     async def _commit(self, op: dict[str, Any]) -> None:
         loop = asyncio.get_running_loop()
@@ -244,6 +263,8 @@ class RemoteSaver(BaseCheckpointSaver[str]):
             await self._scope.call("saver.commit", {"ops": [op]})
             return
         self._scope.check()
+        if self._failed is not None:
+            raise self._failed
         self._ops.append(op)
         self._waiting_bytes += _size(op)
         if self._next is None:
