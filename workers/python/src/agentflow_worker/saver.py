@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -12,7 +12,6 @@ from langgraph.checkpoint.base import (
     Checkpoint,
     CheckpointMetadata,
     CheckpointTuple,
-    DeltaChannelHistory,
     get_checkpoint_id,
     get_checkpoint_metadata,
 )
@@ -20,6 +19,10 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from agentflow_worker import encode
 from agentflow_worker.scope import Scope
+
+if TYPE_CHECKING:
+    # Not in older releases, which do not ask for it.
+    from langgraph.checkpoint.base import DeltaChannelHistory
 
 _AHEAD_BYTES = 8 * 1024 * 1024
 """How much may wait to be stored before a graph has to wait too."""
@@ -97,7 +100,7 @@ class RemoteSaver(BaseCheckpointSaver[str]):
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
-    ) -> Mapping[str, DeltaChannelHistory]:
+    ) -> "Mapping[str, DeltaChannelHistory]":
         if not channels:
             return {}
         await self.settle()
@@ -106,7 +109,7 @@ class RemoteSaver(BaseCheckpointSaver[str]):
 
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
-    ) -> Mapping[str, DeltaChannelHistory]:
+    ) -> "Mapping[str, DeltaChannelHistory]":
         if not channels:
             return {}
         self._settle_sync()
@@ -212,7 +215,7 @@ class RemoteSaver(BaseCheckpointSaver[str]):
 
     def _histories(
         self, channels: Sequence[str], found: Sequence[dict[str, Any]]
-    ) -> dict[str, DeltaChannelHistory]:
+    ) -> "dict[str, DeltaChannelHistory]":
         histories: dict[str, DeltaChannelHistory] = {}
         for channel, entry in zip(channels, found, strict=True):
             history: DeltaChannelHistory = {
