@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use agentflow_runs::host::{
-    EventSink, GraphHost, GraphInfo, HistoryQuery, RunRequest, Superstep, UpdateRequest,
+use agentflow_runs::{
+    at_rest,
+    host::{EventSink, GraphHost, GraphInfo, HistoryQuery, RunRequest, Superstep, UpdateRequest},
 };
 use agentflow_types::{
     Error, ErrorKind, Result, Scope, Value,
@@ -14,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Workers,
+    Services, Workers,
     frame::counted,
     link::Answer,
     pool::{Lease, Need, Pool},
@@ -178,9 +179,9 @@ impl Workers {
 
     async fn update(
         &self,
+        services: &Services,
         scope: &Scope,
-        graph_id: &str,
-        at: &CheckpointRef,
+        (graph_id, at): (&str, &CheckpointRef),
         supersteps: &[Superstep],
         config: &RunConfig,
     ) -> Result<CheckpointRef> {
@@ -188,7 +189,7 @@ impl Workers {
         let session = |lease: &Lease| {
             let (link, thread) = (&lease.peer.link, at.thread_id.clone());
             let rights = Rights::Write(None);
-            Session::open(&self.services, link, scope.clone(), thread, rights, None)
+            Session::open(services, link, scope.clone(), thread, rights, None)
         };
         let method = "state.update";
         let begun = self.begin(Need::Answer, graph_id, method, params, session);
@@ -279,6 +280,12 @@ impl GraphHost for Workers {
             .and_then(Value::as_str)
             .unwrap_or_default()
             .to_owned();
+        if let Some(fence) = request.fence {
+            self.services
+                .checkpoints
+                .take_over(&thread_id, fence)
+                .await?;
+        }
         // The smallest event costs this much, so that what the credit allows finds room.
         let room = usize::try_from(CREDIT / EVENT_COST).unwrap_or(usize::MAX);
         let (tx, events) = mpsc::channel(room + 1);
@@ -351,9 +358,15 @@ impl GraphHost for Workers {
             values,
             as_node,
             config,
+            rest,
         } = request;
         let superstep = vec![vec![(values, None, as_node)]];
-        self.update(&scope, &graph_id, &checkpoint, &superstep, &config)
+        let services = Services {
+            checkpoints: at_rest::saver(self.services.checkpoints.clone(), rest),
+            ..self.services.clone()
+        };
+        let at = (graph_id.as_str(), &checkpoint);
+        self.update(&services, &scope, at, &superstep, &config)
             .await
     }
 
@@ -365,7 +378,8 @@ impl GraphHost for Workers {
         supersteps: Vec<Superstep>,
         config: RunConfig,
     ) -> Result<CheckpointRef> {
-        self.update(scope, graph_id, checkpoint, &supersteps, &config)
+        let at = (graph_id, checkpoint);
+        self.update(&self.services, scope, at, &supersteps, &config)
             .await
     }
 }

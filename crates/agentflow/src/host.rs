@@ -14,7 +14,7 @@ use agentflow_types::{
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use crate::{at_rest, remembered::Remembered};
+use crate::remembered::Remembered;
 
 /// A graph with what people want to know about it.
 #[derive(Clone)]
@@ -181,7 +181,9 @@ impl GraphHost for InProcess {
         };
         let mut runtime = self.runtime(request.scope);
         let rest = request.rest;
-        runtime.saver = runtime.saver.map(|inner| at_rest::saver(inner, rest));
+        runtime.saver = runtime
+            .saver
+            .map(|inner| agentflow_runs::at_rest::saver(inner, rest));
         self.graph(&request.graph_id)?
             .update_state(&runtime, &request.checkpoint, update, &request.config)
             .await

@@ -16,7 +16,6 @@
 
 mod accounts;
 pub mod app;
-mod at_rest;
 mod auth;
 pub mod banner;
 mod certs;

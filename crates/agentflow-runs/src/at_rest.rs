@@ -9,8 +9,9 @@ use agentflow_storage::checkpoint::{
 use agentflow_types::{Result, Str};
 use async_trait::async_trait;
 
-/// The checkpoints, with every commit bound to what was seen.
-pub(crate) fn saver(inner: Arc<dyn Checkpoints>, rest: Rest) -> Arc<dyn Checkpoints> {
+/// The checkpoints, with every commit bound to what was seen. For hosts that change a state.
+#[must_use]
+pub fn saver(inner: Arc<dyn Checkpoints>, rest: Rest) -> Arc<dyn Checkpoints> {
     Arc::new(AtRest { inner, rest })
 }
 
