@@ -24,7 +24,7 @@ pub use auth::{AuditSection, AuthSection, Cors, JwtSection, LimitsSection, Mode,
 pub use file::find;
 pub use mcp::{Mcp, McpClient};
 pub use merge::{Merged, Origin};
-pub use redis::Redis;
+pub use redis::{Checkpointer, Redis};
 pub use workers::WorkersSection;
 
 /// The defaults, fully commented.
@@ -195,16 +195,6 @@ impl std::fmt::Debug for Storage {
             .field("readers", &self.readers)
             .finish_non_exhaustive()
     }
-}
-
-/// What has the checkpoints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Checkpointer {
-    /// The database, as it has everything else.
-    Database,
-    /// Redis.
-    Redis,
 }
 
 /// When SQLite flushes.

@@ -31,6 +31,16 @@ pub struct Redis {
     pub prefix: String,
 }
 
+/// What has the checkpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Checkpointer {
+    /// The database, as it has everything else.
+    Database,
+    /// Redis.
+    Redis,
+}
+
 impl Redis {
     /// Whether there is one.
     #[must_use]
