@@ -3,6 +3,7 @@
 mod checkpoints;
 mod graph;
 mod streams;
+mod worker;
 
 use std::{
     fs,
@@ -19,6 +20,7 @@ pub use checkpoints::{Args as CheckpointArgs, run as checkpoints};
 pub(crate) use graph::Peer;
 pub use graph::{Args as GraphArgs, graph};
 pub use streams::{Args as StreamArgs, run as streams};
+pub use worker::{Args as WorkerArgs, worker};
 
 /// The graphs that the peer's server is measured with.
 fn peer_folder() -> PathBuf {

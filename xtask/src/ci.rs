@@ -12,7 +12,7 @@ use crate::{
     shell::{cargo, exists, run as run_to_end, target},
     suites,
     summary::{Outcome, Tally, counted},
-    tidy,
+    tidy, workers,
 };
 
 /// Name and action of a step.
@@ -35,6 +35,11 @@ const STEPS: &[Step] = &[
     ("clients-rolling", suites::clients_rolling),
     ("clients-browser", suites::clients_browser),
     ("sdk-suite", suites::sdk_suite),
+    ("worker-package", workers::package),
+    ("workers", workers::templates),
+    ("workers-postgres", workers::templates_postgres),
+    ("worker-suite", workers::sdk_suite),
+    ("worker-crash", || workers::crash(&workers::SHORT_CRASH)),
     ("differential", || differential::run(&[])),
     ("schemathesis", schemathesis::run),
     ("crash", || suites::crash::<&str>(&[])),

@@ -11,6 +11,7 @@ mod shell;
 mod suites;
 mod summary;
 mod tidy;
+mod workers;
 
 use std::process::ExitCode;
 
@@ -31,7 +32,7 @@ enum Command {
         #[arg(long, value_delimiter = ',')]
         only: Vec<String>,
     },
-    /// Install the servers that tests start: PostgreSQL, PgBouncer, Redis.
+    /// Install the servers that tests start: PostgreSQL, PgBouncer, Redis, Valkey.
     Servers,
     /// Rules about the code that the compiler does not know.
     Tidy,
@@ -76,6 +77,8 @@ enum Bench {
     Graph(bench::GraphArgs),
     /// Checkpoints on PostgreSQL against LangGraph's; writes docs/benchmarks-checkpoints.md.
     Checkpoints(bench::CheckpointArgs),
+    /// A graph in Python against LangGraph's server; writes docs/benchmarks-workers.md.
+    Worker(bench::WorkerArgs),
     /// Ten thousand open streams, and LangGraph's server; writes docs/benchmarks-streams.md.
     Streams(bench::StreamArgs),
 }
@@ -92,6 +95,7 @@ fn main() -> ExitCode {
         Command::Bench(Bench::Graph(args)) => bench::graph(&args),
         Command::Bench(Bench::Checkpoints(args)) => bench::checkpoints(&args),
         Command::Bench(Bench::Streams(args)) => bench::streams(&args),
+        Command::Bench(Bench::Worker(args)) => bench::worker(&args),
         Command::Integration { suite } => suites::by_hand(match suite {
             Some(suite) => suites::integration(&suite),
             None => suites::sdk_suite(),

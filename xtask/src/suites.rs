@@ -173,23 +173,26 @@ pub fn sdk_suite() -> Result<Outcome> {
 
 /// Runs LangGraph's SDK integration suite in the folder `suite` against the fixture server.
 pub fn integration(suite: &Path) -> Result<Outcome> {
+    with_fixture("sdk-suite", |server| integration_against(suite, server))
+}
+
+/// Runs it against this server.
+pub(crate) fn integration_against(suite: &Path, server: &Fixture) -> Result<Outcome> {
     let python = install::python()?;
     let suite = std::path::absolute(suite)?;
-    with_fixture("sdk-suite", |server| {
-        let copy = Scratch::new("sdk-suite-copy")?;
-        let tests = copy.0.join("integration");
-        copy_suite(&suite, &tests, &server.url)?;
-        counted(
-            program(&python)
-                .args(["-m", "pytest", "-p", "no:cacheprovider", "--timeout", "25"])
-                .args(["-o", "asyncio_mode=auto", "-m", "integration", "-rf"])
-                .args(["-W", "ignore::pytest.PytestUnknownMarkWarning"])
-                .args(["--tb", "short", "--color", "no"])
-                .arg(&tests)
-                .current_dir(&copy.0)
-                .env("LANGGRAPH_INTEGRATION_URL", &server.url),
-        )
-    })
+    let copy = Scratch::new("sdk-suite-copy")?;
+    let tests = copy.0.join("integration");
+    copy_suite(&suite, &tests, &server.url)?;
+    counted(
+        program(&python)
+            .args(["-m", "pytest", "-p", "no:cacheprovider", "--timeout", "25"])
+            .args(["-o", "asyncio_mode=auto", "-m", "integration", "-rf"])
+            .args(["-W", "ignore::pytest.PytestUnknownMarkWarning"])
+            .args(["--tb", "short", "--color", "no"])
+            .arg(&tests)
+            .current_dir(&copy.0)
+            .env("LANGGRAPH_INTEGRATION_URL", &server.url),
+    )
 }
 
 /// Copies the suite; the address that some tests hard-code becomes that of our server.

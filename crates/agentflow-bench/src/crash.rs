@@ -44,6 +44,15 @@ pub struct Args {
     /// Attempts per run that make no checkpoint before it is given up.
     #[arg(long, default_value_t = 3)]
     max_attempts: u32,
+    /// A LangGraph project with the graph `recorder`; its processes are killed as well.
+    #[arg(long)]
+    project: Option<PathBuf>,
+    /// Interpreter for it.
+    #[arg(long, default_value = "python3", requires = "project")]
+    python: String,
+    /// Processes for it.
+    #[arg(long, default_value_t = 2, requires = "project")]
+    processes: usize,
     /// Seed of all random choices; random if absent.
     #[arg(long)]
     seed: Option<u64>,
@@ -63,6 +72,11 @@ pub async fn run(args: Args) -> Result<()> {
     });
     let mut options = store.options()?;
     options.extend(["--max-attempts".into(), args.max_attempts.to_string()]);
+    if let Some(project) = &args.project {
+        options.extend(["--project".into(), project.display().to_string()]);
+        options.extend(["--python".into(), args.python.clone()]);
+        options.extend(["--processes".into(), args.processes.to_string()]);
+    }
     let start = || Server::new(args.server.clone(), options.clone());
     let (mut servers, watches): (Vec<Server>, Vec<Url>) =
         (0..args.servers.max(1)).map(|_| start()).unzip();
@@ -75,9 +89,17 @@ pub async fn run(args: Args) -> Result<()> {
     let creators = start_load(&args, &client, &watches, &threads, &input, &mut rng);
 
     let mut audit = Audit::new(record, store.clone(), threads);
+    let mut workers_killed = 0;
     for _ in 0..args.kills {
         sleep(Duration::from_millis(rng.u64(1..args.between_kills_ms))).await;
         let server = rng.usize(..servers.len());
+        if args.project.is_some() {
+            // One of its workers, a moment later perhaps all of them; then the server, so that
+            // each is hit alone and at the same moment as the others.
+            workers_killed += servers[server].kill_workers(1)?;
+            sleep(Duration::from_millis(rng.u64(0..args.between_kills_ms))).await;
+            workers_killed += servers[server].kill_workers(rng.usize(..=args.processes))?;
+        }
         servers[server].kill().await?;
         audit.look().await?;
         servers[server].start().await?;
@@ -93,6 +115,9 @@ pub async fn run(args: Args) -> Result<()> {
         servers.len(),
         args.kills
     );
+    if args.project.is_some() {
+        println!("{workers_killed} workers killed besides");
+    }
     ensure!(
         hits * 2 >= args.kills,
         "most kills hit an idle server: more runs are needed"

@@ -1,7 +1,7 @@
 //! Threads, decisions about them, and the queue's view of them.
 
 use agentflow_storage::{
-    checkpoint::{Fence, fenced},
+    checkpoint::{Fence, Rest, fenced},
     filter, json,
     page::{Page, PageQuery},
     record::{
@@ -9,7 +9,7 @@ use agentflow_storage::{
         Standing, Thread, ThreadQuery, ThreadRuns, ThreadTtl, Threads,
     },
 };
-use agentflow_types::{Error, Result, RunId, Scope, ThreadId, Timestamp};
+use agentflow_types::{Error, ErrorKind, Result, RunId, Scope, ThreadId, Timestamp};
 use async_trait::async_trait;
 use rusqlite::{Connection, Row, params, types::Value as Sql};
 
@@ -319,6 +319,20 @@ impl Threads for Embedded {
                 })
             })?;
             beat.ok_or_else(|| fenced(Fence { run_id, token }))
+        })
+        .await
+    }
+
+    async fn rests(&self, rest: Rest) -> Result<bool> {
+        self.read_short(move |db| checkpoints::rests(db, rest))
+            .await
+    }
+
+    async fn holds(&self, fence: Fence) -> Result<bool> {
+        self.read_short(move |db| match checkpoints::check_fence(db, Some(fence)) {
+            Ok(()) => Ok(true),
+            Err(err) if err.kind() == ErrorKind::Conflict => Ok(false),
+            Err(err) => Err(err),
         })
         .await
     }

@@ -1,7 +1,7 @@
 //! Rows of threads, and the queue's view of them.
 
 use agentflow_storage::{
-    checkpoint::{Fence, fenced},
+    checkpoint::{Fence, Rest, fenced},
     filter, json,
     page::{Page, PageQuery},
     record::{
@@ -252,6 +252,14 @@ impl Threads for Postgres {
         let fence = Fence { run_id, token };
         let done = self.write(&runs::heartbeat(fence, until)).await?;
         runs::read_heartbeat(done.rows.first().ok_or_else(|| fenced(fence))?)
+    }
+
+    async fn rests(&self, rest: Rest) -> Result<bool> {
+        Ok(!self.read(&runs::rests(rest)).await?.is_empty())
+    }
+
+    async fn holds(&self, fence: Fence) -> Result<bool> {
+        Ok(!self.read(&runs::holds(fence)).await?.is_empty())
     }
 
     async fn standing(&self, threads: &[ThreadId], runs: &[RunId]) -> Result<Standing> {

@@ -2,9 +2,9 @@
 //!
 //! The server does not know whether a graph is native, declarative, or lives in another process.
 
-use agentflow_storage::checkpoint::Fence;
+use agentflow_storage::checkpoint::{Fence, Rest};
 use agentflow_types::{
-    Result, RunId, Scope, Value,
+    Error, ErrorKind, Result, RunId, Scope, Value,
     graph::{
         CheckpointRef, Command, Drawing, Durability, GraphSchemas, RunConfig, RunOutcome,
         StateSnapshot, StreamEvent, StreamMode,
@@ -13,6 +13,16 @@ use agentflow_types::{
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+
+/// Class of the error of an attempt whose graph was lost with whatever executed it: a process that
+/// died. The attempt is over; the run is tried again, as after the loss of a server.
+pub const CRASHED: &str = "WorkerCrashed";
+
+/// Whether an attempt ended because what executed it was lost.
+#[must_use]
+pub fn is_crash(err: &Error) -> bool {
+    err.kind() == ErrorKind::Failed && err.class_name() == CRASHED
+}
 
 /// A graph that a host offers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +110,9 @@ pub struct UpdateRequest {
     pub as_node: Option<String>,
     /// Configuration, for metadata.
     pub config: RunConfig,
+    /// What was seen of the thread; the change is stored by
+    /// [`agentflow_storage::checkpoint::Checkpoints::commit_at_rest`].
+    pub rest: Rest,
 }
 
 /// One superstep of [`GraphHost::bulk_update`].
@@ -147,7 +160,8 @@ pub trait GraphHost: Send + Sync {
     ///
     /// # Errors
     /// `Invalid` for input the graph refuses; `Conflict` if the fence broke; `Failed` (with the
-    /// class of the exception) if a node failed.
+    /// class of the exception) if a node failed; `Failed` of class [`CRASHED`] if what executed
+    /// the graph was lost.
     async fn run(
         &self,
         request: RunRequest,

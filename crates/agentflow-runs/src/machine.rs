@@ -465,6 +465,28 @@ pub fn release(
     Ok((changes, Some(run)))
 }
 
+/// Gives a run back whose attempt ended with the loss of what executed its graph. Nothing changes
+/// if that was one time too many, or if the run was to be stopped: then it is over.
+///
+/// # Errors
+/// `Conflict` if the lease is not held under that token any more.
+pub fn crashed(
+    found: Option<&ThreadRuns>,
+    token: i64,
+    progress: Progress,
+    max_attempts: u32,
+    now: Timestamp,
+) -> Result<Vec<Change>> {
+    let (_, run) = held(found, progress.run_id, token)?;
+    let mut run = run.clone();
+    forgive(&mut run, progress);
+    if !requeue(&mut run, max_attempts) {
+        return Ok(vec![]);
+    }
+    run.updated_at = now;
+    Ok(vec![Change::PutRun(Box::new(run))])
+}
+
 fn held(found: Option<&ThreadRuns>, run_id: RunId, token: i64) -> Result<(&ThreadRuns, &Run)> {
     let lost =
         || Error::conflict("the lease of this run is held by somebody else").with("run_id", run_id);
@@ -653,6 +675,43 @@ mod tests {
         assert_eq!(lose(&[true; 5]), (vec![1, 2, 2, 2, 2, 2], false));
         let now_and_then = [true, false, true, false, false, false];
         assert_eq!(lose(&now_and_then), (vec![1, 2, 3, 2, 3], true));
+    }
+
+    #[test]
+    fn a_run_that_kills_what_executes_it_is_given_up() {
+        let mut run = running();
+        let mut attempts = vec![];
+        let mut crash = |newest: Option<Timestamp>| {
+            let found = ThreadRuns {
+                thread: new_thread(run.thread_id, Map::new(), NOON),
+                live: vec![run.clone()],
+            };
+            let token = run.lease.as_ref().map_or(0, |lease| lease.token);
+            let progress = Progress {
+                run_id: run.run_id,
+                newest,
+            };
+            attempts.push(run.attempt);
+            let stale = crashed(Some(&found), token + 1, progress, MOST, after(1));
+            assert_eq!(
+                stale.unwrap_err().kind(),
+                agentflow_types::ErrorKind::Conflict
+            );
+            let changes = crashed(Some(&found), token, progress, MOST, after(1)).unwrap();
+            let [Change::PutRun(back)] = changes.as_slice() else {
+                assert!(changes.is_empty());
+                return false;
+            };
+            assert_eq!((back.status, &back.lease), (RunStatus::Pending, &None));
+            run = (**back).clone();
+            take(&mut run, &worker(), after(2));
+            true
+        };
+        assert!(crash(None));
+        assert!(crash(Some(after(5))), "it got on");
+        assert!(crash(None));
+        assert!(!crash(None));
+        assert_eq!(attempts, [1, 2, 2, 3]);
     }
 
     #[test]

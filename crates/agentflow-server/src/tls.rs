@@ -67,7 +67,7 @@ impl Tls {
 
     /// What takes the next connection. Files that changed are read again; if they do not fit, the
     /// ones before stay in use.
-    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+    pub fn acceptor(&self) -> TlsAcceptor {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if current.looked.elapsed() >= LOOK_EVERY {
             current.looked = Instant::now();

@@ -13,7 +13,10 @@ use async_trait::async_trait;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-use crate::page::{Page, PageQuery};
+use crate::{
+    checkpoint::{Fence, Rest},
+    page::{Page, PageQuery},
+};
 
 /// An assistant: a graph with configuration, versioned.
 #[derive(Clone, Debug, PartialEq)]
@@ -432,6 +435,13 @@ pub trait Threads: Send + Sync {
     /// # Errors
     /// `Conflict` if the run is no longer leased under that token.
     async fn heartbeat(&self, run_id: RunId, token: i64, until: Timestamp) -> Result<Heartbeat>;
+
+    /// Whether the run is leased under that token at this moment. For backends that keep what a
+    /// lease guards elsewhere; nothing keeps the answer true.
+    async fn holds(&self, fence: Fence) -> Result<bool>;
+
+    /// Whether no run of the thread is running at this moment, and its row is as it was seen.
+    async fn rests(&self, rest: Rest) -> Result<bool>;
 
     /// How these threads and runs stand, of whatever tenant: one question for all that a process
     /// watches. Everything that was committed before the call is in the answer.

@@ -12,11 +12,13 @@ use agentflow_graph::{Graph, Runtime};
 use agentflow_mcp::Pool;
 use agentflow_models::Tokens;
 use agentflow_runs::{
+    host::GraphHost,
     patience,
     service::{Delivery, MissedFirings, Service, ServiceConfig, ServiceParts},
 };
 use agentflow_server::AppState;
 use agentflow_types::{Error, Result, SystemClock};
+use agentflow_workers::{Project, Workers};
 use tokio::{
     net::{TcpListener, TcpSocket},
     signal::unix::{Signal, SignalKind, signal},
@@ -30,7 +32,9 @@ use crate::{
     database::{self, Database},
     descriptors, figures,
     host::{Hosted, InProcess},
-    models, project, webhook,
+    models, project,
+    remembered::Remembered,
+    webhook,
 };
 
 /// Ports that are tried after the default one when it is taken.
@@ -62,6 +66,8 @@ pub struct App {
     mcp: Pool,
     /// Tokens that models cost; `None` without configured models.
     tokens: Option<Arc<Tokens>>,
+    /// The project whose graphs are in other processes.
+    project: Option<Project>,
 }
 
 impl App {
@@ -77,6 +83,7 @@ impl App {
             model: None,
             mcp,
             tokens: None,
+            project: None,
         }
     }
 
@@ -106,21 +113,43 @@ impl App {
         self
     }
 
-    /// Adds the graphs that the configuration names, or the built-in ones if it names none.
+    /// Adds the graphs of a LangGraph project, which run in processes of their own as the section
+    /// `workers` of the configuration says.
+    #[must_use]
+    pub fn project(mut self, project: Project) -> Self {
+        self.project = Some(project);
+        self
+    }
+
+    /// Adds the graphs that the configuration names, and those of a LangGraph project; or the
+    /// built-in ones if there are neither.
     ///
     /// # Errors
-    /// `Invalid` with the report of all mistakes in graph files.
+    /// `Invalid` with the report of all mistakes in graph files, or in `langgraph.json`.
     pub async fn graphs_from_config(mut self) -> Result<Self> {
         let models = models::from_config(&self.config.models).await?;
         self.model = models.default.clone();
         self.tokens = Some(models.registry.tokens());
+        let section = &self.config.workers;
+        if section.is_set() {
+            self.project = Some(Project::read(&section.project)?);
+        }
+        let none_named = self.config.graphs.is_empty();
+        let mut sources = Vec::new();
+        if let (Some(file), false) = (&self.config.file, none_named) {
+            sources.push(file_name(file));
+        }
+        if let Some(project) = &self.project {
+            sources.push(file_name(&project.file));
+        }
+        if none_named && self.project.is_some() {
+            self.graphs_from = sources.join(" and ");
+            return Ok(self);
+        }
         let loaded = project::load(&self.config, &models, &self.mcp)?;
-        self.graphs_from = match (&self.config.file, self.config.graphs.is_empty()) {
-            (Some(file), false) => file.file_name().map_or_else(
-                || file.display().to_string(),
-                |n| n.to_string_lossy().into_owned(),
-            ),
-            _ => "the built-in project".into(),
+        self.graphs_from = match sources.is_empty() {
+            true => "the built-in project".into(),
+            false => sources.join(" and "),
         };
         self.graphs.extend(loaded);
         Ok(self)
@@ -135,12 +164,18 @@ impl App {
         let backend = database.backend.clone();
         let settings = service_config(&self.config, &database);
         let runtime = runtime_over(&database, &settings);
-        let samples = figures::of(runtime.meter.clone(), self.tokens.clone());
-        let graphs: Vec<String> = self.graphs.keys().cloned().collect();
-        let host = Arc::new(InProcess::new(self.graphs, runtime));
+        let meter = runtime.meter.clone();
+        let workers = self
+            .project
+            .map(|project| crate::workers::open(&self.config.workers, project, &runtime));
+        let workers = workers.transpose()?;
+        let samples = figures::of(meter, self.tokens.clone(), workers.clone());
+        let cache = Remembered::new(database.backend.cache.clone(), database.codec.clone());
+        let native = InProcess::new(self.graphs, runtime).remembering(cache);
+        let (hosts, graphs) = hosts_of(native, workers.as_ref());
         let service = Service::open(ServiceParts {
             backend,
-            hosts: vec![host],
+            hosts,
             clock: Arc::new(SystemClock),
             config: settings,
             webhook: Some(Arc::new(webhook::from_config(&self.config)?)),
@@ -184,17 +219,39 @@ impl App {
             upkeep,
             listening,
             mcp: self.mcp,
+            workers,
             database,
         })
     }
+}
+
+/// All graph hosts, and the ids of their graphs.
+fn hosts_of(
+    native: InProcess,
+    workers: Option<&Arc<Workers>>,
+) -> (Vec<Arc<dyn GraphHost>>, Vec<String>) {
+    let mut hosts: Vec<Arc<dyn GraphHost>> = vec![Arc::new(native)];
+    if let Some(workers) = workers {
+        hosts.push(workers.clone());
+    }
+    let graphs = hosts.iter().flat_map(|host| host.graphs());
+    let mut graphs: Vec<String> = graphs.map(|graph| graph.graph_id).collect();
+    graphs.sort();
+    (hosts, graphs)
+}
+
+fn file_name(path: &std::path::Path) -> String {
+    path.file_name().map_or_else(
+        || path.display().to_string(),
+        |name| name.to_string_lossy().into_owned(),
+    )
 }
 
 /// What graphs run with.
 fn runtime_over(database: &Database, settings: &ServiceConfig) -> Runtime {
     let backend = &database.backend;
     let (checkpoints, store) = (backend.checkpoints.clone(), backend.store.clone());
-    let (saver, store) = match database.is_exclusive {
-        // A database of this process is not away.
+    let (saver, store) = match database.is_never_away() {
         true => (checkpoints, store),
         false => (
             patience::checkpoints(checkpoints, settings.patience),
@@ -217,8 +274,14 @@ fn state(
 ) -> Result<AppState> {
     let state = AppState::new(service).with_limits(server_limits(config));
     let state = crate::auth::protect(config, state, auth)?;
-    Ok(match &database.figures {
+    let state = match &database.figures {
         Some(figures) => state.with_figures(figures.clone()),
+        None => state,
+    };
+    Ok(match &database.redis {
+        Some(redis) => state
+            .with_figures(Arc::new(redis.redis.clone()))
+            .with_part(redis.clone()),
         None => state,
     })
 }
@@ -362,6 +425,8 @@ pub struct Running {
     upkeep: JoinHandle<()>,
     listening: JoinHandle<Result<()>>,
     mcp: Pool,
+    /// Processes that execute graphs.
+    workers: Option<Arc<Workers>>,
     /// Held open until everything that writes has ended.
     database: Database,
 }
@@ -439,6 +504,9 @@ impl Running {
         let (worker, listening) = (self.worker.await, self.listening.await);
         self.upkeep.await.map_err(panicked)?;
         self.mcp.close().await;
+        if let Some(workers) = &self.workers {
+            workers.close().await;
+        }
         drop(self.database);
         worker.map_err(panicked)?.and(listening.map_err(panicked)?)
     }

@@ -18,6 +18,7 @@ use crate::{
     config::{self, Config, Merged, Sources},
     logging, models, project,
     upkeep::{self, Migrate, Place},
+    workers,
 };
 
 /// Exit code for failures that the input or the operation caused.
@@ -47,6 +48,9 @@ enum Command {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
+    /// Check a project of another system: what will work, what will not, and why.
+    #[command(subcommand)]
+    Import(Import),
     /// Look at the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -111,6 +115,25 @@ struct Dev {
     /// Log filter, for example `info`.
     #[arg(long)]
     log: Option<String>,
+    /// First install what langgraph.json names, into .venv beside it.
+    #[arg(long)]
+    install: bool,
+    /// Keep the processes of a langgraph.json when its files change.
+    #[arg(long)]
+    no_reload: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Import {
+    /// A project with a langgraph.json.
+    Langgraph {
+        /// The file, or its folder.
+        #[arg(default_value = ".")]
+        path: PathBuf,
+        /// The interpreter; otherwise the project's own.
+        #[arg(long, default_value = "")]
+        python: String,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -144,6 +167,7 @@ pub fn main(started: Instant) -> ExitCode {
         Command::Init(args) => init(&args),
         Command::Schema => print_json(&agentflow_declarative::schema()),
         Command::Check { files } => check(&files),
+        Command::Import(Import::Langgraph { path, python }) => import(&path, &python),
         Command::Config(ConfigCommand::Show { json, config }) => config_show(json, config),
         Command::Config(ConfigCommand::Defaults) => print(config::DEFAULTS.trim_end()),
         Command::Keys(keys) => account(accounts::Command::Keys(keys)),
@@ -305,6 +329,16 @@ fn check(files: &[PathBuf]) -> Result<ExitCode> {
     })
 }
 
+fn import(path: &Path, python: &str) -> Result<ExitCode> {
+    let (report, fine) = runtime()?.block_on(workers::import(path, python))?;
+    let code = print(&report)?;
+    Ok(if fine {
+        code
+    } else {
+        ExitCode::from(EXIT_FAILURE)
+    })
+}
+
 fn dev(args: &Dev, started: Instant) -> Result<ExitCode> {
     let mut flags = Vec::new();
     let mut flag = |key: &str, value: toml::Value| flags.push((key.to_owned(), value));
@@ -321,10 +355,16 @@ fn dev(args: &Dev, started: Instant) -> Result<ExitCode> {
     if let Some(level) = &args.log {
         flag("log.level", toml::Value::String(level.clone()));
     }
+    if !args.no_reload {
+        flag("workers.reload", toml::Value::Boolean(true));
+    }
     if args.json {
         flag("log.format", toml::Value::String("json".into()));
     }
     let (config, _) = load(args.config.clone(), &flags)?;
+    if args.install {
+        workers::install(&config.workers)?;
+    }
     let _exporting = logging::start(&config.log, &config.traces)?;
     let memory = if args.memory {
         app::Keep::Nothing

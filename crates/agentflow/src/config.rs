@@ -9,6 +9,7 @@ mod file;
 mod mcp;
 mod merge;
 mod redis;
+mod workers;
 
 use std::{
     collections::BTreeMap,
@@ -24,6 +25,7 @@ pub use file::find;
 pub use mcp::{Mcp, McpClient};
 pub use merge::{Merged, Origin};
 pub use redis::Redis;
+pub use workers::WorkersSection;
 
 /// The defaults, fully commented.
 pub const DEFAULTS: &str = include_str!("config/agentflow.default.toml");
@@ -60,6 +62,8 @@ pub struct Config {
     pub models: Models,
     /// Graph files by graph id, absolute.
     pub graphs: BTreeMap<String, PathBuf>,
+    /// Graphs in Python.
+    pub workers: WorkersSection,
     /// Logging.
     pub log: Log,
     /// Traces.
@@ -150,6 +154,11 @@ pub struct Storage {
     pub slow_statement_milliseconds: u64,
     /// Whether opening brings the tables up to date.
     pub migrate: bool,
+    /// What has the checkpoints.
+    pub checkpointer: Checkpointer,
+    /// How long checkpoints stay in Redis after a thread's last one, in seconds; 0 for as long as
+    /// the thread.
+    pub checkpoint_ttl_seconds: u64,
     /// Key that checkpoints are encrypted with; empty for none.
     pub encryption_key: String,
     /// File with that key; empty for none.
@@ -180,10 +189,22 @@ impl std::fmt::Debug for Storage {
             .field("listen_url_file", &self.listen_url_file)
             .field("max_connections", &self.max_connections)
             .field("migrate", &self.migrate)
+            .field("checkpointer", &self.checkpointer)
+            .field("checkpoint_ttl_seconds", &self.checkpoint_ttl_seconds)
             .field("synchronous", &self.synchronous)
             .field("readers", &self.readers)
             .finish_non_exhaustive()
     }
+}
+
+/// What has the checkpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Checkpointer {
+    /// The database, as it has everything else.
+    Database,
+    /// Redis.
+    Redis,
 }
 
 /// When SQLite flushes.
@@ -402,6 +423,7 @@ struct Raw {
     mcp: Mcp,
     models: Models,
     graphs: BTreeMap<String, PathBuf>,
+    workers: WorkersSection,
     log: Log,
     traces: Traces,
 }
@@ -454,6 +476,7 @@ fn check(merged: &Merged, base: PathBuf, file: Option<PathBuf>) -> Result<Config
             .into_iter()
             .map(|(id, path)| (id, base.join(path)))
             .collect(),
+        workers: raw.workers.checked(&base)?,
         log: raw.log,
         traces: raw.traces,
         port_is_explicit: merged.origin("server.port") != Some(&Origin::Default),
@@ -486,6 +509,11 @@ fn checked_storage(mut storage: Storage, base: &Path) -> Result<Storage> {
             is_given(&storage.encryption_key_file),
         ),
     )?;
+    if storage.checkpoint_ttl_seconds > 0 && storage.checkpointer == Checkpointer::Database {
+        return Err(Error::invalid(
+            "storage.checkpoint_ttl_seconds is only for storage.checkpointer = \"redis\"",
+        ));
+    }
     storage.path = base.join(&storage.path);
     for file in [
         &mut storage.encryption_key_file,
@@ -665,6 +693,12 @@ mod tests {
             ),
             ("[auth]\nmode = \"maybe\"\n", "auth.mode"),
             ("[runs]\nconcurrency = 0\n", "must be at least 1"),
+            (
+                "[storage]\ncheckpointer = \"reddis\"\n",
+                "storage.checkpointer: unknown variant `reddis`, expected `database` or `redis`; \
+                 did you mean `redis`?",
+            ),
+            ("[storage]\ncheckpoint_ttl_seconds = 60\n", "only for"),
         ] {
             let err = check_with(Some(text), &[], &[]).unwrap_err().to_string();
             assert!(err.contains(want), "{text:?} gave {err:?}, wanted {want:?}");

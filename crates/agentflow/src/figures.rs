@@ -5,10 +5,15 @@ use std::sync::Arc;
 use agentflow_graph::Meter;
 use agentflow_models::{Tokens, Usage};
 use agentflow_server::{Kind, Part, Sample, Samples, Wellness};
+use agentflow_workers::Workers;
 use async_trait::async_trait;
 
-/// Supersteps, tasks, tokens.
-pub(crate) fn of(meter: Arc<Meter>, tokens: Option<Arc<Tokens>>) -> Samples {
+/// Supersteps, tasks, tokens, processes.
+pub(crate) fn of(
+    meter: Arc<Meter>,
+    tokens: Option<Arc<Tokens>>,
+    workers: Option<Arc<Workers>>,
+) -> Samples {
     Arc::new(move || {
         let count = |name, help, value: u64| Sample {
             name,
@@ -25,6 +30,22 @@ pub(crate) fn of(meter: Arc<Meter>, tokens: Option<Arc<Tokens>>) -> Samples {
             ),
             count("tasks_total", "Tasks of graphs that began.", meter.tasks()),
         ];
+        if let Some(workers) = &workers {
+            let figures = workers.figures();
+            samples.push(count(
+                "worker_processes_started_total",
+                "Processes for graphs in Python that were started.",
+                figures.started as u64,
+            ));
+            samples.push(Sample {
+                kind: Kind::Gauge,
+                ..count(
+                    "worker_processes_ready",
+                    "Processes that can take runs.",
+                    figures.ready as u64,
+                )
+            });
+        }
         let rows = tokens.iter().flat_map(|tokens| tokens.read());
         samples
             .extend(rows.flat_map(|(provider, model, usage)| tokens_of(&provider, &model, usage)));

@@ -9,7 +9,7 @@ use crate::shell::{cargo, output};
 
 /// Layer of each crate: a crate depends on lower layers only. The derive macro is part of the
 /// graph library and stands below it.
-const LAYERS: [(&str, u8); 17] = [
+const LAYERS: [(&str, u8); 18] = [
     ("agentflow-types", 0),
     ("agentflow-storage", 1),
     ("agentflow-models", 1),
@@ -23,6 +23,7 @@ const LAYERS: [(&str, u8); 17] = [
     ("agentflow-redis", 2),
     ("agentflow-declarative", 3),
     ("agentflow-server", 3),
+    ("agentflow-workers", 3),
     ("agentflow", 4),
     ("agentflow-bench", 6),
     ("agentflow-testkit", 5),
@@ -30,7 +31,7 @@ const LAYERS: [(&str, u8); 17] = [
 ];
 
 /// Crates of the third layer that need not know each other.
-const SERVER_NEVER: [&str; 7] = [
+const SERVER_NEVER: [&str; 8] = [
     "agentflow-mcp",
     "agentflow-graph",
     "agentflow-embedded",
@@ -38,6 +39,7 @@ const SERVER_NEVER: [&str; 7] = [
     "agentflow-redis",
     "agentflow-models",
     "agentflow-declarative",
+    "agentflow-workers",
 ];
 
 /// Drivers and the crates that may name them.

@@ -223,6 +223,28 @@ impl Server {
             .is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
+    /// Kills up to `most` of the processes that it started; returns how many.
+    pub fn kill_workers(&self, most: usize) -> Result<usize> {
+        let Some(pid) = self.pid() else { return Ok(0) };
+        let mut killed = 0;
+        for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+            // A thread may have ended meanwhile.
+            let Ok(children) = std::fs::read_to_string(task?.path().join("children")) else {
+                continue;
+            };
+            for child in children.split_whitespace() {
+                let child = child.parse().ok().and_then(rustix::process::Pid::from_raw);
+                let Some(child) = child.filter(|_| killed < most) else {
+                    continue;
+                };
+                killed += usize::from(
+                    rustix::process::kill_process(child, rustix::process::Signal::KILL).is_ok(),
+                );
+            }
+        }
+        Ok(killed)
+    }
+
     /// Kills the process; no handler of it runs.
     pub async fn kill(&mut self) -> Result<()> {
         self.url.send_replace(None);

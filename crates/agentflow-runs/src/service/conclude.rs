@@ -24,7 +24,7 @@ use super::{
 use crate::{
     config::Kwargs,
     hub::{Channel, Draft},
-    machine::{self, Finish, Finished},
+    machine::{self, Finish, Finished, Progress},
     patience::is_unavailable,
 };
 
@@ -55,6 +55,11 @@ impl Service {
             let released = patience.ask(|| self.release(scope, run, fence)).await;
             return released.map(|()| true);
         }
+        let end = match end {
+            End::Crashed(err) if self.try_again(scope, run, fence, &err).await? => return Ok(true),
+            End::Crashed(err) => End::Failed(err),
+            end => end,
+        };
         let Report { finish, interrupts } = self.report(run, fence, end).await?;
         let result = finish.result.clone();
         let mut drafts = unsaid;
@@ -92,6 +97,44 @@ impl Service {
         let ended = outside.take()?.into_iter().collect();
         self.signal(Signal::Queue);
         self.end_without_worker(scope, run.thread_id, ended).await
+    }
+
+    /// Gives a run back whose graph was lost with what executed it, unless that happened too
+    /// often or it was to be stopped anyway; tells whether.
+    async fn try_again(&self, scope: &Scope, run: &Run, fence: Fence, err: &Error) -> Result<bool> {
+        let patience = self.config.patience;
+        let progress = patience
+            .ask(|| self.progress(run.thread_id, run.run_id))
+            .await?;
+        let given_back = patience
+            .ask(|| self.give_back(scope, run, fence, progress))
+            .await?;
+        if given_back {
+            tracing::warn!(run_id = %run.run_id, error = %err, "a run is tried again");
+            self.signal(Signal::Queue);
+        }
+        Ok(given_back)
+    }
+
+    async fn give_back(
+        &self,
+        scope: &Scope,
+        run: &Run,
+        fence: Fence,
+        progress: Progress,
+    ) -> Result<bool> {
+        let (now, token, max) = (self.now(), fence.token, self.config.max_attempts);
+        let (inside, outside) = Slot::new();
+        let decide = move |found: Option<&ThreadRuns>| {
+            let changes = machine::crashed(found, token, progress, max, now)?;
+            inside.put(!changes.is_empty());
+            Ok(changes)
+        };
+        let threads = &self.backend.threads;
+        threads
+            .decide(scope, run.thread_id, Box::new(decide))
+            .await?;
+        outside.take()
     }
 
     /// Stores the end; waits for a database that is away.
@@ -183,7 +226,7 @@ impl Service {
         };
         let outcome = match end {
             End::Done(outcome) => Some(outcome),
-            End::Cancelled | End::Released => {
+            End::Cancelled | End::Released | End::Crashed(_) => {
                 finish.status = RunStatus::Interrupted;
                 None
             }

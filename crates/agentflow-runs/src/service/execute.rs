@@ -26,6 +26,7 @@ use tracing::Instrument as _;
 use super::{Running, Service};
 use crate::{
     config,
+    host::is_crash,
     hub::{Channel, Draft},
     patience::is_unavailable,
 };
@@ -44,6 +45,8 @@ pub(super) enum End {
     Failed(Error),
     Cancelled,
     TimedOut,
+    /// What executed the graph was lost.
+    Crashed(Error),
     /// The worker shuts down, its lease is over, or the database was away for too long; somebody
     /// else takes the run up.
     Released,
@@ -52,9 +55,10 @@ pub(super) enum End {
 impl End {
     /// The end by an error of the graph or of the log.
     fn by(err: Error) -> Self {
-        match is_unavailable(&err) {
-            true => Self::Released,
-            false => Self::Failed(err),
+        match () {
+            () if is_unavailable(&err) => Self::Released,
+            () if is_crash(&err) => Self::Crashed(err),
+            () => Self::Failed(err),
         }
     }
 }
@@ -126,7 +130,6 @@ impl Service {
             () = lost.cancelled() => (End::Released, vec![]),
         };
         stop.cancel();
-        heart.abort();
         let too_late = async {
             self.released.cancelled().await;
             tokio::time::sleep(LAST_WORDS).await;
@@ -135,6 +138,8 @@ impl Service {
             concluded = self.conclude(scope, &run, fence, &channel, end, unsaid) => concluded,
             () = too_late => Err(Error::busy("the worker stops and the database is away")),
         };
+        // Reading the state that the run left may take longer than what is left of the lease.
+        heart.abort();
         let more = match concluded {
             Ok(more) => more,
             Err(err) if err.kind() == ErrorKind::Conflict => {

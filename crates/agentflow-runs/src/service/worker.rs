@@ -243,7 +243,7 @@ impl Service {
     }
 
     /// When a run made its newest checkpoint.
-    async fn progress(&self, thread: ThreadId, run_id: RunId) -> Result<Progress> {
+    pub(super) async fn progress(&self, thread: ThreadId, run_id: RunId) -> Result<Progress> {
         let mut metadata = Map::new();
         metadata.insert("run_id".into(), Value::str(run_id.text()));
         let query = CheckpointQuery {
@@ -280,7 +280,7 @@ impl Service {
         }
     }
 
-    /// Removes expired threads, items and events; one bounded round.
+    /// Removes expired threads, items, events and results of nodes; one bounded round.
     ///
     /// # Errors
     /// Errors of the backend.
@@ -297,6 +297,7 @@ impl Service {
             gone = gone.max(self.backend.store.sweep(now, CLEAN).await?);
             gone = gone.max(self.backend.events.expire(before, CLEAN).await?);
             gone = gone.max(self.backend.outbox.forget(old_letters, CLEAN).await?);
+            gone = gone.max(self.backend.cache.sweep(now, CLEAN).await?);
             if gone < u64::from(CLEAN) {
                 break;
             }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::{Memory, Tables, ThreadRow, check_seq, holds_lease, records::paged};
 use crate::{
-    checkpoint::Fence,
+    checkpoint::{Fence, Rest},
     event::{Event, Events},
     filter,
     page::{Page, PageQuery},
@@ -400,6 +400,14 @@ impl Threads for Memory {
             pending_since: of(RunStatus::Pending).map(|run| run.created_at).min(),
             running_since: of(RunStatus::Running).map(|run| run.updated_at).min(),
         })
+    }
+
+    async fn rests(&self, rest: Rest) -> Result<bool> {
+        Ok(self.lock().rests(rest))
+    }
+
+    async fn holds(&self, fence: Fence) -> Result<bool> {
+        Ok(self.lock().check_fence(Some(fence)).is_ok())
     }
 
     async fn counts(&self) -> Result<Vec<(RunStatus, u64)>> {

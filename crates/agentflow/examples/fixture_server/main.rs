@@ -20,6 +20,7 @@ use agentflow::{
 };
 use agentflow_declarative::Environment;
 use agentflow_types::{Error, Result};
+use agentflow_workers::Project;
 use clap::Parser;
 
 #[derive(Parser)]
@@ -72,6 +73,15 @@ struct Args {
     /// A further graph: its id, `=`, and its file.
     #[arg(long)]
     graph: Vec<String>,
+    /// A LangGraph project; its graphs take the place of those of the same id.
+    #[arg(long)]
+    project: Option<PathBuf>,
+    /// Interpreter for it.
+    #[arg(long, default_value = "")]
+    python: String,
+    /// Processes for it.
+    #[arg(long, default_value_t = 1)]
+    processes: i64,
     /// Attempts per run that make no checkpoint.
     #[arg(long, default_value_t = 3)]
     max_attempts: u32,
@@ -112,6 +122,8 @@ fn from_options(args: &Args) -> Result<Config> {
         config.auth.jwt.audience = vec!["agentflow".into()];
         config.auth.jwt.default_role = "user".into();
     }
+    config.workers.python = args.python.clone();
+    config.workers.processes = args.processes;
     Ok(config)
 }
 
@@ -130,8 +142,13 @@ async fn serve(args: Args, started: Instant) -> Result<()> {
     config.log.level = args.log.clone();
     let _exporting = logging::start(&config.log, &config.traces)?;
     let mut app = App::new(config).keep(keep);
+    let project = args.project.map(|path| Project::read(&path)).transpose()?;
+    let in_python = |id: &str| {
+        let graphs = project.iter().flat_map(|project| &project.graphs);
+        graphs.into_iter().any(|graph| graph.id == id)
+    };
     for (id, hosted) in agentflow::project::built_in(&Default::default())? {
-        if id == "review" {
+        if id == "review" && !in_python(&id) {
             app = app.graph(&id, hosted.graph);
         }
     }
@@ -140,7 +157,12 @@ async fn serve(args: Args, started: Instant) -> Result<()> {
         .chain(agents::all()?)
         .chain(chat::all()?)
     {
-        app = app.graph(id, graph);
+        if !in_python(id) {
+            app = app.graph(id, graph);
+        }
+    }
+    if let Some(project) = project {
+        app = app.project(project);
     }
     let environment = Environment {
         mcp: app.mcp().clone(),

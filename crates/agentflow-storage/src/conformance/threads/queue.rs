@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     Backend,
+    checkpoint::Fence,
     record::{Ages, CancelAction, Change, Run, RunStatus, Standing},
 };
 
@@ -67,11 +68,19 @@ pub async fn candidates_are_threads_with_work(backend: Backend) -> Result<()> {
 /// Of that very token, while the run is running.
 pub async fn a_heartbeat_needs_the_lease(backend: Backend) -> Result<()> {
     let beat = |token| backend.threads.heartbeat(run_id(1), token, at(90));
+    let holds = |token| {
+        let run_id = run_id(1);
+        backend.threads.holds(Fence { run_id, token })
+    };
     refused(beat(1).await, Conflict);
+    assert!(!holds(1).await?);
     seed(&backend, thread(1), vec![run(1, 1)]).await?;
     refused(beat(1).await, Conflict);
+    assert!(!holds(1).await?);
     seed(&backend, thread(1), vec![leased(run(1, 1), 2, at(60))]).await?;
     refused(beat(1).await, Conflict);
+    assert!(!holds(1).await?);
+    assert!(holds(2).await?);
     beat(2).await?;
     let ended = Run {
         status: RunStatus::Timeout,
@@ -79,6 +88,7 @@ pub async fn a_heartbeat_needs_the_lease(backend: Backend) -> Result<()> {
     };
     seed(&backend, thread(1), vec![ended]).await?;
     refused(beat(2).await, Conflict);
+    assert!(!holds(2).await?);
     Ok(())
 }
 

@@ -1,0 +1,1 @@
+"""A person decides about what the agent wants to do."""

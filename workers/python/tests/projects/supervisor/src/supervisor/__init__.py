@@ -1,0 +1,1 @@
+"""A supervisor that hands work to two agents."""
