@@ -54,6 +54,8 @@ const KEY: &str = "bootstrap-key-of-two-servers-under-test";
 const REDIS_PASSWORD: &str = "redis-password";
 /// How long running work may go on in a server that is replaced.
 const DRAIN_SECONDS: u64 = 1;
+/// Time between the word to the balancer and the stop.
+const SETTLE: Duration = Duration::from_millis(500);
 /// Fewest replacements that count as a trial.
 const REPLACEMENTS: usize = 3;
 /// The users that are shipped for Redis, and what stands there for the password.
@@ -183,6 +185,8 @@ impl Pair {
         let (old, other) = (self.replaced % 2, (self.replaced + 1) % 2);
         let stays = port(&self.servers[other])?;
         self.fronts[old].switch(stays);
+        // As balancers are told first: requests that are on their way arrive.
+        tokio::time::sleep(SETTLE).await;
         self.servers[old].stop().await?;
         self.servers[old].start().await?;
         self.fronts[old].switch(port(&self.servers[old])?);

@@ -9,6 +9,7 @@ mod file;
 mod mcp;
 mod merge;
 mod redis;
+mod webhooks;
 mod workers;
 
 use std::{
@@ -25,6 +26,7 @@ pub use file::find;
 pub use mcp::{Mcp, McpClient};
 pub use merge::{Merged, Origin};
 pub use redis::{Checkpointer, Redis};
+pub use webhooks::Webhooks;
 pub use workers::WorkersSection;
 
 /// The defaults, fully commented.
@@ -224,36 +226,6 @@ pub struct Runs {
     pub live_event_bytes: usize,
 }
 
-/// Webhooks.
-#[derive(Clone, Default, Deserialize)]
-pub struct Webhooks {
-    /// Keys that calls are signed with, one a line; empty for none.
-    pub secret: String,
-    /// File with these keys; empty for none.
-    pub secret_file: PathBuf,
-    /// Networks outside of the public internet that may be called.
-    pub allow_networks: Vec<String>,
-    /// Attempts before a call counts as dead.
-    pub max_attempts: u32,
-    /// Seconds before the second attempt; doubled each time, up to an hour.
-    pub retry_seconds: u64,
-    /// Longest time of one attempt in seconds.
-    pub timeout_seconds: u64,
-}
-
-impl std::fmt::Debug for Webhooks {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Webhooks")
-            .field("is_signed", &!self.secret.is_empty())
-            .field("secret_file", &self.secret_file)
-            .field("allow_networks", &self.allow_networks)
-            .field("max_attempts", &self.max_attempts)
-            .field("retry_seconds", &self.retry_seconds)
-            .field("timeout_seconds", &self.timeout_seconds)
-            .finish()
-    }
-}
-
 /// Crons.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub struct Crons {
@@ -447,7 +419,7 @@ fn check(merged: &Merged, base: PathBuf, file: Option<PathBuf>) -> Result<Config
         "webhooks.timeout_seconds",
     )?;
     let storage = checked_storage(raw.storage, &base)?;
-    let webhooks = checked_webhooks(raw.webhooks, &base)?;
+    let webhooks = raw.webhooks.checked(&base)?;
     Ok(Config {
         profile: raw.profile,
         server,
@@ -547,19 +519,6 @@ fn checked_doors(
         }
     }
     Ok((server, auth))
-}
-
-/// As [`checked_storage`].
-fn checked_webhooks(mut webhooks: Webhooks, base: &Path) -> Result<Webhooks> {
-    let is_given = !webhooks.secret_file.as_os_str().is_empty();
-    one_of(
-        ("webhooks.secret", !webhooks.secret.is_empty()),
-        ("webhooks.secret_file", is_given),
-    )?;
-    if is_given {
-        webhooks.secret_file = base.join(&webhooks.secret_file);
-    }
-    Ok(webhooks)
 }
 
 /// Nobody unknown may reach a server from elsewhere, nor one in production.
