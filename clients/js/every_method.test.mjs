@@ -1,6 +1,9 @@
 // Every public method of the JavaScript SDK. They are enumerated from the SDK, so that one that is
 // new, or gone, fails here. It works against any server that has the graphs of the fixture server:
-// AGENTFLOW_URL, and AGENTFLOW_API_KEY where one is wanted.
+// AGENTFLOW_URL, and AGENTFLOW_API_KEY where one is wanted. With AGENTFLOW_PEER_URL a second process
+// of the same deployment takes every other request and every other WebSocket.
+//
+// Each kind of deployment writes its own column of the table in docs/compatibility.md.
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -9,15 +12,33 @@ import { readFileSync } from "node:fs";
 import test from "node:test";
 import { Client } from "@langchain/langgraph-sdk";
 import { WebSocket } from "ws";
-import { section } from "./documented.mjs";
+import { cells, section, updates } from "./documented.mjs";
 
-// Node has one of its own from version 22 on.
-globalThis.WebSocket ??= WebSocket;
+// Requests go to these in turn.
+const SERVERS = [process.env.AGENTFLOW_URL, process.env.AGENTFLOW_PEER_URL].filter(Boolean);
+const DEPLOYMENTS = ["one process", "two processes"];
+const HERE = DEPLOYMENTS[SERVERS.length - 1];
+let turns = 0;
 
-const client = new Client({
-  apiUrl: process.env.AGENTFLOW_URL,
-  apiKey: process.env.AGENTFLOW_API_KEY,
-});
+/** The same address at the server whose turn it is. */
+function turned(address) {
+  const url = new URL(address);
+  const { host } = new URL(SERVERS[turns++ % SERVERS.length]);
+  url.host = host;
+  return url;
+}
+
+const plainFetch = globalThis.fetch;
+globalThis.fetch = (address, options) => plainFetch(turned(address), options);
+
+const apiUrl = process.env.AGENTFLOW_URL;
+const apiKey = process.env.AGENTFLOW_API_KEY ?? null;
+const client = new Client({ apiUrl, apiKey });
+// The SDK refuses to open a WebSocket for a client that has a key, because browsers cannot show it
+// there. Elsewhere a factory may, for a client without.
+const keyless = new Client({ apiUrl, apiKey: null });
+const headers = apiKey ? { "x-api-key": apiKey } : {};
+const webSocketFactory = (address) => new WebSocket(turned(address), { headers });
 const human = (text) => ({ messages: [{ role: "user", content: text }] });
 const AGENT = { messages: [], value: "", items: [] };
 const SLOW = { steps: 500, delay_ms: 20 };
@@ -98,7 +119,8 @@ async function space(values) {
 
 /** Plays `body` on a stream that is closed afterwards. */
 const streamed = (assistantId, body, transport = "sse") => async () => {
-  const thread = client.threads.stream({ assistantId, transport });
+  const { threads } = transport === "websocket" ? keyless : client;
+  const thread = threads.stream({ assistantId, transport, webSocketFactory });
   try {
     await body(thread);
   } finally {
@@ -588,10 +610,18 @@ test("the table is current", () => {
   const place = createRequire(import.meta.url).resolve("@langchain/langgraph-sdk");
   const folder = place.slice(0, place.lastIndexOf("/dist/"));
   const { version } = JSON.parse(readFileSync(`${folder}/package.json`, "utf8"));
-  const rows = Object.keys(checks).map((name) => [name, "works"]);
-  rows.push(...Object.entries(NOT_OFFERED).map(([name, why]) => [name, `not offered: ${why}`]));
+  const known = cells("sdk-js");
+  // What the other deployment wrote stays.
+  const found = (name) =>
+    DEPLOYMENTS.map((at) => (at === HERE ? "works" : (known[name]?.[at] ?? "untested")));
+  const rows = Object.keys(checks).map((name) => [name, ...found(name)]);
+  for (const [name, why] of Object.entries(NOT_OFFERED)) {
+    rows.push([name, `not offered: ${why}`, "the same"]);
+  }
   rows.sort(([a], [b]) => (a < b ? -1 : 1));
-  const lines = rows.map(([name, state]) => `| \`${name}\` | ${state} |\n`);
+  const lines = rows.map(([name, ...states]) => `| \`${name}\` | ${states.join(" | ")} |\n`);
   const head = `\`@langchain/langgraph-sdk\` ${version}: ${Object.keys(checks).length} methods.\n\n`;
-  section("sdk-js", `${head}| method | here |\n|---|---|\n${lines.join("")}`);
+  const text = `${head}| method | ${DEPLOYMENTS.join(" | ")} |\n|---|---|---|\n${lines.join("")}`;
+  section("sdk-js", text);
+  assert.ok(updates || !text.includes("untested"), "the other deployment is not tested");
 });

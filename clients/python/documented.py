@@ -8,12 +8,25 @@ DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs" / "compatibility.md"
 UPDATE = "AGENTFLOW_UPDATE_SNAPSHOTS"
 
 
+def parts(name):
+    """The page before the section `name`, in it, and behind it, without the marks."""
+    begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
+    head, rest = DOCS.read_text().split(begin)
+    before, tail = rest.split(end)
+    return begin, end, head, before, tail
+
+
+def cells(name):
+    """The table in the section `name`: by method, its cells by column."""
+    lines = [line for line in parts(name)[3].splitlines() if line.startswith("|")]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    columns = rows[0][1:]
+    return {row[0].strip("`"): dict(zip(columns, row[1:])) for row in rows[2:]}
+
+
 def section(name, text):
     """Checks that the section `name` of the page is `text`, or makes it so."""
-    begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
-    page = DOCS.read_text()
-    head, rest = page.split(begin)
-    before, tail = rest.split(end)
+    begin, end, head, before, tail = parts(name)
     if os.environ.get(UPDATE):
         DOCS.write_text(head + begin + text + end + tail)
     else:

@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::shell::{output, root};
+use crate::shell::{cargo, output, root, run, target};
 
 pub use checkpoints::{Args as CheckpointArgs, run as checkpoints};
 pub(crate) use graph::Peer;
@@ -25,6 +25,30 @@ pub use worker::{Args as WorkerArgs, worker};
 /// The graphs that the peer's server is measured with.
 fn peer_folder() -> PathBuf {
     root().join("clients").join("python").join("peer")
+}
+
+/// Builds the load generator and the server that is measured; their paths, in this order.
+///
+/// One command for both: apart, each would be built for link-time optimisation in its own way
+/// and undo what the other needs.
+fn programs() -> Result<(PathBuf, PathBuf)> {
+    run(&mut cargo([
+        "build",
+        "--release",
+        "-p",
+        "agentflow-bench",
+        "-p",
+        "agentflow",
+        "--bin",
+        "agentflow-bench",
+        "--example",
+        "fixture_server",
+    ]))?;
+    let release = target().join("release");
+    Ok((
+        release.join("agentflow-bench"),
+        release.join("examples").join("fixture_server"),
+    ))
 }
 
 /// Small writes of one probe of the disk.

@@ -31,6 +31,8 @@ const STEPS: &[Step] = &[
     ("conformance", suites::conformance),
     ("clients-python", suites::clients_python),
     ("clients-js", suites::clients_js),
+    ("clients-replicas", suites::clients_replicas),
+    ("clients-rolling", suites::clients_rolling),
     ("clients-browser", suites::clients_browser),
     ("sdk-suite", suites::sdk_suite),
     ("worker-package", workers::package),

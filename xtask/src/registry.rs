@@ -47,6 +47,25 @@ const REDIS: &[&str] = &[
     "thread_conformance",
 ];
 
+/// Suites that Redis runs with the checkpoints in it: theirs, and those of what decides about them.
+const CHECKPOINTER: &[&str] = &[
+    "checkpoint_conformance",
+    "thread_conformance",
+    "outbox_conformance",
+];
+
+/// Everything of Redis.
+const VALKEY: &[&str] = &[
+    "checkpoint_conformance",
+    "session_conformance",
+    "counter_conformance",
+    "cache_conformance",
+    "signal_conformance",
+    "event_conformance",
+    "thread_conformance",
+    "outbox_conformance",
+];
+
 /// A backend and the tests that run the suites over it.
 struct Backend {
     name: &'static str,
@@ -103,6 +122,20 @@ const BACKENDS: &[Backend] = &[
         binary: "conformance",
         module: "",
         suites: REDIS,
+    },
+    Backend {
+        name: "Redis with the checkpoints, over TLS as the shipped user",
+        package: "agentflow-redis",
+        binary: "conformance",
+        module: "checkpointer",
+        suites: CHECKPOINTER,
+    },
+    Backend {
+        name: "Valkey with the checkpoints, as the shipped user",
+        package: "agentflow-redis",
+        binary: "conformance",
+        module: "valkey",
+        suites: VALKEY,
     },
 ];
 

@@ -105,6 +105,54 @@ pub fn clients_js() -> Result<Outcome> {
     })
 }
 
+/// Every public method of both SDKs against two servers on PostgreSQL and Redis, over TLS; requests
+/// go to them in turn.
+pub fn clients_replicas() -> Result<Outcome> {
+    let python = install::python()?;
+    let node = install::node()?;
+    install::servers()?;
+    let (server, driver) = (fixture::build()?, driver()?);
+    let replicas = || {
+        let mut command = program(&driver);
+        command.args(["replicas", "--server"]).arg(&server);
+        command
+    };
+    let mut outcome = counted(
+        replicas()
+            .arg(&python)
+            .args(["-m", "pytest", "-p", "no:cacheprovider", "--timeout", "60"])
+            .args(["-o", "asyncio_mode=auto", "--color", "no"])
+            .arg("clients/python/test_every_method.py"),
+    )?;
+    let script = node.join("every_method.test.mjs");
+    let more = counted(
+        replicas()
+            .arg("node")
+            .args(["--test", "--test-force-exit", "--test-reporter=tap"])
+            .arg(script),
+    )?;
+    outcome.tally += more.tally;
+    outcome.lines.extend(more.lines);
+    Ok(outcome)
+}
+
+/// The official Python client follows runs while both servers are replaced again and again.
+pub fn clients_rolling() -> Result<Outcome> {
+    let python = install::python()?;
+    install::servers()?;
+    let (server, driver) = (fixture::build()?, driver()?);
+    let mut command = program(driver);
+    command.args(["replicas", "--replace-seconds", "0.5", "--server"]);
+    counted(
+        command
+            .arg(server)
+            .arg(python)
+            .args(["-m", "pytest", "-p", "no:cacheprovider", "--timeout", "120"])
+            .args(["-o", "asyncio_mode=auto", "--color", "no"])
+            .arg("clients/python/test_rolling.py"),
+    )
+}
+
 /// `useStream` of both generations on pages in a browser.
 pub fn clients_browser() -> Result<Outcome> {
     let dir = install::pages()?;
@@ -204,19 +252,23 @@ pub fn soak<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Result<Outcome> {
 /// Runs a driver of `agentflow-bench` with the fixture server.
 fn drive<S: AsRef<std::ffi::OsStr>>(name: &str, args: &[S]) -> Result<Outcome> {
     let server = fixture::build()?;
+    counted(
+        program(driver()?)
+            .args([name, "--server"])
+            .arg(server)
+            .args(args),
+    )
+}
+
+/// Builds `agentflow-bench` and returns the binary.
+fn driver() -> Result<PathBuf> {
     run(&mut cargo([
         "build",
         "--quiet",
         "--package",
         "agentflow-bench",
     ]))?;
-    let driver = target().join("debug").join("agentflow-bench");
-    counted(
-        program(driver)
-            .args([name, "--server"])
-            .arg(server)
-            .args(args),
-    )
+    Ok(target().join("debug").join("agentflow-bench"))
 }
 
 /// Fuzzes every decoder that reads bytes from outside, with libFuzzer.

@@ -1,7 +1,7 @@
 """Sends the requests of requests.yaml to two servers and compares the answers.
 
 Usage: compare.py OURS PEER [--show PATTERN]. What differs must be listed in differences.yaml with
-its reason; what is listed must differ. The table in docs/compatibility.md is checked, or written
+its reason; every name and path that is listed must differ somewhere. The table in docs/compatibility.md is checked, or written
 with AGENTFLOW_UPDATE_SNAPSHOTS=1.
 """
 
@@ -160,27 +160,31 @@ def main():
     for player in players:
         player.join()
 
-    counts, new, same = [0] * len(accepted), [], 0
+    # Names and paths of each row that did differ.
+    met, new, same = [set() for _ in accepted], [], 0
     for step, ours, peer in zip(script, told["ours"], told["peer"]):
         if args.show and fnmatch.fnmatch(step["name"], args.show):
             print(f"# {step['name']}\nours {json.dumps(ours)}\npeer {json.dumps(peer)}")
         found = list(differences(ours, peer))
         same += not found
         for path, one, other in found:
-            place = f"{step['name']}: {path}"
-            at = next((i for i, row in enumerate(accepted) if matches(row, place)), None)
-            if at is None:
-                new.append(f"{place}\n    ours: {short(one)}\n    peer: {short(other)}")
+            name = step["name"]
+            hits = [(i, matching(row, name, path)) for i, row in enumerate(accepted)]
+            row, pattern = next((hit for hit in hits if hit[1]), (None, None))
+            if row is None:
+                new.append(f"{name}: {path}\n    ours: {short(one)}\n    peer: {short(other)}")
             else:
-                counts[at] += 1
+                met[row] |= {("requests", name), ("paths", pattern)}
     for line in new:
         print(line)
-    stale = [row["where"] for row, count in zip(accepted, counts) if count == 0]
-    for where in stale:
-        print(f"listed, but nothing differs: {where}")
+    listed = lambda row: {(key, entry) for key in ("requests", "paths") for entry in row[key]}
+    stale = [left for row, seen in zip(accepted, met) for left in sorted(listed(row) - seen)]
+    for key, entry in stale:
+        print(f"listed, but nothing differs: {key} {entry}")
     text = f"{len(script)} requests, {same} answers alike in every field after ids and times.\n\n"
-    text += "| where | difference |\n|---|---|\n"
-    text += "".join(f"| `{shown(row)}` | {row['reason']} |\n" for row in accepted)
+    text += "| request | where in the answer | difference |\n|---|---|---|\n"
+    for row in accepted:
+        text += f"| {', '.join(row['requests'])} | {shown(row)} | {row['reason']} |\n"
     failed = len(new) + len(stale)
     if not failed:
         section("differential", text)
@@ -189,16 +193,24 @@ def main():
     sys.exit(1 if failed else 0)
 
 
-def patterns(row):
-    return row["where"] if isinstance(row["where"], list) else [row["where"]]
+def matching(row, name, path):
+    """The pattern of a row that a difference falls under, if one does."""
+    if name not in row["requests"]:
+        return None
+    return next((pattern for pattern in row["paths"] if fits(pattern, path)), None)
 
 
-def matches(row, place):
-    return any(fnmatch.fnmatch(place, pattern) for pattern in patterns(row))
+def fits(pattern, path):
+    """Whether a path is meant: a `*` stands for one place in a list, or one id."""
+    wanted, found = pattern.split("."), path.split(".")
+    return len(wanted) == len(found) and all(
+        one == other or (one == "*" and (other.isdigit() or other.startswith("<")))
+        for one, other in zip(wanted, found)
+    )
 
 
 def shown(row):
-    return "`, `".join(pattern.replace("|", "\\|") for pattern in patterns(row))
+    return ", ".join(f"`{pattern}`" for pattern in row["paths"])
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ mod floor;
 mod graphs;
 mod load;
 mod meter;
+mod replicas;
 mod soak;
 mod streams;
 
@@ -37,6 +38,8 @@ enum Command {
     Engine(engine::Args),
     /// Load an agent server; one JSON line per case.
     Load(load::Args),
+    /// Run a command with two servers on PostgreSQL and Redis, everything over TLS.
+    Replicas(replicas::Args),
     /// Mixed load for a long time on two servers, one of which is killed again and again.
     Soak(soak::Args),
     /// Hold many streams open on an agent server; one JSON line per case.
@@ -54,6 +57,7 @@ fn main() -> Result<()> {
         Command::Database(args) => database::run(&args),
         Command::Engine(args) => runtime()?.block_on(engine::run(&args)),
         Command::Load(args) => load::run(&args),
+        Command::Replicas(args) => runtime()?.block_on(replicas::run(args)),
         Command::Soak(args) => runtime()?.block_on(soak::run(args)),
         Command::Streams(args) => runtime()?.block_on(streams::run(&args)),
     }

@@ -10,8 +10,10 @@
 //! of them), `config` (the run's `configurable`) and `context` (the run's static context). What
 //! a place adds (`item`, `index`, `response`, `answer`, `result`) hides a field of that name.
 
+mod cache;
 mod mcp;
 
+pub use cache::{Cache, CacheSpec};
 use indexmap::IndexMap;
 pub use mcp::McpTools;
 use schemars::JsonSchema;
@@ -230,6 +232,8 @@ pub struct Options {
     /// Runs only when nothing else is left to do.
     #[serde(default)]
     pub defer: bool,
+    /// Skips the node when its input was seen: for so many seconds, or a map.
+    pub cache: Option<Cache>,
 }
 
 /// Retries.

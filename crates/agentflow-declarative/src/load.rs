@@ -440,6 +440,7 @@ fn add_nodes(
             continue;
         };
         let mut options = node::options(spec.options());
+        options.cache = node::cache(scope, name, spec);
         if let Node::Map(map) = spec {
             options.destinations.push(map.node.clone());
         }

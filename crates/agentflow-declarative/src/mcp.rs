@@ -28,16 +28,17 @@ pub(crate) fn source(scope: &Scope<'_>, path: &[&str], spec: &McpTools) -> Optio
         let message = "a prefix is letters, digits, `_` and `-`";
         scope.error(codes::BAD_NAME, span, message, None);
     }
-    let default = Limits::default();
+    let pool = &scope.session.environment.mcp;
+    let default = pool.limits();
     let seconds = |given: Option<f64>, default| given.map_or(default, Duration::from_secs_f64);
     let limits = Limits {
         start: seconds(spec.start_timeout_seconds, default.start),
         call: seconds(spec.timeout_seconds, default.call),
         result_bytes: spec.max_bytes.unwrap_or(default.result_bytes),
         calls: spec.max_calls.unwrap_or(default.calls),
+        ..default
     };
     let transport = transport?;
-    let pool = &scope.session.environment.mcp;
     Some(Arc::new(Server {
         client: pool.client(Source { transport, limits }),
         only: spec.tools.clone(),

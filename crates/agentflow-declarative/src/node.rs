@@ -11,12 +11,15 @@ pub(crate) mod tools;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use agentflow_graph::{Graph, NodeContext, NodeOptions, NodeOutput, RetryPolicy, builder::NodeFn};
+use agentflow_graph::{
+    CachePolicy, Graph, NodeContext, NodeOptions, NodeOutput, RetryPolicy, builder::NodeFn,
+};
 use agentflow_types::{Map, Result, Str, Value, message};
 
 use crate::{
+    codes,
     dynamic::Dynamic,
-    file::{FieldType, Node, Options, Retry},
+    file::{Cache, FieldType, Node, Options, Retry},
     scope::Scope,
     variables::Variables,
 };
@@ -72,6 +75,39 @@ pub(crate) fn options(options: &Options) -> NodeOptions {
         defer: options.defer,
         ..NodeOptions::default()
     }
+}
+
+/// How what a node writes is remembered; what is wrong is reported.
+///
+/// What the node is belongs to its key: a file that was changed finds nothing of its past.
+pub(crate) fn cache(scope: &Scope<'_>, name: &str, node: &Node) -> Option<CachePolicy> {
+    let (seconds, fields) = match node.options().cache.as_ref()? {
+        Cache::Seconds(seconds) => (Some(*seconds), None),
+        Cache::Full(spec) => (spec.ttl_seconds, spec.fields.clone()),
+    };
+    let at = ["nodes", name, "cache"];
+    if matches!(node, Node::Human(_)) {
+        let message = "what a person answered is not remembered for others";
+        scope.error(codes::WRONG_TYPE, scope.key(&at), message, None);
+        return None;
+    }
+    for (place, field) in fields.iter().flatten().enumerate() {
+        let place = place.to_string();
+        scope.is_field(scope.at(&["nodes", name, "cache", "fields", &place]), field);
+    }
+    let definition = format!("{node:?}");
+    let policy = CachePolicy::default().key(move |input| {
+        let part = |field: &String| input.get(field).cloned().unwrap_or_default();
+        let input = match &fields {
+            Some(fields) => Value::list(fields.iter().map(part).collect()),
+            None => input.clone(),
+        };
+        format!("{definition}\n{}", input.json_text()).into_bytes()
+    });
+    Some(match seconds {
+        Some(seconds) => policy.ttl(Duration::from_secs_f64(seconds)),
+        None => policy,
+    })
 }
 
 fn retry(retry: &Retry) -> RetryPolicy {

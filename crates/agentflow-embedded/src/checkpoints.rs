@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use agentflow_storage::{
     checkpoint::{
         CheckpointKey, CheckpointOp, CheckpointQuery, CheckpointTuple, Checkpoints, Fence,
-        PendingWrite, Prune,
+        PendingWrite, Prune, Rest,
         delta::{self, DeltaHistory, Walk},
-        fenced, pending_sends_of, special,
+        fenced, moved, pending_sends_of, special,
         usage::{Amount, Usage},
     },
     json,
@@ -197,6 +197,15 @@ pub(crate) fn check_fence(db: &Connection, fence: Option<Fence>) -> Result<()> {
         Ok(())
     })?;
     held.ok_or_else(|| fenced(fence))
+}
+
+/// Whether no run of the thread is running, and its row is as it was seen.
+pub(crate) fn rests(db: &Connection, rest: Rest) -> Result<bool> {
+    let sql = "SELECT 1 FROM agentflow_threads AS t WHERE thread_id = ?1 AND updated_at = ?2
+        AND NOT EXISTS (SELECT 1 FROM agentflow_runs AS r
+            WHERE r.thread_id = t.thread_id AND r.status = 'running')";
+    let values = params![rest.thread_id.text(), rest.updated_at.0];
+    Ok(first(db, sql, values, |_| Ok(()))?.is_some())
 }
 
 /// Removes the checkpoints of one thread that name a run, with their writes.
@@ -483,6 +492,17 @@ impl Checkpoints for Embedded {
         self.write(move |db| {
             check_fence(db, fence)?;
             ops.iter().try_for_each(|op| apply(db, op))
+        })
+        .await
+    }
+
+    async fn commit_at_rest(&self, ops: Vec<CheckpointOp>, rest: Rest) -> Result<()> {
+        let codec = self.codec();
+        let ops = ops.into_iter().map(|op| encode(&codec, op));
+        let ops = ops.collect::<Result<Vec<_>>>()?;
+        self.write(move |db| match rests(db, rest)? {
+            true => ops.iter().try_for_each(|op| apply(db, op)),
+            false => Err(moved(rest)),
         })
         .await
     }

@@ -82,7 +82,7 @@ fn read(row: &Row<'_>) -> Result<Event> {
 }
 
 /// The last number of a thread; `None` if there is no such thread.
-fn last_seq(db: &Connection, thread: ThreadId) -> Result<Option<u64>> {
+pub(crate) fn last_seq(db: &Connection, thread: ThreadId) -> Result<Option<u64>> {
     let sql = "SELECT last_seq FROM agentflow_threads WHERE thread_id = ?1";
     first(db, sql, [thread.text()], |row| {
         Ok(get::<i64>(row, 0)? as u64)

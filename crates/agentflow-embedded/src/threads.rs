@@ -1,15 +1,15 @@
 //! Threads, decisions about them, and the queue's view of them.
 
 use agentflow_storage::{
-    checkpoint::{Fence, fenced},
+    checkpoint::{Fence, Rest, fenced},
     filter, json,
     page::{Page, PageQuery},
     record::{
         Ages, Candidate, Change, Decide, Heartbeat, QUEUE_PRINCIPAL, Run, RunQuery, RunStatus,
-        Thread, ThreadQuery, ThreadRuns, ThreadTtl, Threads,
+        Standing, Thread, ThreadQuery, ThreadRuns, ThreadTtl, Threads,
     },
 };
-use agentflow_types::{Error, Result, RunId, Scope, ThreadId, Timestamp};
+use agentflow_types::{Error, ErrorKind, Result, RunId, Scope, ThreadId, Timestamp};
 use async_trait::async_trait;
 use rusqlite::{Connection, Row, params, types::Value as Sql};
 
@@ -319,6 +319,39 @@ impl Threads for Embedded {
                 })
             })?;
             beat.ok_or_else(|| fenced(Fence { run_id, token }))
+        })
+        .await
+    }
+
+    async fn rests(&self, rest: Rest) -> Result<bool> {
+        self.read_short(move |db| checkpoints::rests(db, rest))
+            .await
+    }
+
+    async fn holds(&self, fence: Fence) -> Result<bool> {
+        self.read_short(move |db| match checkpoints::check_fence(db, Some(fence)) {
+            Ok(()) => Ok(true),
+            Err(err) if err.kind() == ErrorKind::Conflict => Ok(false),
+            Err(err) => Err(err),
+        })
+        .await
+    }
+
+    async fn standing(&self, threads: &[ThreadId], runs: &[RunId]) -> Result<Standing> {
+        const LIVE: &str = "SELECT run_id FROM agentflow_runs
+            WHERE run_id = ?1 AND status IN ('pending', 'running')";
+        let (threads, runs) = (threads.to_vec(), runs.to_vec());
+        self.read(move |db| {
+            let mut standing = Standing::default();
+            for thread in threads {
+                let seq = events::last_seq(db, thread)?;
+                standing.logs.extend(seq.map(|seq| (thread, seq)));
+            }
+            for run in runs {
+                let live: Option<RunId> = first(db, LIVE, [run.text()], |row| id(row, 0))?;
+                standing.live.extend(live);
+            }
+            Ok(standing)
         })
         .await
     }

@@ -88,7 +88,7 @@ pub use crate::core::{ids::CheckpointIds, machine::DEFAULT_RECURSION_LIMIT};
 pub use agentflow_graph_macros::GraphState;
 pub use agentflow_types::graph::{END, START};
 pub use builder::{BranchTargets, GraphBuilder, NodeOptions, Persistence};
-pub use cache::{Cache, CachePolicy, MemoryCache};
+pub use cache::{Cache, CacheKey, CachePolicy, CachedWrites, MemoryCache};
 pub use channel::Channel;
 pub use context::{NodeContext, NodeFailure};
 pub use func::{Entrypoint, Final, Task, TaskOptions, entrypoint};

@@ -25,14 +25,8 @@ use crate::{
 
 /// Pause before the second attempt to connect; doubled for each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// Longest pause between attempts.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// How long a list of tools is believed: servers without sessions cannot say that it changed.
-const LIST_AGE: Duration = Duration::from_secs(300);
 /// Most pages of a list of tools.
 const MAX_PAGES: usize = 100;
-/// Most tools of one server.
-const MAX_TOOLS: usize = 1000;
 /// How long a server that left a call unanswered may take to show that it is alive.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 
@@ -119,7 +113,7 @@ impl Client {
             let mut cached = live.tools.lock().await;
             let changed = live.changed.swap(false, Ordering::AcqRel);
             match &*cached {
-                Some(cached) if !changed && cached.at.elapsed() < LIST_AGE => {
+                Some(cached) if !changed && cached.at.elapsed() < self.source.limits.list_age => {
                     return Ok(cached.tools.clone());
                 }
                 _ => {}
@@ -148,7 +142,7 @@ impl Client {
             let found = live.peer.list_tools(page).await;
             let found = found.map_err(|err| failure::of_request(err, self.server()))?;
             tools.extend(found.tools.into_iter().map(ToolInfo::from));
-            if tools.len() > MAX_TOOLS {
+            if tools.len() > self.source.limits.tools {
                 break;
             }
             cursor = found.next_cursor;
@@ -158,7 +152,7 @@ impl Client {
         }
         Err(Error::invalid("the mcp server has too many tools")
             .with("server", self.server())
-            .with("limit", MAX_TOOLS))
+            .with("limit", self.source.limits.tools))
     }
 
     /// Calls a tool.
@@ -225,7 +219,7 @@ impl Client {
             }
             let came_to_nothing = !live.answered.load(Ordering::Acquire);
             state.live = None;
-            state.note(came_to_nothing);
+            state.note(came_to_nothing, self.source.limits.longest_pause);
         }
         if let Some(at) = state.not_before {
             tokio::time::sleep_until(at).await;
@@ -242,7 +236,7 @@ impl Client {
             }
             Err(err) => {
                 tracing::warn!(server = self.server(), error = %err, "no connection to an mcp server");
-                state.note(true);
+                state.note(true, self.source.limits.longest_pause);
                 Err(err)
             }
         }
@@ -275,7 +269,7 @@ impl Client {
 
 impl State {
     /// Notes how a connection ended; one that came to nothing delays the next.
-    fn note(&mut self, came_to_nothing: bool) {
+    fn note(&mut self, came_to_nothing: bool, longest_pause: Duration) {
         if !came_to_nothing {
             self.failures = 0;
             self.not_before = None;
@@ -283,7 +277,7 @@ impl State {
         }
         let pause = FIRST_PAUSE
             .saturating_mul(1 << self.failures.min(16))
-            .min(LONGEST_PAUSE);
+            .min(longest_pause);
         self.failures = self.failures.saturating_add(1);
         self.not_before = Some(Instant::now() + pause);
     }

@@ -5,7 +5,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::{client::Client, source::Source};
+use crate::{
+    client::Client,
+    source::{Limits, Source},
+};
 
 /// Clients by source. Clones share them.
 #[derive(Clone, Default)]
@@ -15,6 +18,7 @@ pub struct Pool(Arc<Inner>);
 struct Inner {
     /// Guards the map; held for one look.
     clients: Mutex<HashMap<Source, Arc<Client>>>,
+    limits: Limits,
 }
 
 impl Pool {
@@ -22,6 +26,21 @@ impl Pool {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A pool with limits for servers of which nothing else is said.
+    #[must_use]
+    pub fn with_limits(limits: Limits) -> Self {
+        Self(Arc::new(Inner {
+            limits,
+            ..Inner::default()
+        }))
+    }
+
+    /// Limits of servers of which nothing else is said.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.0.limits
     }
 
     /// The client of a source; nothing is connected yet.

@@ -92,6 +92,12 @@ pub struct Limits {
     pub result_bytes: usize,
     /// Most calls at once; further ones wait.
     pub calls: usize,
+    /// Most tools.
+    pub tools: usize,
+    /// How long a list of tools is believed: servers without sessions cannot say that it changed.
+    pub list_age: Duration,
+    /// Longest pause between attempts to connect.
+    pub longest_pause: Duration,
 }
 
 impl Default for Limits {
@@ -101,6 +107,9 @@ impl Default for Limits {
             call: Duration::from_secs(60),
             result_bytes: 1 << 20,
             calls: 16,
+            tools: 1000,
+            list_age: Duration::from_secs(300),
+            longest_pause: Duration::from_secs(30),
         }
     }
 }

@@ -15,7 +15,7 @@ use std::iter::zip;
 use agentflow_storage::{
     checkpoint::{
         CheckpointKey, CheckpointOp, CheckpointQuery, CheckpointTuple, Checkpoints, Fence,
-        PendingWrite, Prune, delta::DeltaHistory, usage::Usage,
+        PendingWrite, Prune, Rest, delta::DeltaHistory, moved, usage::Usage,
     },
     json,
     msgpack::typed::Codec,
@@ -24,7 +24,7 @@ use agentflow_types::{Result, Str};
 use async_trait::async_trait;
 use tokio_postgres::Row;
 
-use crate::{Postgres, column::get, statement::Statement};
+use crate::{Postgres, column::get, decide, runs, statement::Statement};
 
 pub(crate) use batch::FUNCTION;
 pub(crate) use gather::Gather;
@@ -199,6 +199,23 @@ impl Checkpoints for Postgres {
             return Ok(());
         }
         gather::commit(self, batch, fence).await
+    }
+
+    /// In two round trips, as a decision, whose lock it takes.
+    async fn commit_at_rest(&self, ops: Vec<CheckpointOp>, rest: Rest) -> Result<()> {
+        let batch = batch::Batch::of(ops, self.codec())?;
+        let _turn = self.turns.turn(rest.thread_id).await;
+        let begun = [decide::lock(rest.thread_id), runs::rests(rest)];
+        let transaction = self.begin(&begun).await?;
+        let rests = transaction
+            .first
+            .last()
+            .is_some_and(|done| !done.rows.is_empty());
+        if !rests {
+            transaction.rollback().await;
+            return Err(moved(rest));
+        }
+        transaction.commit(&[batch.statement(None)]).await
     }
 
     async fn delta_history(

@@ -61,18 +61,23 @@ pub(crate) async fn run(
 /// own, so that it sees what was committed while the one before it waited.
 fn load(scope: &Scope, thread: ThreadId) -> Vec<Statement> {
     let tenant = || scope.tenant().to_owned();
-    let lock = format!("SELECT pg_advisory_xact_lock(uuid_hash_extended($1, {LOCK_SEED}))");
     let row = format!(
         "SELECT {COLUMNS}, last_seq FROM agentflow.threads AS t
         WHERE thread_id = $1 AND tenant = $2 FOR UPDATE"
     );
     let values = "SELECT state FROM agentflow.thread_values WHERE thread_id = $1";
     vec![
-        Statement::new(lock).bind(thread.0),
+        lock(thread),
         Statement::new(row).bind(thread.0).bind(tenant()),
         Statement::new(values).bind(thread.0),
         runs::live(scope, thread),
     ]
+}
+
+/// Keeps decisions about a thread out until the transaction ends.
+pub(crate) fn lock(thread: ThreadId) -> Statement {
+    let lock = format!("SELECT pg_advisory_xact_lock(uuid_hash_extended($1, {LOCK_SEED}))");
+    Statement::new(lock).bind(thread.0)
 }
 
 /// What a decision sees, and the last event number of the thread.

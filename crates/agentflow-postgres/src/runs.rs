@@ -1,7 +1,7 @@
 //! Rows of runs.
 
 use agentflow_storage::{
-    checkpoint::Fence,
+    checkpoint::{Fence, Rest},
     json,
     record::{Ages, Heartbeat, Lease, Run, RunQuery, RunStatus},
 };
@@ -167,6 +167,23 @@ pub(crate) fn heartbeat(fence: Fence, until: Timestamp) -> Statement {
         .bind(fence.run_id.0)
         .bind(fence.token)
         .bind(Moment(until))
+}
+
+/// One row if a lease is held.
+pub(crate) fn holds(fence: Fence) -> Statement {
+    const SQL: &str = "SELECT 1 FROM agentflow.runs
+        WHERE run_id = $1 AND status = 'running' AND lease_token = $2";
+    Statement::new(SQL).bind(fence.run_id.0).bind(fence.token)
+}
+
+/// One row if no run of the thread is running and its row is as it was seen.
+pub(crate) fn rests(rest: Rest) -> Statement {
+    const SQL: &str = "SELECT 1 FROM agentflow.threads AS t
+        WHERE thread_id = $1 AND updated_at = $2 AND NOT EXISTS (SELECT 1 FROM agentflow.runs AS r
+            WHERE r.thread_id = t.thread_id AND r.status = 'running')";
+    Statement::new(SQL)
+        .bind(rest.thread_id.0)
+        .bind(Moment(rest.updated_at))
 }
 
 /// The row of [`heartbeat`].

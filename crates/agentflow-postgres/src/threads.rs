@@ -1,12 +1,12 @@
 //! Rows of threads, and the queue's view of them.
 
 use agentflow_storage::{
-    checkpoint::{Fence, fenced},
+    checkpoint::{Fence, Rest, fenced},
     filter, json,
     page::{Page, PageQuery},
     record::{
-        Ages, Candidate, Decide, Heartbeat, QUEUE_PRINCIPAL, Run, RunQuery, RunStatus, Thread,
-        ThreadQuery, ThreadTtl, Threads,
+        Ages, Candidate, Decide, Heartbeat, QUEUE_PRINCIPAL, Run, RunQuery, RunStatus, Standing,
+        Thread, ThreadQuery, ThreadTtl, Threads,
     },
 };
 use agentflow_types::{Error, Result, RunId, Scope, ThreadId, Timestamp, Value};
@@ -15,7 +15,7 @@ use tokio_postgres::Row;
 
 use crate::{
     Postgres,
-    column::{Moment, get, id, map, order, time, value, word},
+    column::{Moment, get, id, map, order, time, unsigned, value, word},
     runs, searchable,
     statement::Statement,
 };
@@ -25,6 +25,8 @@ use crate::{
 const MAX_CANDIDATES: u32 = 512;
 /// Candidates that are looked at beyond the limit, in place of those that somebody decides about.
 const SPARE_CANDIDATES: u32 = 64;
+/// Threads, and runs, that one statement asks about.
+const WATCHED: usize = 8192;
 /// Most scalars of a state that its index holds one by one.
 const MAX_INDEXED_LEAVES: usize = 4096;
 /// What the index over values holds: a state, or for a large one a key that no state has.
@@ -170,6 +172,11 @@ fn candidate(row: &Row) -> Result<Candidate> {
     })
 }
 
+/// The ids that one statement asks about.
+fn part_of<T>(ids: &[T], part: usize) -> &[T] {
+    ids.chunks(WATCHED).nth(part).unwrap_or_default()
+}
+
 #[async_trait]
 impl Threads for Postgres {
     async fn get(&self, scope: &Scope, id: ThreadId) -> Result<Option<Thread>> {
@@ -245,6 +252,39 @@ impl Threads for Postgres {
         let fence = Fence { run_id, token };
         let done = self.write(&runs::heartbeat(fence, until)).await?;
         runs::read_heartbeat(done.rows.first().ok_or_else(|| fenced(fence))?)
+    }
+
+    async fn rests(&self, rest: Rest) -> Result<bool> {
+        Ok(!self.read(&runs::rests(rest)).await?.is_empty())
+    }
+
+    async fn holds(&self, fence: Fence) -> Result<bool> {
+        Ok(!self.read(&runs::holds(fence)).await?.is_empty())
+    }
+
+    async fn standing(&self, threads: &[ThreadId], runs: &[RunId]) -> Result<Standing> {
+        // A number for a thread, none for a run.
+        const SQL: &str = "SELECT thread_id, last_seq FROM agentflow.threads
+            WHERE thread_id = ANY($1::uuid[])
+            UNION ALL
+            SELECT run_id, NULL FROM agentflow.runs
+            WHERE run_id = ANY($2::uuid[]) AND status IN ('pending', 'running')";
+        let mut standing = Standing::default();
+        let asked = threads.len().max(runs.len()).div_ceil(WATCHED);
+        for part in 0..asked {
+            let threads = part_of(threads, part).iter().map(|id| id.0);
+            let runs = part_of(runs, part).iter().map(|id| id.0);
+            let sql = Statement::new(SQL)
+                .bind(threads.collect::<Vec<_>>())
+                .bind(runs.collect::<Vec<_>>());
+            for row in &self.read(&sql).await? {
+                match get::<Option<i64>>(row, 1)? {
+                    Some(_) => standing.logs.push((id(row, 0)?, unsigned(row, 1)?)),
+                    None => standing.live.push(id(row, 0)?),
+                }
+            }
+        }
+        Ok(standing)
     }
 
     async fn ages(&self) -> Result<Ages> {

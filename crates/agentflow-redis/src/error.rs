@@ -30,6 +30,12 @@ pub(crate) fn from(err: RedisError) -> Error {
         ErrorKind::Server(ServerErrorKind::NoPerm) => {
             Error::busy("the Redis user lacks a right").with("check", "rights")
         }
+        // A right that is missing in a script has no code of its own.
+        ErrorKind::Server(ServerErrorKind::ResponseError) | ErrorKind::Extension
+            if reason.contains("executing the script can't") || reason.contains("ACL failure") =>
+        {
+            Error::busy("the Redis user lacks a right").with("check", "rights")
+        }
         ErrorKind::Server(ServerErrorKind::ResponseError) | ErrorKind::Extension
             if reason.contains("OOM") || reason.contains("MISCONF") =>
         {

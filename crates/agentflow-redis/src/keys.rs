@@ -99,9 +99,61 @@ impl Keys {
         self.name(&format!("events:{thread}"))
     }
 
+    /// The checkpoints of a thread.
+    pub(crate) fn thread(&self, thread_id: &str) -> ThreadKeys {
+        let tag = hash(thread_id.as_bytes());
+        let name = |kind: &str| self.name(&format!("checkpoints:{{{tag}}}:{kind}"));
+        ThreadKeys(["about", "ids", "rows", "blobs", "writes", "tasks"].map(name))
+    }
+
+    /// A hash: the threads that have checkpoints, with their generations.
+    pub(crate) fn threads(&self) -> String {
+        self.name("checkpoints:threads")
+    }
+
     /// Keys of one slot that are used and removed when a connection is tried.
     pub(crate) fn probe(&self) -> [String; 4] {
         ["text", "hash", "set", "stream"].map(|kind| self.name(&format!("{{probe}}:{kind}")))
+    }
+}
+
+/// Keys of a thread's checkpoints, all in one slot.
+pub(crate) struct ThreadKeys([String; 6]);
+
+impl ThreadKeys {
+    /// As scripts take them.
+    pub(crate) fn all(&self) -> &[String] {
+        &self.0
+    }
+
+    /// A hash: what is known of the thread.
+    pub(crate) fn about(&self) -> &str {
+        &self.0[0]
+    }
+
+    /// A sorted set by name: fields of checkpoints.
+    pub(crate) fn ids(&self) -> &str {
+        &self.0[1]
+    }
+
+    /// A hash: checkpoints without their large values.
+    pub(crate) fn rows(&self) -> &str {
+        &self.0[2]
+    }
+
+    /// A hash: the large values.
+    pub(crate) fn blobs(&self) -> &str {
+        &self.0[3]
+    }
+
+    /// A hash: writes of tasks.
+    pub(crate) fn writes(&self) -> &str {
+        &self.0[4]
+    }
+
+    /// A sorted set by name: fields of writes.
+    pub(crate) fn tasks(&self) -> &str {
+        &self.0[5]
     }
 }
 

@@ -1,11 +1,14 @@
 //! The Redis backend, on plain commands of Redis 7 and Valkey: sessions, counters, a cache,
-//! wake-ups between servers, and a copy of the newest events.
+//! wake-ups between servers, a copy of the newest events, and checkpoints if it is told to keep
+//! them.
 //!
-//! Redis holds what may be lost. The database stays the record: while Redis is away, runs go on,
-//! wake-ups take the way of the database, and events are read from there.
+//! But for checkpoints Redis holds what may be lost. The database stays the record: while Redis is
+//! away, runs go on, wake-ups take the way of the database, and events are read from there.
+//! Checkpoints ([`Redis::keep_checkpoints`]) are in Redis alone, whose log of commands must be on.
 
 mod address;
 mod cache;
+mod checkpoints;
 mod connect;
 mod counters;
 mod error;
@@ -17,6 +20,7 @@ mod refusal;
 mod scripts;
 mod sessions;
 mod signals;
+mod stats;
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,6 +28,7 @@ use agentflow_storage::Backend;
 use agentflow_types::{Error, Result};
 
 pub use address::{Address, Host, Kind, Secret};
+pub use checkpoints::Keeping;
 pub use connect::{Access, Limits, Source};
 
 use crate::{
@@ -126,19 +131,104 @@ impl Redis {
         Ok(())
     }
 
-    /// What Redis does with its data when it stops, as it says itself.
+    /// As [`Self::check`], of what checkpoints need beside it.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub async fn check_checkpoints(&self) -> Result<()> {
+        let [text, hash, set, _] = self.inner.keys.probe();
+        let link = &self.inner.link;
+        let names = [text, hash.clone(), set];
+        let script = &scripts::PROBE_CHECKPOINTS;
+        let _: String = link.script(script, &names, &[], Repeat::Yes).await?;
+        let mut all = redis::pipe();
+        all.cmd("HMGET").arg(&hash).arg("a");
+        all.cmd("HSCAN").arg(&hash).arg(0);
+        let _: redis::Value = link.run_all(&all, Repeat::Yes).await?;
+        Ok(())
+    }
+
+    /// Whether Redis answers at all.
+    ///
+    /// # Errors
+    /// `Busy` if it does not.
+    pub async fn ping(&self) -> Result<()> {
+        let _: redis::Value = self
+            .inner
+            .link
+            .run(&redis::cmd("PING"), Repeat::Yes)
+            .await?;
+        Ok(())
+    }
+
+    /// What Redis does with its data when it stops, as it says itself; of a cluster, what the
+    /// node does that does least.
     ///
     /// # Errors
     /// `Busy` if it cannot be asked.
     pub async fn persistence(&self) -> Result<Persistence> {
-        let mut command = redis::cmd("INFO");
-        command.arg("persistence");
-        let said: String = self.inner.link.run(&command, Repeat::Yes).await?;
-        let says = |words: &str| said.lines().any(|line| line.trim() == words);
-        match (says("aof_enabled:1"), says("aof_enabled:0")) {
+        let said = self.info("persistence").await?;
+        let kept = |text: &String| match (says(text, "aof_enabled:1"), says(text, "aof_enabled:0"))
+        {
             (true, _) => Ok(Persistence::Log),
             (false, true) => Ok(Persistence::Memory),
             (false, false) => Err(Error::bug("Redis does not tell of its persistence")),
+        };
+        let kept = said.iter().map(kept).collect::<Result<Vec<_>>>()?;
+        match kept.contains(&Persistence::Memory) {
+            true => Ok(Persistence::Memory),
+            false => Ok(Persistence::Log),
+        }
+    }
+
+    /// What Redis throws away when its memory is full, as it says itself: the name of the policy.
+    /// Of a cluster, that of the node that may throw away most.
+    ///
+    /// # Errors
+    /// `Busy` if it cannot be asked.
+    pub async fn eviction(&self) -> Result<String> {
+        const POLICY: &str = "maxmemory_policy:";
+        let said = self.info("memory").await?;
+        let policies = said.iter().flat_map(|text| text.lines());
+        let policies = policies.filter_map(|line| line.trim().strip_prefix(POLICY));
+        let rank = |policy: &&str| match policy.split('-').next() {
+            Some("allkeys") => 2,
+            Some("volatile") => 1,
+            _ => 0,
+        };
+        let worst = policies.max_by_key(rank);
+        let unsaid = || Error::bug("Redis does not tell of its memory");
+        worst.map(str::to_owned).ok_or_else(unsaid)
+    }
+
+    /// Whether a restart keeps what scripts wrote: Redis 7 reads transactions in its log as the
+    /// user `default`, and leaves out those that this user may not do. `None` if we may not ask.
+    ///
+    /// # Errors
+    /// `Busy` if it cannot be asked.
+    pub async fn replays_scripts(&self) -> Result<Option<bool>> {
+        let mut command = redis::cmd("ACL");
+        command.arg("DRYRUN").arg("default");
+        let key = self.inner.keys.threads();
+        command.arg("HSET").arg(key).arg("a").arg("1");
+        let said: Result<String> = self.inner.link.run(&command, Repeat::Yes).await;
+        match said {
+            Ok(said) => Ok(Some(said == "OK")),
+            Err(err) if err.context().iter().any(|(_, text)| text == "rights") => Ok(None),
+            Err(err) => Err(err),
+        }
+    }
+
+    /// What every node says about itself.
+    async fn info(&self, section: &str) -> Result<Vec<String>> {
+        let mut command = redis::cmd("INFO");
+        command.arg(section);
+        let said: redis::Value = self.inner.link.run(&command, Repeat::Yes).await?;
+        let mut texts = Vec::new();
+        gather(said, &mut texts);
+        match texts.is_empty() {
+            true => Err(Error::bug("Redis tells nothing about itself")),
+            false => Ok(texts),
         }
     }
 
@@ -154,6 +244,20 @@ impl Redis {
             cache: this,
             ..backend
         }
+    }
+}
+
+/// Whether one of the lines is this one.
+fn says(text: &str, words: &str) -> bool {
+    text.lines().any(|line| line.trim() == words)
+}
+
+/// The texts of an answer, which is one text, or one for each node.
+fn gather(value: redis::Value, texts: &mut Vec<String>) {
+    match value {
+        redis::Value::Map(nodes) => nodes.into_iter().for_each(|(_, said)| gather(said, texts)),
+        redis::Value::Array(all) => all.into_iter().for_each(|said| gather(said, texts)),
+        other => texts.extend(redis::from_redis_value::<String>(other).ok()),
     }
 }
 

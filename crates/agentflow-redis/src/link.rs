@@ -1,7 +1,7 @@
 //! The connection that commands share, opened again when it breaks.
 
 use std::{
-    sync::Mutex,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -14,6 +14,7 @@ use crate::{
     connect::{self, Wire},
     error,
     scripts::Script,
+    stats::Stats,
 };
 
 /// Whether a command may be sent again when its answer was lost.
@@ -28,6 +29,7 @@ pub(crate) enum Repeat {
 pub(crate) struct Link {
     access: Access,
     limits: Limits,
+    stats: Arc<Stats>,
     /// Held while a connection is opened, so that one caller opens it and the others wait.
     opening: tokio::sync::Mutex<()>,
     /// Held only to look or to set.
@@ -62,7 +64,20 @@ impl Link {
             }),
             access,
             limits,
+            stats: Arc::default(),
             opening: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Another connection to the same server, whose commands may take `response` each.
+    pub(crate) fn another(&self, response: Duration) -> Self {
+        let limits = Limits {
+            response_timeout: response,
+            ..self.limits.clone()
+        };
+        Self {
+            stats: self.stats.clone(),
+            ..Self::new(self.access.clone(), limits)
         }
     }
 
@@ -70,6 +85,11 @@ impl Link {
         self.state
             .lock()
             .expect("nothing panics while the state is held")
+    }
+
+    /// What this connection and those made from it were seen to do.
+    pub(crate) fn stats(&self) -> &Stats {
+        &self.stats
     }
 
     /// A connection of the caller's own, whose commands may take `response` each.
@@ -98,11 +118,13 @@ impl Link {
                 state.opened += 1;
                 state.pauses = pauses(&self.limits).build();
                 state.closed = None;
+                self.stats.opened();
                 let found = (state.opened, wire);
                 state.wire = Some(found.clone());
                 Ok(found)
             }
             Err(err) => {
+                self.stats.refused();
                 let pause = state.pauses.next().unwrap_or(self.limits.max_pause);
                 state.closed = Some((Instant::now() + pause, err.to_string()));
                 Err(err)
@@ -136,6 +158,7 @@ impl Link {
             .is_some_and(|(found, _)| *found == number)
         {
             state.wire = None;
+            self.stats.lost();
         }
     }
 
@@ -143,7 +166,7 @@ impl Link {
     /// be repeated.
     async fn send(&self, request: &Request<'_>, repeat: Repeat) -> Result<Value> {
         let (number, mut wire) = self.wire().await?;
-        let err = match request.send(&mut wire).await {
+        let err = match self.timed(request, &mut wire).await {
             Ok(done) => return Ok(done),
             Err(err) => err,
         };
@@ -155,11 +178,18 @@ impl Link {
             return Err(named(err, repeat));
         }
         let (number, mut wire) = self.wire().await?;
-        let done = request.send(&mut wire).await;
+        let done = self.timed(request, &mut wire).await;
         if done.as_ref().is_err_and(error::is_lost) {
             self.give_up(number);
         }
         done.map_err(|err| named(err, repeat))
+    }
+
+    async fn timed(&self, request: &Request<'_>, wire: &mut Wire) -> RedisResult<Value> {
+        let begun = Instant::now();
+        let done = request.send(wire).await;
+        self.stats.sent(begun.elapsed(), done.is_err());
+        done
     }
 
     /// Runs a command.

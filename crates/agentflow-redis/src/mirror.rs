@@ -11,12 +11,12 @@ use std::{
 
 use agentflow_storage::{
     Backend,
-    checkpoint::Fence,
+    checkpoint::{Fence, Rest},
     event::{Event, Events},
     page::{Page, PageQuery},
     record::{
-        Ages, Candidate, Change, Decide, Heartbeat, Run, RunQuery, RunStatus, Thread, ThreadQuery,
-        Threads,
+        Ages, Candidate, Change, Decide, Heartbeat, Run, RunQuery, RunStatus, Standing, Thread,
+        ThreadQuery, Threads,
     },
 };
 use agentflow_types::{Error, ErrorKind, Result, RunId, Scope, Str, ThreadId, Timestamp};
@@ -266,6 +266,18 @@ impl Threads for Mirror {
 
     async fn heartbeat(&self, run_id: RunId, token: i64, until: Timestamp) -> Result<Heartbeat> {
         self.threads.heartbeat(run_id, token, until).await
+    }
+
+    async fn rests(&self, rest: Rest) -> Result<bool> {
+        self.threads.rests(rest).await
+    }
+
+    async fn holds(&self, fence: Fence) -> Result<bool> {
+        self.threads.holds(fence).await
+    }
+
+    async fn standing(&self, threads: &[ThreadId], runs: &[RunId]) -> Result<Standing> {
+        self.threads.standing(threads, runs).await
     }
 
     async fn ages(&self) -> Result<Ages> {

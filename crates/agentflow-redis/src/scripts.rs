@@ -54,4 +54,24 @@ scripts! {
     GET_CACHED = "scripts/get_cached.lua";
     /// Puts an entry into the cache.
     PUT_CACHED = "scripts/put_cached.lua";
+    /// Stores checkpoints and writes.
+    COMMIT = "scripts/checkpoints/commit.lua";
+    /// Makes an attempt the writer of its thread.
+    TAKE_OVER = "scripts/checkpoints/take_over.lua";
+    /// Reads checkpoints.
+    READ = "scripts/checkpoints/read.lua";
+    /// Reads the writes of one checkpoint.
+    READ_WRITES = "scripts/checkpoints/read_writes.lua";
+    /// Reads the ancestors of a checkpoint.
+    ANCESTORS = "scripts/checkpoints/ancestors.lua";
+    /// Removes checkpoints.
+    CHANGE = "scripts/checkpoints/change.lua";
+    /// Removes a thread.
+    FORGET = "scripts/checkpoints/forget.lua";
+    /// Takes a thread off the list.
+    UNLIST = "scripts/checkpoints/unlist.lua";
+    /// Measures values and writes.
+    SIZES = "scripts/checkpoints/sizes.lua";
+    /// As [`PROBE`], of the scripts of checkpoints.
+    PROBE_CHECKPOINTS = "scripts/checkpoints/probe.lua";
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 use agentflow_redis::{Access, Limits, Options, Redis};
 use agentflow_storage::{
     Backend,
-    conformance::sample::{change, event, run, seed, thread, thread_id},
+    conformance::sample::{at, change, event, run, seed, thread, thread_id},
+    counter::Quota,
     event::Event,
     memory::Memory,
     record::Change,
@@ -192,4 +193,29 @@ async fn who_was_cut_off_misses_nothing() {
     cli(&["DEL", &format!("{}:signals", server.options.prefix)]);
     cli(&["CLIENT", "KILL", "USER", "agentflow"]);
     hears(&mut ears, Signal::Missed).await;
+}
+
+/// Redis reads transactions in its log as the user `default`, who therefore has its rights in the
+/// file that is shipped, though nobody can be it.
+#[tokio::test]
+async fn what_scripts_wrote_outlives_a_restart() {
+    let mut alone = Server::start();
+    let now = at(0);
+    let quota = Quota {
+        limit: 10,
+        until: at(3600),
+    };
+    let backend = server(&alone.options).await;
+    let spent = backend.counters.spend("k", 3, quota, now).await.unwrap();
+    assert!(spent.is_granted());
+    let redis = Redis::open(alone.options.clone()).await.unwrap();
+    assert_eq!(redis.replays_scripts().await.unwrap(), Some(true));
+    alone.own.kill().unwrap();
+    alone.own.restart().unwrap();
+    let backend = server(&alone.options).await;
+    assert_eq!(backend.counters.spent("k", now).await.unwrap(), 3);
+    let rightless = ["ACL", "SETUSER", "default", "reset"];
+    alone.own.address().cli(&rightless).unwrap();
+    let redis = Redis::open(alone.options.clone()).await.unwrap();
+    assert_eq!(redis.replays_scripts().await.unwrap(), Some(false));
 }

@@ -10,10 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use agentflow_redis::{Access, Options, Redis};
+use agentflow_redis::{Access, Keeping, Options, Persistence, Redis};
 use agentflow_storage::{
     Backend,
-    conformance::{cache, counters, events, sessions, signals, threads},
+    conformance::{cache, checkpoints, counters, events, sessions, signals, threads},
     counter::Rate,
     memory::Memory,
 };
@@ -225,6 +225,25 @@ async fn a_cluster_holds_what_belongs_together() {
         signals: every_listener_hears_a_signal a_listener_hears_all_places;
         events: events_are_read_back the_last_number_never_falls;
         threads: deleting_a_thread_removes_everything;
+    );
+    let open = async || -> Backend {
+        let options = support::options(certificates.access(&url));
+        let redis = Redis::open(options).await.unwrap();
+        redis.check_checkpoints().await.unwrap();
+        assert_eq!(redis.persistence().await.unwrap(), Persistence::Memory);
+        assert_eq!(redis.eviction().await.unwrap(), "noeviction");
+        redis.keep_checkpoints(Memory::open(), Keeping::default())
+    };
+    all!(open(),
+        checkpoints: what_is_put_is_read_back values_keep_their_types a_put_replaces
+            the_newest_has_the_greatest_id namespaces_are_apart slots_are_special_or_positions
+            writes_need_no_checkpoint list_is_newest_first list_compares_metadata_entries
+            a_fence_must_hold a_commit_is_all_or_nothing a_thread_is_deleted_whole
+            a_copy_is_independent runs_take_their_checkpoints_along
+            pruning_keeps_the_newest_of_each_namespace pruning_can_remove_all
+            what_a_thread_takes_is_told pruning_keeps_what_deltas_need large_values_are_kept;
+        threads: rolling_back_removes_the_run_and_its_checkpoints
+            deleting_a_thread_removes_everything;
     );
     let sizes = nodes
         .iter()

@@ -2,7 +2,7 @@
 //!
 //! The server does not know whether a graph is native, declarative, or lives in another process.
 
-use agentflow_storage::checkpoint::Fence;
+use agentflow_storage::checkpoint::{Fence, Rest};
 use agentflow_types::{
     Error, ErrorKind, Result, RunId, Scope, Value,
     graph::{
@@ -110,6 +110,9 @@ pub struct UpdateRequest {
     pub as_node: Option<String>,
     /// Configuration, for metadata.
     pub config: RunConfig,
+    /// What was seen of the thread; the change is stored by
+    /// [`agentflow_storage::checkpoint::Checkpoints::commit_at_rest`].
+    pub rest: Rest,
 }
 
 /// One superstep of [`GraphHost::bulk_update`].

@@ -3,15 +3,22 @@
 //! Each thread that somebody writes to or listens to has a channel here. An event gets its
 //! number, is stored, and only then reaches listeners, all under the channel's lock, so numbers
 //! arrive in order. Listeners that fall behind read the log instead; nothing is kept for them.
+//!
+//! What other processes did is learned from their wake-ups, and from looks at storage, one for all
+//! threads that are listened to: a silent listener asks nothing by itself.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, Weak},
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use agentflow_storage::{
     checkpoint::Fence,
     event::{Event, Events},
+    record::Standing,
     signal::{Signal, Signals},
 };
 use agentflow_types::{Error, ErrorKind, Result, RunId, Str, ThreadId, Timestamp};
@@ -20,9 +27,11 @@ use tokio::sync::{broadcast, watch};
 
 use crate::patience::Patience;
 
-/// Events that a listener may lag behind before it reads the log instead. Each thread in use
-/// holds room for as many.
+/// Events that a listener may lag behind before it reads the log instead.
 const LAG: usize = 128;
+
+/// What an event takes beside its content, about, in bytes.
+const EVENT_BYTES: usize = 256;
 
 /// Times that drafts are numbered before other processes are thought to be in the way.
 const RENUMBER: usize = 8;
@@ -40,38 +49,113 @@ pub struct Draft {
     pub data: Arc<str>,
 }
 
-/// What other processes did to a thread's log, as far as it was heard.
+/// What other processes did to a thread, as far as it is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Elsewhere {
     /// The greatest number that one said it wrote.
+    pub heard: u64,
+    /// The greatest number that was found in storage and neither heard of nor written here.
+    pub stored: u64,
+    /// Times that a run which somebody listens to was found to be over.
+    pub over: u64,
+    /// Whether the thread was there when storage was last looked at; `None` before the first look.
+    pub there: Option<bool>,
+    /// Times that storage could not be looked at for longer than anybody waits.
+    pub away: u64,
+}
+
+/// A run that somebody listens to.
+#[derive(Debug, Default)]
+struct Followed {
+    listeners: usize,
+    /// Whether its listeners were told that it is over.
+    told: bool,
+}
+
+/// What a look at storage asks about one thread.
+pub struct Look {
+    /// The thread.
+    pub thread: ThreadId,
+    /// Its runs that somebody listens to and that are not known to be over.
+    pub runs: Vec<RunId>,
+    channel: Arc<Channel>,
+}
+
+/// What listeners are told of an event.
+#[derive(Clone, Debug)]
+pub struct News {
+    /// Its number.
     pub seq: u64,
-    /// Times that something may have been missed.
-    pub missed: u64,
+    event: Weak<Event>,
+}
+
+impl News {
+    /// The event; `None` if it is no longer held, so that it must be read from the log.
+    #[must_use]
+    pub fn event(&self) -> Option<Arc<Event>> {
+        self.event.upgrade()
+    }
+}
+
+/// The newest events of all threads, for those who listen; bounded in bytes, so that listeners
+/// that do not keep up hold no memory.
+#[derive(Debug)]
+struct Recent {
+    /// Guards the list; held for one event.
+    held: Mutex<(VecDeque<Arc<Event>>, usize)>,
+    most_bytes: usize,
+}
+
+impl Recent {
+    fn hold(&self, event: Arc<Event>) {
+        let size = |event: &Event| event.data.len() + EVENT_BYTES;
+        let mut held = self
+            .held
+            .lock()
+            .expect("nothing panics while the list is held");
+        let (events, bytes) = &mut *held;
+        *bytes += size(&event);
+        events.push_back(event);
+        // The newest one stays, whatever its size: it is being told at this moment.
+        while *bytes > self.most_bytes && events.len() > 1 {
+            if let Some(oldest) = events.pop_front() {
+                *bytes -= size(&oldest);
+            }
+        }
+    }
 }
 
 /// The live side of one thread.
 pub struct Channel {
-    tx: broadcast::Sender<Arc<Event>>,
+    tx: broadcast::Sender<News>,
+    recent: Arc<Recent>,
     /// The greatest number in use; `None` until it was read from storage.
     last: tokio::sync::Mutex<Option<u64>>,
     /// What is known of other processes.
     elsewhere: watch::Sender<Elsewhere>,
+    /// The greatest number that was written here.
+    published: AtomicU64,
+    /// Guards the list only.
+    followed: Mutex<HashMap<RunId, Followed>>,
     signals: Option<Arc<dyn Signals>>,
 }
 
 impl Channel {
-    fn new(signals: Option<Arc<dyn Signals>>) -> Self {
+    fn new(signals: Option<Arc<dyn Signals>>, recent: Arc<Recent>) -> Self {
         Self {
             signals,
+            recent,
             tx: broadcast::channel(LAG).0,
             last: tokio::sync::Mutex::new(None),
             elsewhere: watch::Sender::default(),
+            published: AtomicU64::new(0),
+            followed: Mutex::default(),
         }
     }
 
     /// Listens from now on.
     #[must_use]
-    pub fn listen(&self) -> broadcast::Receiver<Arc<Event>> {
+    pub fn listen(&self) -> broadcast::Receiver<News> {
         self.tx.subscribe()
     }
 
@@ -79,6 +163,40 @@ impl Channel {
     #[must_use]
     pub fn elsewhere(&self) -> watch::Receiver<Elsewhere> {
         self.elsewhere.subscribe()
+    }
+
+    /// Has looks at storage ask about a run, until the value is dropped.
+    #[must_use]
+    pub fn follow(self: &Arc<Self>, run: RunId) -> Following {
+        self.followed().entry(run).or_default().listeners += 1;
+        Following {
+            channel: self.clone(),
+            run,
+        }
+    }
+
+    /// Has looks at storage ask again about a run that is not over after all.
+    pub fn goes_on(&self, run: RunId) {
+        if let Some(run) = self.followed().get_mut(&run) {
+            run.told = false;
+        }
+    }
+
+    fn followed(&self) -> MutexGuard<'_, HashMap<RunId, Followed>> {
+        self.followed
+            .lock()
+            .expect("nothing panics while the list is held")
+    }
+
+    /// Those of the runs that are not among `live`; each is named once.
+    fn newly_over(&self, asked: &[RunId], live: &[RunId]) -> u64 {
+        let mut followed = self.followed();
+        let over = asked.iter().filter(|run| live.binary_search(run).is_err());
+        let news = over.filter(|run| {
+            let run = followed.get_mut(run);
+            run.is_some_and(|run| !std::mem::replace(&mut run.told, true))
+        });
+        news.count() as u64
     }
 
     /// Numbers the drafts, has `store` keep them, and tells the listeners.
@@ -179,14 +297,43 @@ impl Channel {
     /// Tells everybody of what was stored after number `start`; returns the newest number.
     fn publish(&self, thread: ThreadId, start: u64, events: Vec<Event>) -> u64 {
         let newest = start + events.len() as u64;
+        self.published.fetch_max(newest, Relaxed);
         if let Some(signals) = &self.signals {
             signals.send(Signal::Log(thread, newest));
         }
+        if self.tx.receiver_count() == 0 {
+            // Who comes now reads the log.
+            return newest;
+        }
         for event in events {
-            // Nobody listening is fine.
-            let _ = self.tx.send(Arc::new(event));
+            let event = Arc::new(event);
+            let news = News {
+                seq: event.seq,
+                event: Arc::downgrade(&event),
+            };
+            self.recent.hold(event);
+            // Nobody listening any more is fine.
+            let _ = self.tx.send(news);
         }
         newest
+    }
+}
+
+/// Somebody listens to a run.
+pub struct Following {
+    channel: Arc<Channel>,
+    run: RunId,
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        let mut followed = self.channel.followed();
+        if let Some(run) = followed.get_mut(&self.run) {
+            run.listeners -= 1;
+            if run.listeners == 0 {
+                followed.remove(&self.run);
+            }
+        }
     }
 }
 
@@ -228,15 +375,21 @@ fn numbered(drafts: &[Draft], last: u64, now: Timestamp) -> Vec<Event> {
 pub struct Hub {
     /// Guards the map only; channels live as long as somebody holds them.
     channels: Mutex<HashMap<ThreadId, Weak<Channel>>>,
+    recent: Arc<Recent>,
     signals: Option<Arc<dyn Signals>>,
 }
 
 impl Hub {
-    /// A hub that tells other processes, if there are any, of what is appended.
+    /// A hub that tells other processes, if there are any, of what is appended, and holds so many
+    /// bytes of the newest events.
     #[must_use]
-    pub fn new(signals: Option<Arc<dyn Signals>>) -> Self {
+    pub fn new(signals: Option<Arc<dyn Signals>>, most_bytes: usize) -> Self {
         Self {
             channels: Mutex::default(),
+            recent: Arc::new(Recent {
+                held: Mutex::default(),
+                most_bytes,
+            }),
             signals,
         }
     }
@@ -252,28 +405,74 @@ impl Hub {
         if channels.len() == channels.capacity() {
             channels.retain(|_, weak| weak.strong_count() > 0);
         }
-        let channel = Arc::new(Channel::new(self.signals.clone()));
+        let channel = Arc::new(Channel::new(self.signals.clone(), self.recent.clone()));
         channels.insert(thread, Arc::downgrade(&channel));
         channel
     }
 
-    /// Notes that a thread's log has grown up to `seq`.
+    /// Notes that another process said that a thread's log has grown up to `seq`.
     pub fn grown(&self, thread: ThreadId, seq: u64) {
         let channel = self.lock().get(&thread).and_then(Weak::upgrade);
         if let Some(channel) = channel {
             channel.elsewhere.send_if_modified(|known| {
-                let is_news = known.seq < seq;
-                known.seq = seq.max(known.seq);
+                let is_news = known.heard < seq;
+                known.heard = seq.max(known.heard);
                 is_news
             });
         }
     }
 
-    /// Notes that any log may have grown.
-    pub fn missed(&self) {
-        let channels: Vec<_> = self.lock().values().filter_map(Weak::upgrade).collect();
-        for channel in channels {
-            channel.elsewhere.send_modify(|known| known.missed += 1);
+    /// What a look at storage must ask: all threads that somebody listens to.
+    #[must_use]
+    pub fn looks(&self) -> Vec<Look> {
+        let channels = self.lock();
+        let listened = channels.iter().filter_map(|(thread, channel)| {
+            let channel = channel.upgrade()?;
+            (channel.elsewhere.receiver_count() > 0).then_some((*thread, channel))
+        });
+        let look = |(thread, channel): (ThreadId, Arc<Channel>)| {
+            let followed = channel.followed();
+            let open = followed.iter().filter(|(_, run)| !run.told);
+            let runs = open.map(|(id, _)| *id).collect();
+            drop(followed);
+            Look {
+                thread,
+                runs,
+                channel,
+            }
+        };
+        listened.map(look).collect()
+    }
+
+    /// Tells listeners what a look at storage found.
+    pub fn found(&self, looks: &[Look], mut standing: Standing) {
+        standing.logs.sort_unstable();
+        standing.live.sort_unstable();
+        for look in looks {
+            let place = standing
+                .logs
+                .binary_search_by_key(&look.thread, |(thread, _)| *thread);
+            let stored = place.ok().map(|place| standing.logs[place].1);
+            let channel = &look.channel;
+            let over = channel.newly_over(&look.runs, &standing.live);
+            let published = channel.published.load(Relaxed);
+            channel.elsewhere.send_if_modified(|known| {
+                let before = *known;
+                known.there = Some(stored.is_some());
+                known.over += over;
+                let stored = stored.unwrap_or(0);
+                if stored > known.heard.max(published) {
+                    known.stored = known.stored.max(stored);
+                }
+                *known != before
+            });
+        }
+    }
+
+    /// Tells listeners that storage cannot be looked at.
+    pub fn away(&self, looks: &[Look]) {
+        for look in looks {
+            look.channel.elsewhere.send_modify(|known| known.away += 1);
         }
     }
 

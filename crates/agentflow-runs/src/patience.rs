@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 use agentflow_storage::{
     checkpoint::{
         CheckpointKey, CheckpointOp, CheckpointQuery, CheckpointTuple, Checkpoints, Fence, Prune,
-        delta::DeltaHistory,
+        Rest, delta::DeltaHistory, usage::Usage,
     },
     store::{Item, ItemQuery, NamespaceQuery, PutItem, Refresh, Store},
 };
@@ -119,6 +119,18 @@ impl Checkpoints for Patient {
             .await
     }
 
+    async fn commit_at_rest(&self, ops: Vec<CheckpointOp>, rest: Rest) -> Result<()> {
+        self.patience
+            .ask(|| self.inner.commit_at_rest(ops.clone(), rest))
+            .await
+    }
+
+    async fn take_over(&self, thread_id: &str, fence: Fence) -> Result<()> {
+        self.patience
+            .ask(|| self.inner.take_over(thread_id, fence))
+            .await
+    }
+
     async fn delta_history(
         &self,
         key: &CheckpointKey,
@@ -143,6 +155,10 @@ impl Checkpoints for Patient {
 
     async fn prune(&self, thread_ids: &[String], strategy: Prune) -> Result<()> {
         self.inner.prune(thread_ids, strategy).await
+    }
+
+    async fn usage(&self, thread_id: &str) -> Result<Option<Usage>> {
+        self.inner.usage(thread_id).await
     }
 }
 

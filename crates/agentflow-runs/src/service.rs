@@ -39,7 +39,7 @@ pub use assistants::{CreateAssistant, DeleteThreads, IfExists, PatchAssistant};
 pub use attend::Awaited;
 pub use crons::{CreateCron, MissedFirings, PatchCron};
 pub use outbox::{Delivery, Webhook};
-pub use subscribe::{END, Subscription, Topic};
+pub use subscribe::{Coming, END, Subscription, Topic};
 pub use threads::{CreateThread, PatchThread, StateUpdate};
 
 use crate::{
@@ -73,8 +73,10 @@ pub struct ServiceConfig {
     pub patience: Patience,
     /// How long events of ended runs are kept.
     pub event_retention: Duration,
-    /// Pause between looks at the database for work of other processes, lost leases, crons and
-    /// expired threads.
+    /// Bytes of the newest events that are held in memory for those who listen.
+    pub live_event_bytes: usize,
+    /// Pause between looks at the database for work and news of other processes, lost leases,
+    /// crons and expired threads.
     pub poll: Duration,
     /// How webhooks are delivered.
     pub delivery: Delivery,
@@ -94,6 +96,7 @@ impl Default for ServiceConfig {
             drain_timeout: Duration::from_secs(30),
             patience: Patience(Duration::from_secs(300)),
             event_retention: Duration::from_secs(7 * 86_400),
+            live_event_bytes: 16 << 20,
             poll: Duration::from_secs(1),
             delivery: Delivery::default(),
             missed: MissedFirings::default(),
@@ -176,6 +179,8 @@ pub struct Service {
     slots: Arc<Semaphore>,
     /// Rung when there may be work.
     bell: Notify,
+    /// Rung when what other processes said may have been lost.
+    look: Arc<Notify>,
     /// Rung when there may be a letter to deliver.
     letters: Notify,
     /// Everything that executes here; the drain waits for it.
@@ -224,6 +229,7 @@ impl Service {
             }
         }
         let signals = (!parts.config.exclusive).then(|| parts.backend.signals.clone());
+        let live_bytes = parts.config.live_event_bytes;
         let service = Arc::new(Self {
             slots: Arc::new(Semaphore::new(parts.config.concurrency)),
             backend: parts.backend,
@@ -233,9 +239,10 @@ impl Service {
             config: parts.config,
             webhook: parts.webhook,
             admission: OnceLock::new(),
-            hub: Hub::new(signals),
+            hub: Hub::new(signals, live_bytes),
             local: Mutex::default(),
             bell: Notify::new(),
+            look: Arc::default(),
             letters: Notify::new(),
             meter: Meter::new(),
             tasks: tokio_util::task::TaskTracker::new(),

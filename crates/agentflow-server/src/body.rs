@@ -1,18 +1,32 @@
 //! Bodies that are written while they are sent.
 //!
 //! A task writes, the connection reads; a few pieces may wait in between. A reader that leaves
-//! them unread for too long is cut off, so neither memory nor the writer's time is unbounded.
+//! them unread for too long is cut off, so neither memory nor the writer's time is unbounded. What
+//! is cut off does not end as something complete does: the reader comes back for the rest.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use agentflow_runs::patience::is_passing;
 use agentflow_types::{Result, Value};
 use axum::body::Body;
 use bytes::Bytes;
-use tokio::{sync::mpsc, time::Interval};
-use tokio_stream::wrappers::ReceiverStream;
+use futures_util::Stream;
+use tokio::time::Interval;
 
-use crate::{AppState, state::Limits};
+use crate::{
+    AppState,
+    queue::{Closed, Receiver, Sender, queue},
+    state::Limits,
+};
 
 /// The reader went away, or did not read.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,22 +34,45 @@ pub(crate) struct Gone;
 
 /// The writing end of a body.
 pub(crate) struct Writer {
-    tx: mpsc::Sender<io::Result<Bytes>>,
+    tx: Sender<io::Result<Bytes>>,
     stall: Duration,
     heartbeat: Interval,
+    evicted: Arc<AtomicBool>,
+}
+
+/// The reading end of a body.
+struct Pieces {
+    rx: Receiver<io::Result<Bytes>>,
+    /// Whether its reader was given up.
+    evicted: Arc<AtomicBool>,
+}
+
+impl Stream for Pieces {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let piece = std::task::ready!(Pin::new(&mut self.rx).poll_next(cx));
+        // What still waits is not worth sending: the reader asks for it again.
+        if self.evicted.load(Ordering::Acquire) {
+            return Poll::Ready(Some(Err(io::Error::other("nobody read"))));
+        }
+        Poll::Ready(piece)
+    }
 }
 
 /// A body with its writer.
 pub(crate) fn pipe(limits: &Limits) -> (Writer, Body) {
-    let (tx, rx) = mpsc::channel(limits.frames.max(1));
+    let (tx, rx) = queue(limits.frames, limits.stream_bytes);
+    let evicted = Arc::<AtomicBool>::default();
     let mut heartbeat = tokio::time::interval(limits.heartbeat);
     heartbeat.reset();
     let writer = Writer {
         tx,
         stall: limits.stall,
         heartbeat,
+        evicted: evicted.clone(),
     };
-    (writer, Body::from_stream(ReceiverStream::new(rx)))
+    (writer, Body::from_stream(Pieces { rx, evicted }))
 }
 
 impl Writer {
@@ -45,11 +82,13 @@ impl Writer {
     /// [`Gone`] if nobody reads.
     pub(crate) async fn send(&mut self, bytes: Bytes) -> std::result::Result<(), Gone> {
         self.heartbeat.reset();
-        match self.tx.send_timeout(Ok(bytes), self.stall).await {
-            Ok(()) => Ok(()),
-            Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(Gone),
-            Err(mpsc::error::SendTimeoutError::Timeout(_)) => {
+        let length = bytes.len();
+        match tokio::time::timeout(self.stall, self.tx.send(Ok(bytes), length)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(Closed)) => Err(Gone),
+            Err(_) => {
                 tracing::info!(stall = ?self.stall, "a reader that did not read was cut off");
+                self.evicted.store(true, Ordering::Release);
                 Err(Gone)
             }
         }
@@ -59,7 +98,7 @@ impl Writer {
     pub(crate) async fn abort(self) {
         // Nobody is left to read if this fails.
         let broken = Err(io::Error::other("the server breaks off"));
-        let _ = self.tx.send_timeout(broken, self.stall).await;
+        let _ = tokio::time::timeout(self.stall, self.tx.send(broken, 0)).await;
     }
 
     /// Waits until a sign of life is due, or the reader goes away.

@@ -20,6 +20,7 @@ mod mcp;
 mod metrics;
 mod openapi;
 mod page;
+mod queue;
 mod router;
 mod routes;
 mod secure;

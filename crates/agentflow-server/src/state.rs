@@ -42,6 +42,8 @@ pub struct Limits {
     pub stall: Duration,
     /// Frames that may wait for a slow reader; beyond it the log is not read further.
     pub frames: usize,
+    /// Bytes of frames that may wait for a slow reader, unless a single one is larger.
+    pub stream_bytes: usize,
     /// How long streams go on after the server was told to stop.
     pub drain: Duration,
     /// Most subscriptions on one WebSocket.
@@ -67,6 +69,7 @@ impl Default for Limits {
             heartbeat: Duration::from_secs(5),
             stall: Duration::from_secs(30),
             frames: 64,
+            stream_bytes: 256 * 1024,
             drain: Duration::from_secs(5),
             subscriptions: 32,
             tool_calls: 256,

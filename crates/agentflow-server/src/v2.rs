@@ -15,6 +15,7 @@ mod normal;
 pub(crate) mod serve;
 pub(crate) mod socket;
 mod states;
+mod trunk;
 
 use serde::Serialize;
 use serde_json::Value;

@@ -3,7 +3,7 @@
 pub mod delta;
 pub mod usage;
 
-use agentflow_types::{Error, Map, Result, RunId, Str, Value};
+use agentflow_types::{Error, Map, Result, RunId, Str, ThreadId, Timestamp, Value};
 use async_trait::async_trait;
 use delta::DeltaHistory;
 use indexmap::IndexMap;
@@ -238,6 +238,21 @@ pub struct Fence {
     pub token: i64,
 }
 
+/// What was seen of a thread by somebody outside of a run, who wants to store a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rest {
+    /// The thread.
+    pub thread_id: ThreadId,
+    /// The last change of its row. A run that begins or ends changes it.
+    pub updated_at: Timestamp,
+}
+
+/// The error of a writer whose thread did not stay as it was seen.
+#[must_use]
+pub fn moved(rest: Rest) -> Error {
+    Error::conflict("the thread has changed meanwhile").with("thread_id", rest.thread_id)
+}
+
 /// Stores checkpoints.
 ///
 /// Ids sort by time, so "newest" means the greatest id. Values are read back with the type they
@@ -256,6 +271,28 @@ pub trait Checkpoints: Send + Sync {
     /// `Conflict` if a fence is given and the run is no longer leased under that token; nothing
     /// is written then.
     async fn commit(&self, ops: Vec<CheckpointOp>, fence: Option<Fence>) -> Result<()>;
+
+    /// As [`Self::commit`] without a fence, if no run of the thread is running and its row is as
+    /// it was seen: then no run has been there since, and none begins before the commit.
+    ///
+    /// # Errors
+    /// `Conflict` if that is not so; nothing is written then. `Bug` from savers that know no
+    /// threads.
+    async fn commit_at_rest(&self, ops: Vec<CheckpointOp>, rest: Rest) -> Result<()> {
+        let _ = (ops, rest);
+        Err(Error::bug("these checkpoints know no threads"))
+    }
+
+    /// Whoever holds the lease of a run on the thread calls this before it reads what it goes on
+    /// from: afterwards nothing is stored under an earlier lease. Backends whose fences look at
+    /// the run itself have nothing to do.
+    ///
+    /// # Errors
+    /// `Conflict` if the run is no longer leased under that token.
+    async fn take_over(&self, thread_id: &str, fence: Fence) -> Result<()> {
+        let _ = (thread_id, fence);
+        Ok(())
+    }
 
     /// What rebuilds delta channels at a checkpoint, in the order of `channels`: for each the
     /// value that the nearest ancestor stores, and the pending writes of the ancestors from that

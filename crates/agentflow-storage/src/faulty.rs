@@ -31,7 +31,7 @@ use crate::{
     Backend,
     checkpoint::{
         CheckpointKey, CheckpointOp, CheckpointQuery, CheckpointTuple, Checkpoints, Fence, Prune,
-        delta::DeltaHistory, usage::Usage,
+        Rest, delta::DeltaHistory, usage::Usage,
     },
     cron::{Cron, CronQuery, Crons},
     event::{Event, Events},
@@ -39,7 +39,7 @@ use crate::{
     page::{Page, PageQuery},
     record::{
         Ages, Assistant, AssistantQuery, Assistants, Candidate, Decide, Heartbeat, Run, RunQuery,
-        RunStatus, Thread, ThreadQuery, Threads,
+        RunStatus, Standing, Thread, ThreadQuery, Threads,
     },
     store::{Item, ItemQuery, NamespaceQuery, PutItem, Refresh, Store},
 };
@@ -210,6 +210,14 @@ impl Checkpoints for Faulty {
         self.alive()?;
         self.inner.checkpoints.list(query).await
     }
+    async fn commit_at_rest(&self, ops: Vec<CheckpointOp>, rest: Rest) -> Result<()> {
+        let call = self.inner.checkpoints.commit_at_rest(ops, rest);
+        self.write(Write::Commit, call).await
+    }
+    async fn take_over(&self, thread_id: &str, fence: Fence) -> Result<()> {
+        self.alive()?;
+        self.inner.checkpoints.take_over(thread_id, fence).await
+    }
     async fn delta_history(
         &self,
         key: &CheckpointKey,
@@ -347,6 +355,18 @@ impl Threads for Faulty {
             self.inner.threads.heartbeat(run_id, token, until),
         )
         .await
+    }
+    async fn holds(&self, fence: Fence) -> Result<bool> {
+        self.alive()?;
+        self.inner.threads.holds(fence).await
+    }
+    async fn rests(&self, rest: Rest) -> Result<bool> {
+        self.alive()?;
+        self.inner.threads.rests(rest).await
+    }
+    async fn standing(&self, threads: &[ThreadId], runs: &[RunId]) -> Result<Standing> {
+        self.alive()?;
+        self.inner.threads.standing(threads, runs).await
     }
     async fn ages(&self) -> Result<Ages> {
         self.alive()?;

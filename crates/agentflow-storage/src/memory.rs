@@ -31,7 +31,7 @@ use crate::{
     Backend,
     account::{ApiKey, Tenant, User},
     cache::CacheKey,
-    checkpoint::Fence,
+    checkpoint::{Fence, Rest},
     cron::Cron,
     event::Event,
     outbox::Posted,
@@ -152,6 +152,14 @@ impl Tables {
             .get_mut(self.run_threads.get(&id)?)?
             .runs
             .get_mut(&id)
+    }
+
+    fn rests(&self, rest: Rest) -> bool {
+        self.threads.get(&rest.thread_id).is_some_and(|row| {
+            let mut runs = row.runs.values();
+            row.thread.updated_at == rest.updated_at
+                && !runs.any(|run| run.status == RunStatus::Running)
+        })
     }
 
     fn check_fence(&self, fence: Option<Fence>) -> Result<()> {

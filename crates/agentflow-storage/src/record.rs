@@ -13,7 +13,10 @@ use async_trait::async_trait;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-use crate::page::{Page, PageQuery};
+use crate::{
+    checkpoint::{Fence, Rest},
+    page::{Page, PageQuery},
+};
 
 /// An assistant: a graph with configuration, versioned.
 #[derive(Clone, Debug, PartialEq)]
@@ -433,6 +436,17 @@ pub trait Threads: Send + Sync {
     /// `Conflict` if the run is no longer leased under that token.
     async fn heartbeat(&self, run_id: RunId, token: i64, until: Timestamp) -> Result<Heartbeat>;
 
+    /// Whether the run is leased under that token at this moment. For backends that keep what a
+    /// lease guards elsewhere; nothing keeps the answer true.
+    async fn holds(&self, fence: Fence) -> Result<bool>;
+
+    /// Whether no run of the thread is running at this moment, and its row is as it was seen.
+    async fn rests(&self, rest: Rest) -> Result<bool>;
+
+    /// How these threads and runs stand, of whatever tenant: one question for all that a process
+    /// watches. Everything that was committed before the call is in the answer.
+    async fn standing(&self, threads: &[ThreadId], runs: &[RunId]) -> Result<Standing>;
+
     /// Runs by status, of all tenants; for metrics.
     async fn counts(&self) -> Result<Vec<(RunStatus, u64)>>;
 
@@ -443,6 +457,16 @@ pub trait Threads: Send + Sync {
 
     /// Threads whose time to live ended before `now`, at most `limit`.
     async fn expired(&self, now: Timestamp, limit: u32) -> Result<Vec<Candidate>>;
+}
+
+/// How watched threads and runs stand.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Those of the threads that exist, and the greatest event number ever used in each; in any
+    /// order.
+    pub logs: Vec<(ThreadId, u64)>,
+    /// Those of the runs that exist and are not over, in any order.
+    pub live: Vec<RunId>,
 }
 
 /// How long what is not over has been so.

@@ -38,7 +38,42 @@ pub enum Output {
 
 type Lines = Arc<Mutex<VecDeque<(Output, String)>>>;
 
-/// A running program. Dropping it kills it.
+/// The program that ties another one's life to ours, and how.
+#[cfg(target_os = "linux")]
+const TIE: (&str, [&str; 3]) = ("/usr/bin/setpriv", ["--pdeathsig", "KILL", "--"]);
+
+/// The same command, for a program that dies with the thread that starts it, and so with this
+/// process, however that ends. Elsewhere than on Linux the command as it was.
+///
+/// The standard library asks the kernel for this only in unsafe code; `setpriv` of util-linux does
+/// it and becomes the program, so that the process id is the program's. Threads of a runtime live
+/// as long as it, but those that block end when they have had nothing to do for a while: start
+/// programs elsewhere. What is set of input, output and process groups is set afterwards.
+#[must_use]
+pub fn tied(command: Command) -> Command {
+    #[cfg(target_os = "linux")]
+    if std::path::Path::new(TIE.0).is_file() {
+        let inner = command.as_std();
+        let mut outer = Command::new(TIE.0);
+        outer
+            .args(TIE.1)
+            .arg(inner.get_program())
+            .args(inner.get_args());
+        for (name, value) in inner.get_envs() {
+            match value {
+                Some(value) => outer.env(name, value),
+                None => outer.env_remove(name),
+            };
+        }
+        if let Some(folder) = inner.get_current_dir() {
+            outer.current_dir(folder);
+        }
+        return outer;
+    }
+    command
+}
+
+/// A running program. Dropping it kills it, and it dies with us; see [`tied`].
 pub struct Process {
     child: Child,
     lines: Lines,
@@ -50,7 +85,8 @@ impl Process {
     ///
     /// # Errors
     /// `Failed` if it cannot be started.
-    pub fn spawn(mut command: Command) -> Result<Self> {
+    pub fn spawn(command: Command) -> Result<Self> {
+        let mut command = tied(command);
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -248,6 +284,36 @@ mod tests {
             error.to_string().contains("status: exit status: 3"),
             "{error}"
         );
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_program_dies_with_who_started_it() {
+        let started = std::thread::spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            let process = runtime.block_on(async {
+                let mut process = shell("echo '{}'; exec sleep 60");
+                process.ready(DEADLINE, |_| true).await.unwrap();
+                process
+            });
+            let id = process.id().unwrap();
+            // Nobody is left to kill it, as after a `kill -9` of ours.
+            std::mem::forget(process);
+            id
+        });
+        let id = started.join().unwrap();
+        let lives = || {
+            let stat = std::fs::read_to_string(format!("/proc/{id}/stat"));
+            stat.is_ok_and(|stat| !stat.contains(") Z "))
+        };
+        let deadline = std::time::Instant::now() + DEADLINE;
+        while lives() {
+            assert!(std::time::Instant::now() < deadline, "it lives on");
+            std::thread::sleep(waiting::INTERVAL);
+        }
     }
 
     #[tokio::test]

@@ -20,7 +20,7 @@ use agentflow_server::AppState;
 use agentflow_types::{Error, Result, SystemClock};
 use agentflow_workers::{Project, Workers};
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     signal::unix::{Signal, SignalKind, signal},
     task::JoinHandle,
 };
@@ -32,11 +32,16 @@ use crate::{
     database::{self, Database},
     descriptors, figures,
     host::{Hosted, InProcess},
-    models, project, webhook,
+    models, project,
+    remembered::Remembered,
+    webhook,
 };
 
 /// Ports that are tried after the default one when it is taken.
 const PORT_TRIES: u16 = 20;
+
+/// Connections that wait to be accepted; what the standard library asks for.
+const BACKLOG: u32 = 1024;
 
 /// The database in the data folder.
 pub const DATABASE_FILE: &str = "agentflow.db";
@@ -69,13 +74,14 @@ impl App {
     /// An app without graphs.
     #[must_use]
     pub fn new(config: Config) -> Self {
+        let mcp = Pool::with_limits(config.mcp.limits());
         Self {
             config,
             keep: Keep::OnDisk,
             graphs: BTreeMap::new(),
             graphs_from: "this program".into(),
             model: None,
-            mcp: Pool::new(),
+            mcp,
             tokens: None,
             project: None,
         }
@@ -164,7 +170,9 @@ impl App {
             .map(|project| crate::workers::open(&self.config.workers, project, &runtime));
         let workers = workers.transpose()?;
         let samples = figures::of(meter, self.tokens.clone(), workers.clone());
-        let (hosts, graphs) = hosts_of(InProcess::new(self.graphs, runtime), workers.as_ref());
+        let cache = Remembered::new(database.backend.cache.clone(), database.codec.clone());
+        let native = InProcess::new(self.graphs, runtime).remembering(cache);
+        let (hosts, graphs) = hosts_of(native, workers.as_ref());
         let service = Service::open(ServiceParts {
             backend,
             hosts,
@@ -176,7 +184,7 @@ impl App {
 
         let auth = crate::auth::open(&self.config, database.backend.clone())?;
         let told = auth_told(&self.config, &auth).await?;
-        let (listener, wanted_port) = bind(&self.config).await?;
+        let (listener, wanted_port) = bind(&self.config)?;
         let address = listener
             .local_addr()
             .map_err(|err| Error::busy("the listener has no address").source_err(err))?;
@@ -243,8 +251,7 @@ fn file_name(path: &std::path::Path) -> String {
 fn runtime_over(database: &Database, settings: &ServiceConfig) -> Runtime {
     let backend = &database.backend;
     let (checkpoints, store) = (backend.checkpoints.clone(), backend.store.clone());
-    let (saver, store) = match database.is_exclusive {
-        // A database of this process is not away.
+    let (saver, store) = match database.is_never_away() {
         true => (checkpoints, store),
         false => (
             patience::checkpoints(checkpoints, settings.patience),
@@ -267,8 +274,14 @@ fn state(
 ) -> Result<AppState> {
     let state = AppState::new(service).with_limits(server_limits(config));
     let state = crate::auth::protect(config, state, auth)?;
-    Ok(match &database.figures {
+    let state = match &database.figures {
         Some(figures) => state.with_figures(figures.clone()),
+        None => state,
+    };
+    Ok(match &database.redis {
+        Some(redis) => state
+            .with_figures(Arc::new(redis.redis.clone()))
+            .with_part(redis.clone()),
         None => state,
     })
 }
@@ -307,7 +320,11 @@ fn server_limits(config: &Config) -> agentflow_server::Limits {
         heartbeat: Duration::from_secs(server.heartbeat_seconds),
         stall: Duration::from_secs(server.stall_seconds),
         frames: server.stream_buffer_frames,
+        stream_bytes: server.stream_buffer_bytes,
         subscriptions: server.socket_subscriptions,
+        tool_calls: config.mcp.max_calls,
+        tool_call: Duration::from_secs(config.mcp.call_timeout_seconds),
+        tool_result_bytes: config.mcp.result_limit_bytes,
         ..agentflow_server::Limits::default()
     }
 }
@@ -326,6 +343,7 @@ fn service_config(config: &Config, database: &Database) -> ServiceConfig {
         run_timeout: Duration::from_secs(config.runs.timeout_seconds),
         drain_timeout: Duration::from_secs(config.server.drain_seconds),
         event_retention: Duration::from_secs(config.runs.event_retention_seconds),
+        live_event_bytes: config.runs.live_event_bytes,
         exclusive: database.is_exclusive,
         delivery: Delivery {
             max_attempts: config.webhooks.max_attempts,
@@ -343,7 +361,7 @@ fn service_config(config: &Config, database: &Database) -> ServiceConfig {
 }
 
 /// Binds the configured port, or the next free one if nobody asked for this one.
-async fn bind(config: &Config) -> Result<(TcpListener, Option<u16>)> {
+fn bind(config: &Config) -> Result<(TcpListener, Option<u16>)> {
     let wanted = config.server.port;
     let tries = if config.port_is_explicit {
         0
@@ -352,7 +370,7 @@ async fn bind(config: &Config) -> Result<(TcpListener, Option<u16>)> {
     };
     let mut last = None;
     for port in wanted..=wanted.saturating_add(tries) {
-        match TcpListener::bind(SocketAddr::new(config.server.host, port)).await {
+        match listen(SocketAddr::new(config.server.host, port), config) {
             Ok(listener) => return Ok((listener, (port != wanted).then_some(wanted))),
             Err(err) if err.kind() == std::io::ErrorKind::AddrInUse => last = Some(err),
             Err(err) => {
@@ -374,6 +392,21 @@ async fn bind(config: &Config) -> Result<(TcpListener, Option<u16>)> {
         error = error.source_err(err);
     }
     Err(error)
+}
+
+/// Listens, as [`TcpListener::bind`] does, with the send buffer of the configuration.
+fn listen(address: SocketAddr, config: &Config) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    if config.server.send_buffer_bytes > 0 {
+        // Accepted connections have it from here.
+        socket.set_send_buffer_size(config.server.send_buffer_bytes)?;
+    }
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// A server that serves.

@@ -6,6 +6,7 @@
 
 mod auth;
 mod file;
+mod mcp;
 mod merge;
 mod redis;
 mod workers;
@@ -21,6 +22,7 @@ use serde::Deserialize;
 
 pub use auth::{AuditSection, AuthSection, Cors, JwtSection, LimitsSection, Mode, TlsSection};
 pub use file::find;
+pub use mcp::{Mcp, McpClient};
 pub use merge::{Merged, Origin};
 pub use redis::Redis;
 pub use workers::WorkersSection;
@@ -54,6 +56,8 @@ pub struct Config {
     pub webhooks: Webhooks,
     /// Crons.
     pub crons: Crons,
+    /// MCP.
+    pub mcp: Mcp,
     /// Models.
     pub models: Models,
     /// Graph files by graph id, absolute.
@@ -99,6 +103,10 @@ pub struct Server {
     pub stall_seconds: u64,
     /// Frames that may wait for a slow reader.
     pub stream_buffer_frames: usize,
+    /// Bytes of them.
+    pub stream_buffer_bytes: usize,
+    /// Bytes that the system may hold for the reader of one connection; 0 for as it likes.
+    pub send_buffer_bytes: u32,
     /// Most subscriptions on one WebSocket.
     pub socket_subscriptions: usize,
     /// Whether a proxy in front speaks TLS.
@@ -146,6 +154,11 @@ pub struct Storage {
     pub slow_statement_milliseconds: u64,
     /// Whether opening brings the tables up to date.
     pub migrate: bool,
+    /// What has the checkpoints.
+    pub checkpointer: Checkpointer,
+    /// How long checkpoints stay in Redis after a thread's last one, in seconds; 0 for as long as
+    /// the thread.
+    pub checkpoint_ttl_seconds: u64,
     /// Key that checkpoints are encrypted with; empty for none.
     pub encryption_key: String,
     /// File with that key; empty for none.
@@ -176,10 +189,22 @@ impl std::fmt::Debug for Storage {
             .field("listen_url_file", &self.listen_url_file)
             .field("max_connections", &self.max_connections)
             .field("migrate", &self.migrate)
+            .field("checkpointer", &self.checkpointer)
+            .field("checkpoint_ttl_seconds", &self.checkpoint_ttl_seconds)
             .field("synchronous", &self.synchronous)
             .field("readers", &self.readers)
             .finish_non_exhaustive()
     }
+}
+
+/// What has the checkpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Checkpointer {
+    /// The database, as it has everything else.
+    Database,
+    /// Redis.
+    Redis,
 }
 
 /// When SQLite flushes.
@@ -205,6 +230,8 @@ pub struct Runs {
     pub timeout_seconds: u64,
     /// Retention of events of ended runs in seconds.
     pub event_retention_seconds: u64,
+    /// Bytes of the newest events that are held for those who listen.
+    pub live_event_bytes: usize,
 }
 
 /// Webhooks.
@@ -393,6 +420,7 @@ struct Raw {
     runs: Runs,
     webhooks: Webhooks,
     crons: Crons,
+    mcp: Mcp,
     models: Models,
     graphs: BTreeMap<String, PathBuf>,
     workers: WorkersSection,
@@ -441,6 +469,7 @@ fn check(merged: &Merged, base: PathBuf, file: Option<PathBuf>) -> Result<Config
         runs: raw.runs,
         webhooks,
         crons: raw.crons,
+        mcp: raw.mcp.check()?,
         models: raw.models,
         graphs: raw
             .graphs
@@ -480,6 +509,11 @@ fn checked_storage(mut storage: Storage, base: &Path) -> Result<Storage> {
             is_given(&storage.encryption_key_file),
         ),
     )?;
+    if storage.checkpoint_ttl_seconds > 0 && storage.checkpointer == Checkpointer::Database {
+        return Err(Error::invalid(
+            "storage.checkpoint_ttl_seconds is only for storage.checkpointer = \"redis\"",
+        ));
+    }
     storage.path = base.join(&storage.path);
     for file in [
         &mut storage.encryption_key_file,
@@ -659,6 +693,12 @@ mod tests {
             ),
             ("[auth]\nmode = \"maybe\"\n", "auth.mode"),
             ("[runs]\nconcurrency = 0\n", "must be at least 1"),
+            (
+                "[storage]\ncheckpointer = \"reddis\"\n",
+                "storage.checkpointer: unknown variant `reddis`, expected `database` or `redis`; \
+                 did you mean `redis`?",
+            ),
+            ("[storage]\ncheckpoint_ttl_seconds = 60\n", "only for"),
         ] {
             let err = check_with(Some(text), &[], &[]).unwrap_err().to_string();
             assert!(err.contains(want), "{text:?} gave {err:?}, wanted {want:?}");
@@ -727,6 +767,20 @@ mod tests {
             config.server.cors.origins,
             ["https://a.example", "https://b.example"]
         );
+    }
+
+    #[test]
+    fn limits_of_mcp_are_configured() {
+        let text = "[mcp]\nmax_calls = 3\n[mcp.client]\ntimeout_seconds = 7\nmax_tools = 9\n";
+        let (config, _) = check_with(Some(text), &[], &[]).unwrap();
+        let limits = config.mcp.limits();
+        assert_eq!((config.mcp.max_calls, limits.tools), (3, 9));
+        assert_eq!(limits.call, std::time::Duration::from_secs(7));
+        // What is shipped is what the client has by itself.
+        let (config, _) = check_with(None, &[], &[]).unwrap();
+        assert_eq!(config.mcp.limits(), agentflow_mcp::Limits::default());
+        let err = check_with(Some("[mcp]\nmax_calls = 0\n"), &[], &[]).unwrap_err();
+        assert!(err.to_string().contains("mcp.max_calls"), "{err}");
     }
 
     #[test]

@@ -27,7 +27,19 @@ pub(crate) struct Database {
     pub(crate) is_exclusive: bool,
     /// What it tells about itself.
     pub(crate) figures: Option<Arc<dyn Figures>>,
+    /// How values are stored: plain or encrypted.
+    pub(crate) codec: Codec,
+    /// Redis beside it.
+    pub(crate) redis: Option<Arc<redis::Health>>,
     _handle: Option<Embedded>,
+}
+
+impl Database {
+    /// Whether everything is in this process, so that nothing of it can be away.
+    pub(crate) fn is_never_away(&self) -> bool {
+        let redis = self.redis.as_ref();
+        self.is_exclusive && !redis.is_some_and(|redis| redis.is_checkpointer())
+    }
 }
 
 /// Opens the database.
@@ -42,6 +54,8 @@ pub(crate) async fn open(config: &Config, keep: Keep) -> Result<Database> {
             place: None,
             is_exclusive: true,
             figures: None,
+            codec: Codec::plain(),
+            redis: None,
             _handle: None,
         }),
         Keep::OnDisk => {
@@ -49,8 +63,11 @@ pub(crate) async fn open(config: &Config, keep: Keep) -> Result<Database> {
                 true => postgres(config).await?,
                 false => embedded(config).await?,
             };
+            let codec = opened.codec.clone();
+            let beside = redis::beside(config, opened.backend, codec).await?;
             Ok(Database {
-                backend: redis::beside(config, opened.backend).await?,
+                backend: beside.backend,
+                redis: beside.redis.map(Arc::new),
                 ..opened
             })
         }
@@ -83,6 +100,8 @@ async fn embedded(config: &Config) -> Result<Database> {
         // The file is locked.
         is_exclusive: true,
         figures: None,
+        codec: codec(&config.storage)?,
+        redis: None,
         _handle: Some(opened),
     })
 }
@@ -98,6 +117,8 @@ async fn postgres(config: &Config) -> Result<Database> {
         place: Some(place),
         is_exclusive: false,
         figures: Some(Arc::new(opened)),
+        codec: codec(&config.storage)?,
+        redis: None,
         _handle: None,
     })
 }

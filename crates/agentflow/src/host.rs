@@ -14,6 +14,8 @@ use agentflow_types::{
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
+use crate::{at_rest, remembered::Remembered};
+
 /// A graph with what people want to know about it.
 #[derive(Clone)]
 pub struct Hosted {
@@ -29,18 +31,31 @@ pub struct Hosted {
 pub struct InProcess {
     graphs: BTreeMap<String, Hosted>,
     runtime: Runtime,
+    cache: Option<Remembered>,
 }
 
 impl InProcess {
     /// A host of these graphs; `runtime` is shared by all runs.
     #[must_use]
     pub fn new(graphs: BTreeMap<String, Hosted>, runtime: Runtime) -> Self {
-        Self { graphs, runtime }
+        Self {
+            graphs,
+            runtime,
+            cache: None,
+        }
+    }
+
+    /// Remembers what nodes with a cache policy write, for each tenant apart.
+    #[must_use]
+    pub(crate) fn remembering(mut self, cache: Remembered) -> Self {
+        self.cache = Some(cache);
+        self
     }
 
     /// The services as runs in a principal's name use them.
     fn runtime(&self, scope: Scope) -> Runtime {
         Runtime {
+            cache: self.cache.as_ref().map(|cache| cache.of(&scope)),
             scope,
             ..self.runtime.clone()
         }
@@ -164,13 +179,11 @@ impl GraphHost for InProcess {
             as_node: request.as_node,
             ..StateUpdate::default()
         };
+        let mut runtime = self.runtime(request.scope);
+        let rest = request.rest;
+        runtime.saver = runtime.saver.map(|inner| at_rest::saver(inner, rest));
         self.graph(&request.graph_id)?
-            .update_state(
-                &self.runtime(request.scope),
-                &request.checkpoint,
-                update,
-                &request.config,
-            )
+            .update_state(&runtime, &request.checkpoint, update, &request.config)
             .await
     }
 

@@ -16,6 +16,7 @@
 
 mod accounts;
 pub mod app;
+mod at_rest;
 mod auth;
 pub mod banner;
 mod certs;
@@ -29,6 +30,7 @@ pub mod logging;
 pub mod models;
 pub mod project;
 mod redis;
+mod remembered;
 pub mod traces;
 mod upkeep;
 pub mod webhook;

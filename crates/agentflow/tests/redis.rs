@@ -1,139 +1,15 @@
 //! Servers as processes, on one PostgreSQL database and one Redis; wake-ups go over Redis only.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+use std::fs;
 
-use std::{
-    fs,
-    io::{BufRead as _, BufReader},
-    process::{Child, Command, Output, Stdio},
-};
+use agentflow_testkit::servers::postgres::{self, Version};
+use serde_json::json;
 
-use agentflow_testkit::servers::{
-    certs::{Authority, Identity},
-    postgres::{self, Version},
-    redis::{self, Own, Persistence},
-};
-use serde_json::{Value, json};
-use tempfile::TempDir;
+mod with_redis;
+use with_redis::{Redis, Server, agentflow, output};
 
-/// The file that is shipped.
-const USERS: &str = include_str!("../../../deploy/redis/users.acl");
-const PASSWORD: &str = "hushhush";
 /// Runs in which Redis is there, is away, and is there again.
 const RUNS: usize = 12;
-
-struct Redis {
-    own: Own,
-    dir: TempDir,
-    ca: Authority,
-    client: Identity,
-}
-
-impl Redis {
-    fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let ca = Authority::new(dir.path(), "ca").unwrap();
-        let client = ca.client("test").unwrap();
-        let users = USERS.replace(
-            "#REPLACE_WITH_THE_SHA256_OF_THE_PASSWORD",
-            &format!(">{PASSWORD}"),
-        );
-        let options = redis::Options::default()
-            .acl(&users)
-            .tls(&ca.server().unwrap(), &ca.pem(), Some(&client))
-            .persistence(Persistence::AppendEverySecond);
-        fs::write(dir.path().join("password"), format!("{PASSWORD}\n")).unwrap();
-        Self {
-            own: Own::start(&options).unwrap(),
-            dir,
-            ca,
-            client,
-        }
-    }
-
-    fn set(&self, command: &mut Command) {
-        let port = self.own.address().port;
-        command
-            .env("REDIS_URL", format!("rediss://agentflow@127.0.0.1:{port}"))
-            .env(
-                "AGENTFLOW_REDIS__PASSWORD_FILE",
-                self.dir.path().join("password"),
-            )
-            .env("AGENTFLOW_REDIS__CA_FILE", self.ca.pem())
-            .env("AGENTFLOW_REDIS__CERT_FILE", &self.client.cert)
-            .env("AGENTFLOW_REDIS__KEY_FILE", &self.client.key);
-    }
-}
-
-/// A command with nothing of the developer's shell.
-fn agentflow(dir: &TempDir, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_agentflow"));
-    command.args(args).current_dir(dir.path());
-    for (name, _) in std::env::vars() {
-        let ours = ["AGENTFLOW_", "REDIS_", "DATABASE_"];
-        if ours.iter().any(|start| name.starts_with(start)) || name.ends_with("_API_KEY") {
-            command.env_remove(name);
-        }
-    }
-    command
-        .env_remove("RUST_LOG")
-        .env("AGENTFLOW_MODELS__DETECT_OLLAMA", "false")
-        .stdin(Stdio::null());
-    command
-}
-
-fn output(command: &mut Command) -> (Output, String) {
-    let output = command.output().unwrap();
-    let text = [&output.stdout[..], &output.stderr[..]].concat();
-    (output, String::from_utf8(text).unwrap())
-}
-
-/// A server that is killed when the test ends.
-struct Server {
-    child: Child,
-    url: String,
-    client: reqwest::Client,
-}
-
-impl Server {
-    fn start(mut command: Command) -> Self {
-        // A second install in one process would be the only error.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        let stdout = child.stdout.take().unwrap();
-        BufReader::new(stdout).read_line(&mut line).unwrap();
-        let ready: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line:?}"));
-        Self {
-            child,
-            url: ready["api"].as_str().unwrap().to_owned(),
-            client: reqwest::Client::new(),
-        }
-    }
-
-    async fn post(&self, path: &str, body: Value) -> Value {
-        let request = self.client.post(format!("{}{path}", self.url)).json(&body);
-        let answer = request.send().await.unwrap();
-        let (status, text) = (answer.status(), answer.text().await.unwrap());
-        assert!(status.is_success(), "{status} {text}");
-        serde_json::from_str(&text).unwrap()
-    }
-
-    /// All frames of a stream, as text.
-    async fn stream(&self, path: &str) -> String {
-        let ask = self.client.get(format!("{}{path}", self.url));
-        let answer = ask.header("last-event-id", "-1").send().await.unwrap();
-        assert!(answer.status().is_success(), "{}", answer.status());
-        answer.text().await.unwrap()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// Numbers of the frames of a stream.
 fn ids(stream: &str) -> Vec<&str> {

@@ -14,6 +14,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -507,6 +508,12 @@ class FakeServer:
 
     def output(self) -> str:
         return b"".join(self._output).decode(errors="replace")
+
+    def wait_for_output(self, wanted: str) -> str:
+        deadline = time.monotonic() + 10
+        while wanted not in self.output() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return self.output()
 
     def exit_code(self, timeout: float = 10) -> int:
         code = self.process.wait(timeout)

@@ -116,6 +116,46 @@ def test_saver_from_threads(serve) -> None:
     assert outcome["values"]["told"] == [[1, 0, -1], True]
 
 
+OTHER_LOOP = """
+import asyncio, operator
+from typing import Annotated, TypedDict
+from langgraph.config import get_config, get_store
+from langgraph.graph import START, StateGraph
+
+class State(TypedDict, total=False):
+    n: int
+    log: Annotated[list, operator.add]
+
+async def one(state):
+    await get_store().aput(("a",), "k", {"n": state["n"]})
+    return {"n": state["n"] + 1}
+
+async def two(state):
+    saver = get_config()["configurable"]["__pregel_checkpointer"]
+    config = {"configurable": {"thread_id": get_config()["configurable"]["thread_id"]}}
+    seen = [found.metadata["step"] async for found in saver.alist(config, limit=1)]
+    return {"n": state["n"] * 10 + len(seen)}
+
+child = StateGraph(State).add_node(one).add_node(two)
+child = child.add_edge(START, "one").add_edge("one", "two").compile()
+
+def parent(state):
+    # A loop of its own, in a thread, with the configuration of the node.
+    return {"n": asyncio.run(child.ainvoke({"n": state["n"]}))["n"], "log": ["parent"]}
+
+graph = StateGraph(State).add_node(parent).add_edge(START, "parent")
+"""
+
+
+def test_loops_that_nodes_make_for_themselves(serve) -> None:
+    server: FakeServer = serve(OTHER_LOOP)
+    outcome = server.run("graph", {"n": 1}).outcome()
+    assert outcome["values"] == {"n": 21, "log": ["parent"]}
+    assert server.store_ops[0]["key"] == "k"
+    namespaces = {ns.split(":")[0] for _, ns in server.saver.rows}
+    assert namespaces == {"", "parent"}
+
+
 DELTA = """
 from typing import Annotated
 from typing_extensions import TypedDict
@@ -151,7 +191,7 @@ def test_logs_carry_their_request(serve) -> None:
 
         def node(state):
             logging.getLogger("my.module").warning("careful: %s", state["x"])
-            print("printed")
+            print("printed \\ud800")
             return {}
 
         graph = StateGraph(State).add_node(node).add_edge(START, "node")
@@ -166,5 +206,5 @@ def test_logs_carry_their_request(serve) -> None:
         "target": "my.module",
         "message": "careful: 5",
     }
-    server.close()
-    assert "printed" in server.output()
+    # While the process lives: the server shows lines as they come.
+    assert server.wait_for_output("printed") == "printed \\ud800\n"

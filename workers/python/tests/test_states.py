@@ -50,10 +50,11 @@ narrow = narrow.add_edge(START, "n").compile(name="Named Graph")
 
 pair = StateGraph(State).add_node("x", lambda s: {"log": ["x"]})
 pair = pair.add_node("y", lambda s: {"log": ["y"]})
-pair = pair.add_edge(START, "x").add_edge(START, "y").compile()
+pair = pair.add_edge(START, "x").add_edge(START, "y")
+stops = pair.compile(interrupt_before=["y"])
 """
 
-GRAPHS = {name: f"./graphs.py:{name}" for name in ("graph", "narrow", "pair")}
+GRAPHS = {name: f"./graphs.py:{name}" for name in ("graph", "narrow", "pair", "stops")}
 
 
 @pytest.fixture
@@ -177,6 +178,9 @@ def test_pictures(server: FakeServer) -> None:
     ]
     assert {"source": "pre", "target": "inner"} in flat["edges"]
     assert "inner:deep" in [node["id"] for node in draw(1)["nodes"]]
+    stops = json.loads(server.call("graph.drawing", {"graph_id": "stops", "depth": 0}).result())
+    marks = {node["id"]: node.get("metadata") for node in stops["nodes"]}
+    assert marks["y"] == {"__interrupt": "before"} and marks["x"] is None
     assert "inner:deep:ask" in [node["id"] for node in draw(2)["nodes"]]
 
 
@@ -184,6 +188,8 @@ def test_schemas(server: FakeServer) -> None:
     def schemas(graph_id: str) -> dict:
         return json.loads(server.call("graph.schemas", {"graph_id": graph_id}).result())
 
+    names = {one["graph_id"]: one["name"] for one in server.ready["graphs"]}
+    assert names == {"graph": "graph", "narrow": "Named Graph", "pair": "pair", "stops": "stops"}
     narrow = schemas("narrow")
     assert narrow["input_schema"] == {
         "properties": {"q": {"title": "Q", "type": "string"}},

@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::{json_lines, machine, median, probe};
 use crate::{
     install,
-    shell::{cache, cargo, exists, output, program, root, run as run_to_end, target},
+    shell::{cache, exists, output, program, root},
 };
 
 /// The commit that everything is compared with: a row as small as the smallest checkpoint.
@@ -56,8 +56,7 @@ struct Bench {
 pub fn run(args: &Args) -> Result<()> {
     let python = install::python()?;
     install::servers()?;
-    run_to_end(&mut cargo(["build", "--release", "-p", "agentflow-bench"]))?;
-    let ours = target().join("release").join("agentflow-bench");
+    let (ours, _) = super::programs()?;
     let folder = cache().join("bench");
     fs::create_dir_all(&folder)?;
     let mut names = vec!["machine".to_owned()];

@@ -16,7 +16,7 @@ use super::{json_lines, machine, median, probe, spread};
 use crate::{
     fixture::Fixture,
     install,
-    shell::{cache, cargo, output, program, root, run, target},
+    shell::{cache, output, program, root},
 };
 
 /// Longest wait for the peer's server.
@@ -57,18 +57,7 @@ struct Bench {
 /// `cargo xtask bench graph`.
 pub fn graph(args: &Args) -> Result<()> {
     let python = install::bench_python()?;
-    run(&mut cargo(["build", "--release", "-p", "agentflow-bench"]))?;
-    run(&mut cargo([
-        "build",
-        "--release",
-        "-p",
-        "agentflow",
-        "--example",
-        "fixture_server",
-    ]))?;
-    let release = target().join("release");
-    let ours = release.join("agentflow-bench");
-    let server = release.join("examples").join("fixture_server");
+    let (ours, server) = super::programs()?;
     let folder = cache().join("bench");
     fs::create_dir_all(&folder)?;
     let mut bench = Bench {

@@ -13,7 +13,7 @@ use super::{graph::Peer, json_lines, machine, median, probe};
 use crate::{
     fixture::Fixture,
     install,
-    shell::{cache, cargo, output, program, root, run as run_to_end, target},
+    shell::{cache, output, program, root},
 };
 
 /// Streams that both sides hold.
@@ -49,19 +49,12 @@ type Samples = BTreeMap<(String, String), BTreeMap<String, Vec<f64>>>;
 /// `cargo xtask bench streams`.
 pub fn run(args: &Args) -> Result<()> {
     let python = install::bench_python()?;
-    run_to_end(&mut cargo(["build", "--release", "-p", "agentflow-bench"]))?;
-    run_to_end(&mut cargo([
-        "build",
-        "--release",
-        "-p",
-        "agentflow",
-        "--example",
-        "fixture_server",
-    ]))?;
+    let (generator, server) = super::programs()?;
     let folder = cache().join("bench");
     fs::create_dir_all(&folder)?;
     let mut bench = Bench {
-        generator: target().join("release").join("agentflow-bench"),
+        generator,
+        server,
         samples: Samples::new(),
         probes: vec![],
     };
@@ -78,13 +71,14 @@ pub fn run(args: &Args) -> Result<()> {
 
 struct Bench {
     generator: PathBuf,
+    server: PathBuf,
     samples: Samples,
     probes: Vec<(f64, f64)>,
 }
 
 impl Bench {
     fn round(&mut self, args: &Args, python: &Path, folder: &Path) -> Result<()> {
-        let server = target().join("release/examples/fixture_server");
+        let server = self.server.clone();
         let ours = || -> Result<Fixture> {
             let data = folder.join("data");
             if data.exists() {

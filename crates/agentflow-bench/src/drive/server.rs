@@ -9,7 +9,10 @@ use std::{
 
 use agentflow_embedded::Embedded;
 use agentflow_storage::Backend;
-use agentflow_testkit::servers::postgres::{self, Version};
+use agentflow_testkit::{
+    process::tied,
+    servers::postgres::{self, Version},
+};
 use anyhow::{Context, Result};
 use serde_json::Value;
 use tokio::{
@@ -19,6 +22,9 @@ use tokio::{
 };
 
 use super::{Url, audit::Promised};
+
+/// Longest time that a server takes to stop.
+const STOP: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// How long a run belongs to a dead server while another one lives, in seconds.
 pub const LEASE_SECONDS: u64 = 3;
@@ -159,6 +165,7 @@ impl Server {
     pub async fn start(&mut self) -> Result<()> {
         let mut command = Command::new(&self.binary);
         command.args(["--port", "0"]).args(&self.options);
+        let mut command = tied(command);
         if let Some(log) = &self.log {
             let file = std::fs::File::options()
                 .create(true)
@@ -187,6 +194,33 @@ impl Server {
     /// The process, while it runs.
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref().and_then(Child::id)
+    }
+
+    /// Where it listens, while it runs.
+    pub fn address(&self) -> Option<String> {
+        self.url.borrow().clone()
+    }
+
+    /// Stops the process as an operator does; it must end well.
+    pub async fn stop(&mut self) -> Result<()> {
+        self.url.send_replace(None);
+        let Some(mut child) = self.child.take() else {
+            return Ok(());
+        };
+        if let Some(pid) = child.id() {
+            let mut kill = Command::new("kill");
+            kill.args(["-TERM", &pid.to_string()]).status().await?;
+        }
+        let status = tokio::time::timeout(STOP, child.wait()).await??;
+        anyhow::ensure!(status.success(), "the server stopped with {status}");
+        Ok(())
+    }
+
+    /// Whether the process is there.
+    pub fn runs(&mut self) -> bool {
+        self.child
+            .as_mut()
+            .is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
     /// Kills up to `most` of the processes that it started; returns how many.

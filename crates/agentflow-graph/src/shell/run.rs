@@ -57,6 +57,7 @@ pub(crate) async fn run_root(
     let input = std::mem::take(&mut invocation.input);
     let thread_id = thread_of(&invocation);
     let layout = graph.layout().clone();
+    take_over(runtime, &invocation, thread_id.as_deref()).await?;
     let start = Start::load(&layout, runtime, &invocation, thread_id.as_deref()).await?;
     let config = Arc::new(std::mem::take(&mut invocation.config));
     let answer = Arc::new(Answer::default());
@@ -114,6 +115,18 @@ pub(crate) async fn run_root(
         .drive()
         .await;
     ending.map(|ending| outcome(&machine, ending))
+}
+
+/// Keeps earlier holders of the thread's lease from storing anything, before the state is read.
+async fn take_over(
+    runtime: &Runtime,
+    invocation: &Invocation,
+    thread_id: Option<&str>,
+) -> Result<()> {
+    match (&runtime.saver, invocation.fence, thread_id) {
+        (Some(saver), Some(fence), Some(thread)) => saver.take_over(thread, fence).await,
+        _ => Ok(()),
+    }
 }
 
 /// What the caller of a run gets.

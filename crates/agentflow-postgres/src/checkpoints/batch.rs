@@ -1,8 +1,13 @@
 //! A commit as one statement, and commits of several threads as one.
 //!
-//! Everything that a superstep stores goes in one statement of its own transaction: one round
-//! trip, one plan, one commit. Rows of one table come as arrays. Writes of one commit to the same
-//! row are merged here, in their order, because a statement may not change a row twice.
+//! Everything that one call of `commit` stores goes in one statement of its own transaction: one
+//! round trip, one plan, one commit. That is all of a superstep when the run waits for it
+//! (durability `sync`) and its tasks end together. What a task wrote that ends while others still
+//! run is sent before them; and with durability `async` a call has what gathered while the one
+//! before was on its way, which may be a part of a superstep, or several.
+//!
+//! Rows of one table come as arrays. Writes of one commit to the same row are merged here, in
+//! their order, because a statement may not change a row twice.
 //!
 //! The statement calls a function in the database ([`FUNCTION`]), whose plans each connection of
 //! the server keeps. Sent as one large statement of ours, which may not have a name because of

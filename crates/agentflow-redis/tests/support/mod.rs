@@ -59,6 +59,18 @@ pub fn shared_access(server: &TlsHandle) -> Access {
     access(&url, &server.ca, Some(&server.client))
 }
 
+/// Valkey, opened as the user of the file with keys of the test's own. It has no TLS: the package
+/// that carries it is built without.
+pub async fn open_valkey() -> Redis {
+    let started = tokio::task::spawn_blocking(|| redis::shared_valkey(&users()));
+    let url = started.await.unwrap().unwrap().address().url();
+    let access = Access {
+        ca_file: None,
+        ..access(&url, Path::new("/"), None)
+    };
+    Redis::open(options(access)).await.unwrap()
+}
+
 /// Options with keys of the test's own.
 pub fn options(access: Access) -> Options {
     Options {

@@ -466,7 +466,7 @@ impl Service {
         self.stored_result(scope, run.thread_id, id).await
     }
 
-    /// Waits here; looks at storage now and then, because the run may execute elsewhere.
+    /// Waits here; looks at storage when the run is said to be over, elsewhere perhaps.
     pub(super) async fn wait_end_of(
         &self,
         run: &Run,
@@ -474,12 +474,11 @@ impl Service {
         scope: &Scope,
     ) -> Result<Option<Arc<Ended>>> {
         loop {
-            match tokio::time::timeout(self.config.poll, &mut *rx).await {
-                Ok(Ok(ended)) => return Ok(Some(ended)),
-                // It ended elsewhere.
-                Ok(Err(_)) => return Ok(None),
-                Err(_) => {}
+            if let Ok(ended) = (&mut *rx).await {
+                return Ok(Some(ended));
             }
+            // First listen anew, then look: what happens in between is not missed.
+            *rx = self.wait_here(scope, run.run_id);
             let threads = &self.backend.threads;
             let look = || threads.run(scope, run.run_id);
             match self.config.patience.ask(look).await? {

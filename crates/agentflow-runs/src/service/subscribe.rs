@@ -1,6 +1,6 @@
 //! Reading the event log: what was stored, then what comes, without gap or duplicate.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc};
 
 use agentflow_storage::{event::Event, record::Run};
 use agentflow_types::{Error, Result, RunId, Scope, ThreadId};
@@ -11,12 +11,16 @@ use tokio::sync::{
 
 use super::Service;
 use crate::{
-    hub::{Channel, Elsewhere},
-    patience::Trial,
+    hub::{Channel, Elsewhere, Following, News},
+    patience::{Trial, UNAVAILABLE},
 };
 
-/// Events read from storage at once.
+/// Most events that are read from storage at once, and with the first read.
 const PAGE: u32 = 256;
+const FIRST_PAGE: u32 = 32;
+/// Bytes of a page that are held while its events are read one by one; what is beyond is read
+/// again, unless a single event is larger.
+const PAGE_BYTES: usize = 64 << 10;
 
 /// Kind of the last event of a run.
 pub const END: &str = "end";
@@ -39,13 +43,16 @@ pub struct Subscription {
     scope: Scope,
     thread: ThreadId,
     topic: Topic,
-    rx: Receiver<Arc<Event>>,
+    rx: Receiver<News>,
     elsewhere: watch::Receiver<Elsewhere>,
-    /// Times that something was missed, as far as it was looked for.
-    missed: u64,
-    _channel: Arc<Channel>,
+    /// What of it was acted upon.
+    known: Elsewhere,
+    channel: Arc<Channel>,
+    _following: Option<Following>,
     last: u64,
     page: VecDeque<Arc<Event>>,
+    /// Events that the next page asks for.
+    limit: u32,
     /// Whether storage may hold events that were not read yet.
     behind: bool,
     /// Whether nothing that is stored may be left out of what is read: something is concluded
@@ -53,20 +60,13 @@ pub struct Subscription {
     sure: bool,
     /// Whether the run was terminal when last looked at: after storage is read, that is all.
     over: bool,
+    /// Whether it must be looked at: it is said to be over, or gone.
+    doubted: bool,
     /// How long storage has been away, if it is.
     trial: Option<Trial>,
 }
 
 impl Service {
-    /// How long a reader believes a silence before it looks at storage.
-    fn patience(&self) -> Duration {
-        match self.config.exclusive {
-            // Everything is heard here; only a removed thread says nothing.
-            true => self.config.poll * 10,
-            false => self.config.poll,
-        }
-    }
-
     /// All that is said from now on; of a thread that nobody wrote to, that is everything.
     pub(super) fn listen(
         self: &Arc<Self>,
@@ -76,7 +76,11 @@ impl Service {
     ) -> Subscription {
         let channel = self.hub.channel(thread);
         let elsewhere = channel.elsewhere();
-        let missed = elsewhere.borrow().missed;
+        let known = *elsewhere.borrow();
+        let following = match topic {
+            Topic::Run(run) => Some(channel.follow(run)),
+            Topic::Thread => None,
+        };
         Subscription {
             service: self.clone(),
             scope: scope.clone(),
@@ -84,13 +88,16 @@ impl Service {
             topic,
             rx: channel.listen(),
             elsewhere,
-            missed,
-            _channel: channel,
+            known,
+            channel,
+            _following: following,
             last: 0,
             page: VecDeque::new(),
+            limit: FIRST_PAGE,
             behind: false,
             sure: false,
             over: false,
+            doubted: false,
             trial: None,
         }
     }
@@ -133,6 +140,38 @@ impl Service {
     }
 }
 
+/// A thread that is not there yet.
+pub struct Coming {
+    elsewhere: watch::Receiver<Elsewhere>,
+    _channel: Arc<Channel>,
+}
+
+impl Coming {
+    /// Waits until the thread may be there. The first wait may end at once.
+    pub async fn there(&mut self) {
+        while self.elsewhere.changed().await.is_ok() {
+            let known = *self.elsewhere.borrow_and_update();
+            if known.there == Some(true) || known.heard > 0 {
+                return;
+            }
+        }
+    }
+}
+
+impl Service {
+    /// Waits for a thread that another process may make.
+    #[must_use]
+    pub fn coming(&self, thread: ThreadId) -> Coming {
+        let channel = self.hub.channel(thread);
+        let mut elsewhere = channel.elsewhere();
+        elsewhere.mark_changed();
+        Coming {
+            elsewhere,
+            _channel: channel,
+        }
+    }
+}
+
 impl Subscription {
     /// The last event that is stored, if the thread has any.
     ///
@@ -145,6 +184,21 @@ impl Subscription {
         };
         let mut found = events.read(self.thread, None, before, 1).await?;
         Ok(found.pop())
+    }
+
+    /// A page of the events after `after` that this reader has passed.
+    ///
+    /// # Errors
+    /// Errors of the backend.
+    pub async fn passed(&self, after: u64) -> Result<Vec<Event>> {
+        let run = match self.topic {
+            Topic::Run(id) => Some(id),
+            Topic::Thread => None,
+        };
+        let events = &self.service.backend.events;
+        let mut found = events.read(self.thread, run, after, PAGE).await?;
+        found.retain(|event| event.seq <= self.last);
+        Ok(found)
     }
 
     /// The next event; `None` when the run ended and everything was read.
@@ -170,33 +224,32 @@ impl Subscription {
             if self.over {
                 return Ok(None);
             }
+            if self.doubted {
+                let looked = self.look().await;
+                self.bear(looked).await?;
+                continue;
+            }
             let heard = tokio::select! {
                 biased;
                 heard = self.rx.recv() => heard,
                 Ok(()) = self.elsewhere.changed() => {
-                    let known = *self.elsewhere.borrow_and_update();
-                    self.sure = known.missed != self.missed;
-                    self.missed = known.missed;
-                    // What this process wrote itself has passed already.
-                    self.behind = self.sure || known.seq > self.last;
-                    continue;
-                }
-                () = tokio::time::sleep(self.service.patience()) => {
-                    let looked = self.look().await;
-                    self.bear(looked).await?;
+                    self.learn()?;
                     continue;
                 }
             };
             match heard {
-                Ok(event) if event.seq <= self.last => {}
+                Ok(news) if news.seq <= self.last => {}
                 // Another process wrote what is missing in between.
-                Ok(event) if event.seq > self.last + 1 => self.behind = true,
-                Ok(event) => {
-                    self.last = event.seq;
-                    if self.concerns(&event) {
-                        return Ok(Some(self.note(event)));
+                Ok(news) if news.seq > self.last + 1 => self.behind = true,
+                Ok(news) => match news.event() {
+                    Some(event) => {
+                        self.last = event.seq;
+                        if self.concerns(&event) {
+                            return Ok(Some(self.note(event)));
+                        }
                     }
-                }
+                    None => self.behind = true,
+                },
                 Err(RecvError::Lagged(_)) => self.behind = true,
                 Err(RecvError::Closed) => return Ok(None),
             }
@@ -218,7 +271,23 @@ impl Subscription {
         }
     }
 
-    /// Looks at storage after a silence: the run may execute elsewhere, or be gone.
+    /// Concludes from what is known of other processes.
+    fn learn(&mut self) -> Result<()> {
+        let now = *self.elsewhere.borrow_and_update();
+        let before = std::mem::replace(&mut self.known, now);
+        if now.away != before.away {
+            return Err(Error::busy("the event log cannot be read").class(UNAVAILABLE));
+        }
+        let ended = matches!(self.topic, Topic::Run(_)) && now.over != before.over;
+        // The look may have begun before the thread was made.
+        self.doubted = ended || now.there == Some(false);
+        // A copy of the log may not have what nobody told of.
+        self.sure = now.stored > before.stored && now.stored > self.last;
+        self.behind = self.sure || now.heard > self.last;
+        Ok(())
+    }
+
+    /// Looks at storage when the run is said to be over, or gone.
     async fn look(&mut self) -> Result<()> {
         let threads = &self.service.backend.threads;
         // First whether it is over, then the log: what it said last is then not missed.
@@ -229,7 +298,10 @@ impl Subscription {
             }
             Topic::Thread => threads.get(&self.scope, self.thread).await?.is_none(),
         };
-        (self.behind, self.sure) = (true, true);
+        if let (Topic::Run(run), false) = (self.topic, self.over) {
+            self.channel.goes_on(run);
+        }
+        (self.behind, self.sure, self.doubted) = (true, true, false);
         Ok(())
     }
 
@@ -256,15 +328,34 @@ impl Subscription {
         };
         let events = &self.service.backend.events;
         let found = match self.sure {
-            true => events.read_stored(self.thread, run, self.last, PAGE),
-            false => events.read(self.thread, run, self.last, PAGE),
+            true => events.read_stored(self.thread, run, self.last, self.limit),
+            false => events.read(self.thread, run, self.last, self.limit),
         };
-        let found = found.await?;
-        self.behind = found.len() == PAGE as usize;
+        let mut found = found.await?;
+        let is_full = found.len() == self.limit as usize;
+        let fits = fitting(&found);
+        let is_cut = fits < found.len();
+        found.truncate(fits);
+        self.behind = is_full || is_cut;
+        self.limit = match (is_cut, is_full) {
+            (true, _) => u32::try_from(fits).unwrap_or(PAGE),
+            (false, true) => (self.limit * 2).min(PAGE),
+            (false, false) => self.limit,
+        };
         self.sure = self.over || (self.sure && self.behind);
         self.page.extend(found.into_iter().map(Arc::new));
         Ok(())
     }
+}
+
+/// How many of the events are held at once: one at least.
+fn fitting(events: &[Event]) -> usize {
+    let mut bytes = 0;
+    let fit = events.iter().take_while(|event| {
+        bytes += event.data.len();
+        bytes <= PAGE_BYTES
+    });
+    fit.count().max(1).min(events.len())
 }
 
 impl Service {

@@ -1,12 +1,12 @@
 //! Threads and their state.
 
 use agentflow_storage::{
-    checkpoint::{Prune, usage::Usage},
+    checkpoint::{Prune, Rest, usage::Usage},
     page::{Page, PageQuery},
     record::{Change, Thread, ThreadQuery, ThreadRuns, ThreadStatus, ThreadTtl},
 };
 use agentflow_types::{
-    Error, Map, Result, Scope, ThreadId, Value,
+    Error, ErrorKind, Map, Result, Scope, ThreadId, Value,
     graph::{CheckpointRef, RunConfig, StateSnapshot},
 };
 use indexmap::IndexMap;
@@ -16,6 +16,9 @@ use crate::{
     host::{GraphHost, HistoryQuery, Superstep, UpdateRequest},
     machine,
 };
+
+/// How often a change of state is tried that the thread did not wait for.
+const UPDATE_TRIES: usize = 8;
 
 /// A new thread.
 #[derive(Clone, Debug, Default)]
@@ -330,13 +333,41 @@ impl Service {
         id: ThreadId,
         update: StateUpdate,
     ) -> Result<CheckpointRef> {
-        let thread = self.get_thread(scope, id).await?;
-        if thread.status == ThreadStatus::Busy {
-            return Err(Error::conflict(
-                "Thread is busy with a running job. Cannot update state while a run is in flight.",
-            ));
+        for _ in 0..UPDATE_TRIES {
+            let thread = self.get_thread(scope, id).await?;
+            if thread.status == ThreadStatus::Busy {
+                return Err(Error::conflict(
+                    "Thread is busy with a running job. Cannot update state while a run is in \
+                     flight.",
+                ));
+            }
+            match self.update_as_seen(scope, &thread, update.clone()).await {
+                // Whether a run began, or somebody renamed the thread: the next look tells.
+                Err(err) if err.kind() == ErrorKind::Conflict => {}
+                done => {
+                    let written = done?;
+                    self.refresh_thread(scope, id, Refresh::Changed).await?;
+                    return Ok(written);
+                }
+            }
         }
-        let Some((host, graph_id)) = self.graph_for(&thread)? else {
+        Err(Error::conflict(
+            "Thread changes all the time. Cannot update its state.",
+        ))
+    }
+
+    /// Changes the state of a thread.
+    ///
+    /// # Errors
+    /// `Conflict` if the thread is not as it was seen; nothing is written then.
+    async fn update_as_seen(
+        &self,
+        scope: &Scope,
+        thread: &Thread,
+        update: StateUpdate,
+    ) -> Result<CheckpointRef> {
+        let id = thread.thread_id;
+        let Some((host, graph_id)) = self.graph_for(thread)? else {
             return Err(Error::invalid(format!(
                 "Thread '{id}' has no assigned graph ID. This usually occurs when no runs have \
                  been made on this particular thread."
@@ -351,10 +382,12 @@ impl Service {
             values: update.values,
             as_node: update.as_node,
             config: thread_config(id),
+            rest: Rest {
+                thread_id: id,
+                updated_at: thread.updated_at,
+            },
         };
-        let written = host.update_state(request).await?;
-        self.refresh_thread(scope, id, Refresh::Changed).await?;
-        Ok(written)
+        host.update_state(request).await
     }
 
     /// Reads the latest state into the row of a thread that no run executes on.

@@ -58,7 +58,8 @@ impl Service {
         self.working.store(true, Ordering::Release);
         let cleaner = tokio::spawn(self.clone().clean(shutdown.clone()));
         let dispatcher = tokio::spawn(self.clone().dispatch(shutdown.clone()));
-        let hearing = tokio::spawn(self.clone().hear(CancellationToken::new()));
+        // Goes on while requests are served, after the worker has stopped.
+        tokio::spawn(self.clone().hear(CancellationToken::new()));
         while !shutdown.is_cancelled() {
             let more = match self.round().await {
                 Ok(more) => more,
@@ -83,7 +84,6 @@ impl Service {
         if let Err(err) = dispatcher.await {
             tracing::error!(error = %err, "the dispatcher of webhooks panicked");
         }
-        hearing.abort();
         Ok(())
     }
 
@@ -280,7 +280,7 @@ impl Service {
         }
     }
 
-    /// Removes expired threads, items and events; one bounded round.
+    /// Removes expired threads, items, events and results of nodes; one bounded round.
     ///
     /// # Errors
     /// Errors of the backend.
@@ -297,6 +297,7 @@ impl Service {
             gone = gone.max(self.backend.store.sweep(now, CLEAN).await?);
             gone = gone.max(self.backend.events.expire(before, CLEAN).await?);
             gone = gone.max(self.backend.outbox.forget(old_letters, CLEAN).await?);
+            gone = gone.max(self.backend.cache.sweep(now, CLEAN).await?);
             if gone < u64::from(CLEAN) {
                 break;
             }

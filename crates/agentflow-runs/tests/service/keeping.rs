@@ -7,12 +7,13 @@ use agentflow_runs::{
     service::{CreateCron, CreateThread, PatchCron, ServiceConfig, Topic},
 };
 use agentflow_storage::{
+    cache::CacheKey,
     cron::CronQuery,
     page::PageQuery,
     record::{RunQuery, ThreadTtl},
     store::{ItemQuery, NamespaceQuery, PutItem, Refresh},
 };
-use agentflow_types::{ErrorKind, Map, Value, value};
+use agentflow_types::{Clock as _, ErrorKind, Map, Value, value};
 
 use crate::{
     host::GRAPH,
@@ -323,4 +324,25 @@ async fn events_of_ended_runs_are_kept_for_a_while() {
         .subscribe(&world.scope, run.thread_id, topic, Some(0))
         .await;
     assert_eq!(read.unwrap().next().await.unwrap().unwrap().seq, 4);
+}
+
+/// What nodes wrote goes when it is too old; the rest stays.
+#[tokio::test(start_paused = true)]
+async fn results_that_are_too_old_are_swept() {
+    let world = World::idle(config()).await;
+    let cache = &world.backend.cache;
+    for (name, seconds) in [("short", 10), ("long", 1000)] {
+        let key = CacheKey {
+            namespace: labels("graph/node"),
+            key: name.into(),
+        };
+        let (ttl, now) = (Some(Duration::from_secs(seconds)), world.clock.now());
+        cache.put(&key, vec![1], ttl, now).await.unwrap();
+    }
+    world.clock.advance(Duration::from_secs(11));
+    world.service.remove_expired().await.unwrap();
+    let now = world.clock.now();
+    assert_eq!(cache.sweep(now, 10).await.unwrap(), 0, "nothing was left");
+    let later = now.plus(Duration::from_secs(1000));
+    assert_eq!(cache.sweep(later, 10).await.unwrap(), 1);
 }

@@ -12,6 +12,7 @@ mod reading;
 mod replicas;
 mod runs;
 mod threads;
+mod watching;
 mod webhooks;
 mod worker;
 mod world;

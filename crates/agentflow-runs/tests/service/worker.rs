@@ -175,6 +175,7 @@ async fn a_stop_from_another_process_arrives_with_the_heartbeat() {
     let mut backend = world.backend.clone();
     backend.signals = Arc::<agentflow_storage::signal::Local>::default();
     let other = World::over(backend, world.clock.clone(), worker_b(), None).await;
+    tokio::spawn(other.service.clone().hear(other.shutdown.clone()));
     let stop = other.service.cancel_runs(
         &other.scope,
         thread,

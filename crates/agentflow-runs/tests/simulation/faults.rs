@@ -8,11 +8,12 @@ use std::sync::{
 
 use agentflow_storage::{
     Backend,
-    checkpoint::{CheckpointOp, Fence},
+    checkpoint::{CheckpointOp, Fence, Rest},
     event::Event,
     page::{Page, PageQuery},
     record::{
-        Candidate, Decide, Heartbeat, Run, RunQuery, RunStatus, Thread, ThreadQuery, Threads,
+        Candidate, Decide, Heartbeat, Run, RunQuery, RunStatus, Standing, Thread, ThreadQuery,
+        Threads,
     },
 };
 use agentflow_types::{Error, Result, RunId, Scope, ThreadId, Timestamp};
@@ -109,6 +110,18 @@ impl Threads for Faulty {
     async fn heartbeat(&self, run_id: RunId, token: i64, until: Timestamp) -> Result<Heartbeat> {
         self.write(self.inner.threads.heartbeat(run_id, token, until))
             .await
+    }
+
+    async fn rests(&self, rest: Rest) -> Result<bool> {
+        self.inner.threads.rests(rest).await
+    }
+
+    async fn holds(&self, fence: Fence) -> Result<bool> {
+        self.inner.threads.holds(fence).await
+    }
+
+    async fn standing(&self, threads: &[ThreadId], runs: &[RunId]) -> Result<Standing> {
+        self.inner.threads.standing(threads, runs).await
     }
 
     async fn counts(&self) -> Result<Vec<(RunStatus, u64)>> {

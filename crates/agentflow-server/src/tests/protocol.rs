@@ -370,3 +370,53 @@ async fn sockets_carry_commands_and_subscriptions() {
         .unwrap()
         .unwrap();
 }
+
+#[tokio::test]
+async fn subscriptions_of_one_socket_see_events_in_one_order() {
+    let server = Server::new().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (router, state) = (server.router.clone(), server.state.clone());
+    tokio::spawn(crate::serve(listener, router, state, server.stop.clone()));
+    let thread = server.thread().await;
+    let url = format!("ws://{address}/threads/{thread}/stream/events");
+    let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
+    let read = async |socket: &mut tokio_tungstenite::WebSocketStream<_>| loop {
+        let message = tokio::time::timeout(SOON, socket.next()).await.unwrap();
+        if let Message::Text(text) = message.unwrap().unwrap() {
+            return serde_json::from_str::<Value>(&text).unwrap();
+        }
+    };
+    // One that comes late is brought up to where the others are, and goes on with them.
+    for (id, channels) in [(1, json!(["lifecycle"])), (2, json!(["values"]))] {
+        let body = json!({"id": id, "method": "subscription.subscribe",
+            "params": {"channels": channels}});
+        socket.send(Message::text(body.to_string())).await.unwrap();
+        assert_eq!(read(&mut socket).await["type"], "success");
+        let run = json!({"assistant_id": "agent",
+            "input": {"do": [["set", {"x": id}], ["set", {"y": id}]]}});
+        let line = format!("POST /threads/{thread}/runs/wait");
+        server.call(&line, &run.to_string()).await;
+        let (mut numbers, mut methods) = (vec![], vec![]);
+        while methods.last().is_none_or(|last| last != "completed") {
+            let event = read(&mut socket).await;
+            let method = event["method"].as_str().unwrap();
+            let said = event["params"]["data"]["event"].as_str();
+            methods.push(said.unwrap_or(method).to_owned());
+            numbers.push(event["seq"].as_u64().unwrap());
+        }
+        match id {
+            1 => assert_eq!(methods, ["running", "completed"]),
+            _ => {
+                // What it was told of the first run, then both of the second one.
+                let second = methods.iter().position(|said| said == "running").unwrap();
+                assert!(numbers[..second].is_sorted() && numbers[second..].is_sorted());
+                assert_eq!(methods[..second], ["values", "values"]);
+                assert_eq!(
+                    methods[second..],
+                    ["running", "values", "values", "completed"]
+                );
+            }
+        }
+    }
+}

@@ -230,9 +230,6 @@ async fn start(app: &AppState, caller: &Caller, params: &Value) -> Result<Json, 
 async fn respond(app: &AppState, caller: &Caller, params: &Value) -> Result<Json, Refusal> {
     let none = || Refusal::new("no_such_run", "No interrupted run is bound to this thread.");
     let thread = thread_of(app, caller).await?.ok_or_else(none)?;
-    if thread.interrupts.is_empty() {
-        return Err(none());
-    }
     let answers = answers(params)?;
     let open: Vec<&str> = thread
         .interrupts
@@ -241,7 +238,7 @@ async fn respond(app: &AppState, caller: &Caller, params: &Value) -> Result<Json
         .map(|interrupt| interrupt.id.as_str())
         .collect();
     if let Some(unknown) = answers.keys().find(|id| !open.contains(&&***id)) {
-        let text = format!("No interrupt '{unknown}' is pending on this thread.");
+        let text = format!("Unknown or already-consumed interrupt: {unknown}");
         return Err(Refusal::new("no_such_interrupt", text));
     }
     let assistant = thread.metadata.get("assistant_id").and_then(Value::as_str);

@@ -20,10 +20,6 @@ use crate::{
     stream::{Encode, pump},
 };
 
-/// Pause between looks for a thread that does not exist yet; commands of this process wake
-/// waiting streams at once.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
-
 /// Head start of a run's own events before watchers learn that it asks for input.
 ///
 /// LangGraph's clients watch `lifecycle` and `input` on one connection and read everything else
@@ -94,7 +90,7 @@ impl Stream {
     ///
     /// # Errors
     /// Errors of the backend.
-    async fn new(
+    pub(super) async fn new(
         app: &AppState,
         scope: &Scope,
         filter: Filter,
@@ -216,7 +212,7 @@ fn is_interrupt_id(key: &str) -> bool {
 ///
 /// # Errors
 /// Errors of the backend.
-pub(super) async fn open(
+async fn open(
     app: &AppState,
     scope: &Scope,
     thread: ThreadId,
@@ -232,8 +228,13 @@ pub(super) async fn open(
 ///
 /// # Errors
 /// Errors of the backend.
-async fn subscribe(app: &AppState, scope: &Scope, thread: ThreadId) -> Result<Subscription> {
+pub(super) async fn subscribe(
+    app: &AppState,
+    scope: &Scope,
+    thread: ThreadId,
+) -> Result<Subscription> {
     let mut started = app.started.subscribe();
+    let mut coming = None;
     loop {
         started.mark_unchanged();
         match app
@@ -244,9 +245,11 @@ async fn subscribe(app: &AppState, scope: &Scope, thread: ThreadId) -> Result<Su
             Err(err) if err.kind() == ErrorKind::NotFound => {}
             other => return other,
         }
+        let coming = coming.get_or_insert_with(|| app.service.coming(thread));
         tokio::select! {
+            // Commands of this process.
             _ = started.changed() => {}
-            () = tokio::time::sleep(LOOK_AGAIN) => {}
+            () = coming.there() => {}
         }
     }
 }

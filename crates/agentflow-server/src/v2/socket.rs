@@ -1,20 +1,23 @@
 //! The protocol over a WebSocket: commands and subscriptions in, answers and events out.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use agentflow_types::{Value, from_value};
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use futures_util::{SinkExt, StreamExt, stream::SplitSink};
 use serde_json::{Value as Json, json};
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Filter,
     command::{Caller, Envelope, Refusal, answer, encode},
-    serve::{Watching, open},
+    trunk::{Trunk, Wanted},
 };
-use crate::AppState;
+use crate::{
+    AppState,
+    queue::{Sender, queue},
+};
 
 /// Close code of a server that stops.
 const GOING_AWAY: u16 = 1001;
@@ -26,16 +29,8 @@ const STALLED: u16 = 4408;
 /// Serves one socket until either side closes it.
 pub(crate) async fn serve(app: AppState, caller: Caller, socket: WebSocket) {
     let (mut sink, mut incoming) = socket.split();
-    let (tx, mut outgoing) = mpsc::channel::<String>(app.limits.frames.max(1));
-    let caller = Arc::new(caller);
-    let mut session = Session {
-        app: app.clone(),
-        caller,
-        tx,
-        subscriptions: HashMap::new(),
-        minted: 0,
-        broken: CancellationToken::new(),
-    };
+    let (tx, mut outgoing) = queue(app.limits.frames, app.limits.stream_bytes);
+    let mut session = Session::new(&app, caller, tx);
     let mut heartbeat = tokio::time::interval(app.limits.heartbeat);
     heartbeat.reset();
     let close = loop {
@@ -87,23 +82,42 @@ async fn send(
 struct Session {
     app: AppState,
     caller: Arc<Caller>,
-    tx: mpsc::Sender<String>,
-    /// Tasks that feed events, by subscription id.
-    subscriptions: HashMap<String, JoinHandle<()>>,
+    wanted: Arc<Wanted>,
+    /// Feeds them.
+    feeding: JoinHandle<()>,
     minted: u64,
-    /// Fires when a subscription cannot be read further.
+    /// Fires when the log cannot be read further.
     broken: CancellationToken,
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        for task in self.subscriptions.values() {
-            task.abort();
-        }
+        self.feeding.abort();
     }
 }
 
 impl Session {
+    fn new(app: &AppState, caller: Caller, tx: Sender<String>) -> Self {
+        let (caller, wanted) = (Arc::new(caller), Arc::<Wanted>::default());
+        let trunk = Trunk::new(app.clone(), caller.clone(), wanted.clone(), tx);
+        let broken = CancellationToken::new();
+        let breaks = broken.clone();
+        let feeding = app.tasks.spawn(async move {
+            if let Err(err) = trunk.feed().await {
+                tracing::warn!(error = %err, "subscriptions were broken off");
+                breaks.cancel();
+            }
+        });
+        Self {
+            app: app.clone(),
+            caller,
+            wanted,
+            feeding,
+            minted: 0,
+            broken,
+        }
+    }
+
     /// The answer to one frame.
     async fn frame(&mut self, bytes: &[u8]) -> Json {
         let parsed = crate::extract::decode::<Value>(bytes, self.app.limits.depth);
@@ -136,22 +150,12 @@ impl Session {
         let wrong = |text: String| Refusal::new("invalid_argument", text);
         let filter: Filter = from_value(params).map_err(|err| wrong(err.message().to_owned()))?;
         filter.check().map_err(wrong)?;
-        self.subscriptions.retain(|_, task| !task.is_finished());
+        let id = format!("sub-{}", self.minted + 1);
         let most = self.app.limits.subscriptions;
-        if self.subscriptions.len() >= most {
+        if !self.wanted.add(&id, filter, most) {
             return Err(wrong(format!("at most {most} subscriptions are allowed")));
         }
         self.minted += 1;
-        let id = format!("sub-{}", self.minted);
-        let (app, caller, tx) = (self.app.clone(), self.caller.clone(), self.tx.clone());
-        let broken = self.broken.clone();
-        let task = self.app.tasks.spawn(async move {
-            if let Err(err) = feed(app, caller, filter, tx).await {
-                tracing::warn!(error = %err, "a subscription was broken off");
-                broken.cancel();
-            }
-        });
-        self.subscriptions.insert(id.clone(), task);
         Ok(json!({ "subscription_id": id, "replayed_events": 0 }))
     }
 
@@ -160,47 +164,10 @@ impl Session {
             .get("subscription_id")
             .and_then(Value::as_str)
             .unwrap_or_default();
-        match self.subscriptions.remove(id) {
-            Some(task) => {
-                task.abort();
-                Ok(json!({}))
-            }
-            None => {
-                let text = format!("No subscription '{id}' on this socket.");
-                Err(Refusal::new("no_such_subscription", text))
-            }
+        if self.wanted.remove(id) {
+            return Ok(json!({}));
         }
-    }
-}
-
-/// Feeds one subscription; waits when the socket is slow, ends with it.
-///
-/// # Errors
-/// Errors of the backend.
-async fn feed(
-    app: AppState,
-    caller: Arc<Caller>,
-    filter: Filter,
-    tx: mpsc::Sender<String>,
-) -> agentflow_types::Result<()> {
-    let watching = Watching::of(&caller.headers);
-    let (mut events, mut stream) =
-        open(&app, &caller.scope, caller.thread, filter, watching).await?;
-    loop {
-        let next = tokio::select! {
-            next = events.next() => next?,
-            () = tx.closed() => return Ok(()),
-        };
-        let Some(event) = next else { return Ok(()) };
-        let gap = stream.gap_before(&event);
-        let told = stream.take(&event).await;
-        let texts = told
-            .iter()
-            .map(|told| serde_json::to_string(told).unwrap_or_default());
-        for text in gap.into_iter().chain(texts) {
-            if tx.send(text).await.is_err() {
-                return Ok(());
-            }
-        }
+        let text = format!("No subscription '{id}' on this socket.");
+        Err(Refusal::new("no_such_subscription", text))
     }
 }

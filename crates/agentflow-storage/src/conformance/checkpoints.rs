@@ -40,6 +40,7 @@ suite! {
     list_conditions_hold_together,
     list_compares_metadata_entries,
     a_fence_must_hold,
+    a_thread_must_rest,
     a_commit_is_all_or_nothing,
     an_empty_commit_is_fine,
     a_thread_is_deleted_whole,

@@ -46,6 +46,7 @@ suite! {
     candidates_are_threads_with_work,
     a_heartbeat_needs_the_lease,
     a_heartbeat_extends_the_lease,
+    what_is_watched_is_asked_about_at_once,
     runs_are_counted_by_status,
     ages_are_of_what_is_not_over,
     threads_expire,

@@ -12,9 +12,9 @@ use super::{Memory, Tables};
 use crate::{
     checkpoint::{
         Checkpoint, CheckpointKey, CheckpointOp, CheckpointQuery, CheckpointTuple, Checkpoints,
-        Fence, PendingWrite, Prune,
+        Fence, PendingWrite, Prune, Rest,
         delta::{self, DeltaHistory, Walk},
-        pending_sends_of, special,
+        moved, pending_sends_of, special,
         usage::Usage,
     },
     filter, msgpack,
@@ -313,6 +313,18 @@ impl Checkpoints for Memory {
     async fn commit(&self, ops: Vec<CheckpointOp>, fence: Option<Fence>) -> Result<()> {
         let mut tables = self.lock();
         tables.check_fence(fence)?;
+        ops.iter().try_for_each(check)?;
+        for op in ops {
+            tables.apply(op);
+        }
+        Ok(())
+    }
+
+    async fn commit_at_rest(&self, ops: Vec<CheckpointOp>, rest: Rest) -> Result<()> {
+        let mut tables = self.lock();
+        if !tables.rests(rest) {
+            return Err(moved(rest));
+        }
         ops.iter().try_for_each(check)?;
         for op in ops {
             tables.apply(op);

@@ -7,13 +7,13 @@ use async_trait::async_trait;
 
 use super::{Memory, Tables, ThreadRow, check_seq, holds_lease, records::paged};
 use crate::{
-    checkpoint::Fence,
+    checkpoint::{Fence, Rest},
     event::{Event, Events},
     filter,
     page::{Page, PageQuery},
     record::{
-        Ages, Candidate, Change, Decide, Heartbeat, Run, RunQuery, RunStatus, Thread, ThreadQuery,
-        ThreadRuns, Threads,
+        Ages, Candidate, Change, Decide, Heartbeat, Run, RunQuery, RunStatus, Standing, Thread,
+        ThreadQuery, ThreadRuns, Threads,
     },
 };
 
@@ -375,6 +375,23 @@ impl Threads for Memory {
         Ok(Heartbeat { cancel: run.cancel })
     }
 
+    async fn standing(&self, threads: &[ThreadId], runs: &[RunId]) -> Result<Standing> {
+        let mut tables = self.lock();
+        let logs = threads.iter().filter_map(|id| {
+            let row = tables.threads.get(id)?;
+            Some((*id, row.last_seq))
+        });
+        let logs = logs.collect();
+        let live = runs.iter().filter(|id| {
+            let run = tables.run_mut(**id);
+            run.is_some_and(|run| !run.status.is_terminal())
+        });
+        Ok(Standing {
+            live: live.copied().collect(),
+            logs,
+        })
+    }
+
     async fn ages(&self) -> Result<Ages> {
         let tables = self.lock();
         let runs = || tables.threads.values().flat_map(|row| row.runs.values());
@@ -383,6 +400,14 @@ impl Threads for Memory {
             pending_since: of(RunStatus::Pending).map(|run| run.created_at).min(),
             running_since: of(RunStatus::Running).map(|run| run.updated_at).min(),
         })
+    }
+
+    async fn rests(&self, rest: Rest) -> Result<bool> {
+        Ok(self.lock().rests(rest))
+    }
+
+    async fn holds(&self, fence: Fence) -> Result<bool> {
+        Ok(self.lock().check_fence(Some(fence)).is_ok())
     }
 
     async fn counts(&self) -> Result<Vec<(RunStatus, u64)>> {

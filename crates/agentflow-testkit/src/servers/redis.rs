@@ -61,9 +61,20 @@ pub enum Kind {
     Sentinel,
 }
 
+/// Whose program the server is.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+pub enum Engine {
+    /// Redis, from Debian.
+    Redis,
+    /// Valkey, from PyPI, built without TLS.
+    Valkey,
+}
+
 /// Options of an own server.
 #[derive(Clone, Debug, Hash)]
 pub struct Options {
+    /// Whose program.
+    pub engine: Engine,
     /// Data or sentinel.
     pub kind: Kind,
     /// TLS; plaintext if absent.
@@ -81,6 +92,7 @@ impl Default for Options {
     /// Plaintext, in memory, no password.
     fn default() -> Self {
         Self {
+            engine: Engine::Redis,
             kind: Kind::Data,
             tls: None,
             acl: Vec::new(),
@@ -170,7 +182,8 @@ impl Options {
         let default = match (names_default, self.acl.is_empty()) {
             (true, _) => "",
             (false, true) => "user default on nopass ~* &* +@all",
-            (false, false) => "user default off",
+            // With its rights: Redis 7 reads transactions in its log as this user.
+            (false, false) => "user default off ~* &* +@all",
         };
         format!("{admin}\n{default}\n{}\n", self.acl.join("\n"))
     }
@@ -198,7 +211,11 @@ impl Options {
     }
 
     fn command(&self, dir: &Path) -> Result<Command> {
-        let mut command = user::command(&find::program("redis-server", "redis-server")?)?;
+        let program = match self.engine {
+            Engine::Redis => find::program("redis-server", "redis-server")?,
+            Engine::Valkey => find::pypi_valkey()?,
+        };
+        let mut command = user::command(&program)?;
         command.arg(dir.join("redis.conf"));
         if self.kind == Kind::Sentinel {
             command.arg("--sentinel");
@@ -405,6 +422,20 @@ pub fn shared_tls() -> Result<TlsHandle> {
 pub fn shared_acl(file: &str) -> Result<TlsHandle> {
     let options = Options::default().acl(file);
     get_tls(options.persistence(Persistence::AppendEverySecond))
+}
+
+/// The shared Valkey for these users (see [`Options::acl`]): plaintext, with a log of commands.
+/// Tests share it: give keys names of your own.
+///
+/// # Errors
+/// As [`shared`].
+pub fn shared_valkey(file: &str) -> Result<Handle> {
+    let options = Options {
+        engine: Engine::Valkey,
+        ..Options::default().acl(file)
+    };
+    let options = options.persistence(Persistence::AppendEverySecond);
+    get(options, |_, options| Ok(options)).map(|(address, _)| Handle { address })
 }
 
 fn get_tls(options: Options) -> Result<TlsHandle> {

@@ -7,11 +7,16 @@ mod agents;
 mod chat;
 mod graphs;
 
-use std::{path::PathBuf, process::ExitCode, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Instant,
+};
 
 use agentflow::{
     app::{App, Keep},
-    config, logging,
+    config::{self, Config, Sources},
+    logging,
 };
 use agentflow_declarative::Environment;
 use agentflow_types::{Error, Result};
@@ -26,6 +31,9 @@ struct Args {
     /// Data folder; without one nothing is kept.
     #[arg(long)]
     data: Option<PathBuf>,
+    /// An `agentflow.toml` instead of the options about storage, runs and authentication.
+    #[arg(long)]
+    config: Option<PathBuf>,
     /// PostgreSQL database instead of a folder.
     #[arg(long)]
     database_url: Option<String>,
@@ -79,12 +87,20 @@ struct Args {
     max_attempts: u32,
 }
 
-async fn serve(args: Args, started: Instant) -> Result<()> {
-    let keep = if args.data.is_some() || args.database_url.is_some() {
-        Keep::OnDisk
-    } else {
-        Keep::Nothing
+/// What the file says.
+fn from_file(file: &Path) -> Result<Config> {
+    let sources = Sources {
+        file: Some(file),
+        env: &|_| None,
+        env_names: &[],
+        flags: &[],
+        cwd: Path::new("."),
     };
+    config::load(&sources).map(|(config, _)| config)
+}
+
+/// What the options say.
+fn from_options(args: &Args) -> Result<Config> {
     let mut config = config::embedded(&args.data.clone().unwrap_or_default())?;
     config.storage.url = args.database_url.clone().unwrap_or_default();
     config.storage.listen_url = args.listen_url.clone();
@@ -93,23 +109,36 @@ async fn serve(args: Args, started: Instant) -> Result<()> {
     config.storage.statement_timeout_seconds = args.statement_timeout_seconds;
     config.server.drain_seconds = args.drain_seconds;
     config.runs.lease_seconds = args.lease_seconds;
-    config.server.port = args.port;
-    config.port_is_explicit = true;
     config.runs.concurrency = args.concurrency;
     config.runs.max_attempts = args.max_attempts;
-    if let Some(key) = args.bootstrap_key {
+    if let Some(key) = &args.bootstrap_key {
         config.auth.mode = config::Mode::On;
-        config.auth.bootstrap_key = key;
+        config.auth.bootstrap_key = key.clone();
         config.auth.cache_seconds = 0;
     }
-    if let (Some(issuer), Some(jwks)) = (args.issuer, args.jwks) {
-        config.auth.jwt.issuer = issuer;
-        config.auth.jwt.jwks_file = jwks;
+    if let (Some(issuer), Some(jwks)) = (&args.issuer, &args.jwks) {
+        config.auth.jwt.issuer = issuer.clone();
+        config.auth.jwt.jwks_file = jwks.clone();
         config.auth.jwt.audience = vec!["agentflow".into()];
         config.auth.jwt.default_role = "user".into();
     }
-    config.workers.python = args.python;
+    config.workers.python = args.python.clone();
     config.workers.processes = args.processes;
+    Ok(config)
+}
+
+async fn serve(args: Args, started: Instant) -> Result<()> {
+    let mut config = match &args.config {
+        Some(file) => from_file(file)?,
+        None => from_options(&args)?,
+    };
+    let keep = if args.data.is_some() || config.storage.is_remote() {
+        Keep::OnDisk
+    } else {
+        Keep::Nothing
+    };
+    config.server.port = args.port;
+    config.port_is_explicit = true;
     config.log.level = args.log.clone();
     let _exporting = logging::start(&config.log, &config.traces)?;
     let mut app = App::new(config).keep(keep);

@@ -206,7 +206,8 @@ impl Merged {
                 .origins
                 .get(&key)
                 .map_or(String::new(), |o| format!("{o}: "));
-            Error::invalid(format!("{origin}{key}: {}", err.message()))
+            let hint = word_suggestion(err.message());
+            Error::invalid(format!("{origin}{key}: {}{hint}", err.message()))
         })
     }
 
@@ -333,6 +334,17 @@ fn suggestion<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
         .map_or(String::new(), |(_, best)| {
             format!("; did you mean `{best}`?")
         })
+}
+
+/// A suggestion for a word that is none of those which a setting takes, as the parser says it.
+fn word_suggestion(message: &str) -> String {
+    if !message.starts_with("unknown variant") {
+        return String::new();
+    }
+    // Every second piece is in the quotes.
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let given = quoted.next().unwrap_or_default();
+    suggestion(given, quoted)
 }
 
 fn kind_name(value: &Value) -> &'static str {

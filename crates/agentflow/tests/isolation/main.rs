@@ -15,7 +15,31 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use bodies::{Ask, Things, asks};
-use world::{Reply, Tenant, World};
+use world::{Reply, Store, Tenant, World};
+
+/// The tests on every store.
+macro_rules! on_every_store {
+    ($($test:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                super::$test(super::Store::Sqlite).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                super::$test(super::Store::Postgres).await;
+            })*
+        }
+    };
+}
+
+on_every_store! {
+    no_operation_reaches_another_tenant,
+    nothing_crosses_by_way_of_runs_states_streams_or_items,
+    a_shut_tenant_is_shut_at_once,
+}
 
 /// Answers that are alike for what exists and what does not, by what they mean.
 fn verdict(reply: &Reply) -> &'static str {
@@ -31,9 +55,8 @@ fn verdict(reply: &Reply) -> &'static str {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn no_operation_reaches_another_tenant() {
-    let world = World::start().await;
+async fn no_operation_reaches_another_tenant(store: Store) {
+    let world = World::start(store).await;
     let (ours, theirs) = (world.tenant("ours").await, world.tenant("theirs").await);
     let their_things = theirs.fill(&world).await;
     ours.fill(&world).await;
@@ -54,7 +77,7 @@ async fn no_operation_reaches_another_tenant() {
         }
     }
     println!(
-        "{operations} operations, {} requests: {counts:?}",
+        "{store:?}: {operations} operations, {} requests: {counts:?}",
         counts.values().sum::<u32>()
     );
     assert!(operations > 80, "{operations}");
@@ -95,9 +118,8 @@ async fn crossed(world: &World, ours: &Tenant, theirs: &Things, ask: &Ask) -> &'
     verdict(&foreign)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_crosses_by_way_of_runs_states_streams_or_items() {
-    let world = World::start().await;
+async fn nothing_crosses_by_way_of_runs_states_streams_or_items(store: Store) {
+    let world = World::start(store).await;
     let (ours, theirs) = (world.tenant("ours").await, world.tenant("theirs").await);
     let things = theirs.fill(&world).await;
     crossing::foreign_assistants(&world, &ours, &things).await;
@@ -111,9 +133,8 @@ async fn nothing_crosses_by_way_of_runs_states_streams_or_items() {
     world.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_shut_tenant_is_shut_at_once() {
-    let world = World::start().await;
+async fn a_shut_tenant_is_shut_at_once(store: Store) {
+    let world = World::start(store).await;
     let ours = world.tenant("ours").await;
     assert_eq!(world.get(&ours.key, "/auth/me").await.status, 200);
     let shut = serde_json::json!({ "enabled": false });

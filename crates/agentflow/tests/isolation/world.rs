@@ -1,11 +1,12 @@
-//! A server with tenants, over HTTP and on SQLite.
+//! A server with tenants, over HTTP, on SQLite or PostgreSQL.
 
 use std::{path::PathBuf, time::Duration};
 
 use agentflow::{
     app::{App, Running},
-    config::{self, Mode},
+    config::{self, Config, Mode},
 };
+use agentflow_testkit::servers::postgres::{self, Database, Version};
 use serde_json::{Value, json};
 
 use crate::bodies::{Ask, Things};
@@ -33,6 +34,27 @@ pub struct World {
     client: reqwest::Client,
     running: Running,
     _dir: tempfile::TempDir,
+    /// Dropped after the server.
+    _database: Option<Database>,
+}
+
+/// What holds the data.
+#[derive(Clone, Copy, Debug)]
+pub enum Store {
+    Sqlite,
+    Postgres,
+}
+
+impl Store {
+    /// Has a server keep its data there: in PostgreSQL through PgBouncer, in a database of its own.
+    fn set(self, config: &mut Config) -> Option<Database> {
+        let Self::Postgres = self else { return None };
+        let server = postgres::shared(Version::Debian).unwrap();
+        let database = server.create_database().unwrap();
+        config.storage.url = database.bouncer_url(&server.bouncer().unwrap());
+        config.storage.listen_url = database.url();
+        Some(database)
+    }
 }
 
 /// A tenant's keys.
@@ -45,7 +67,7 @@ pub struct Tenant {
 }
 
 impl World {
-    pub async fn start() -> Self {
+    pub async fn start(store: Store) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
         let root = "bootstrap-key-of-the-isolation-test".to_owned();
@@ -55,6 +77,7 @@ impl World {
         config.models.detect_ollama = false;
         config.auth.mode = Mode::On;
         config.auth.bootstrap_key = root.clone();
+        let database = store.set(&mut config);
         let app = App::new(config).graphs_from_config().await.unwrap();
         let running = app.start().await.unwrap();
         Self {
@@ -63,6 +86,7 @@ impl World {
             client: reqwest::Client::new(),
             running,
             _dir: dir,
+            _database: database,
         }
     }
 

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import faulthandler
+import io
 import json
 import os
 import platform
@@ -69,6 +70,10 @@ def _tls(options: argparse.Namespace) -> Tls | None:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    # What user code prints is read by the server, line by line.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")
     # The server asks for the stacks of all threads before it kills a process that stands still.
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True)

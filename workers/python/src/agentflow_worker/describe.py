@@ -60,6 +60,9 @@ def _node(node: dict[str, Any]) -> dict[str, Any]:
         shown["type"] = "runnable"
         name = data.get("name") if isinstance(data, dict) else None
         shown["data"] = {"name": str(name or node["id"])}
+    if node.get("metadata"):
+        # Where the graph stops by itself.
+        shown["metadata"] = node["metadata"]
     return shown
 
 

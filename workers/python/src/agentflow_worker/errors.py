@@ -3,6 +3,8 @@
 import traceback
 from typing import Any
 
+from agentflow_worker.frames import FrameTooLarge
+
 _TRACEBACK_CHARS = 64 * 1024
 _MESSAGE_CHARS = 64 * 1024
 
@@ -47,6 +49,8 @@ def to_wire(err: BaseException, kind: str = "failed") -> dict[str, Any]:
     """An exception as the error of an answer, with its traceback if user code may be to blame."""
     if isinstance(err, ServerError | Refused):
         return error(err.kind, str(err), err.class_name)
+    if isinstance(err, FrameTooLarge):
+        return error("invalid", str(err), "ValueError")
     told = error(kind, message_of(err), type(err).__name__)
     told["traceback"] = clean("".join(traceback.format_exception(err)))[-_TRACEBACK_CHARS:]
     return told

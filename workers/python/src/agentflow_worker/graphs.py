@@ -63,8 +63,10 @@ class Loaded:
 
     def to_wire(self) -> dict[str, Any]:
         """As `ready` tells it."""
+        name = self.value.name if self.value is not None else _DEFAULT_NAME
         return {
             "graph_id": self.graph_id,
+            "name": self.graph_id if name == _DEFAULT_NAME else name,
             "description": self.description,
             "factory": self.factory is not None,
             "error": self.error,

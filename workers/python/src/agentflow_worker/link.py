@@ -6,6 +6,7 @@ stands still can be reported while it does.
 """
 
 import asyncio
+import os
 import ssl
 import threading
 import time
@@ -153,15 +154,34 @@ class Link:
         self._send(pack([NOTICE, method, params], self.max_frame_bytes))
 
     def _send(self, frame: bytes) -> None:
-        """Frames leave in the order of the calls; many share one wake-up of the thread."""
+        """Frames leave in the order of the calls.
+
+        If nothing waits, the caller writes to the socket itself, which spares two switches of
+        threads; what does not fit is left to the thread of the connection.
+        """
         with self._lock:
             if self._closed is not None:
                 return
+            if not self._flushing and (rest := self._write_now(frame)) is not None:
+                frame = rest
+                if not frame:
+                    return
             self._out.append(frame)
             if self._flushing:
                 return
             self._flushing = True
         self._loop.call_soon_threadsafe(self._flush)
+
+    def _write_now(self, frame: bytes) -> bytes | None:
+        """Writes as much as the socket takes; what is left, or `None` if it must not be tried."""
+        wire = self._wire
+        if wire is None or wire.plain_fd is None or wire.full:
+            return None
+        try:
+            return frame[os.write(wire.plain_fd, frame) :]
+        except OSError:
+            # Full, or broken: the transport will find out.
+            return None
 
     # In the thread of the connection
 
@@ -195,12 +215,13 @@ class Link:
             await asyncio.wait([self._wire.gone], timeout=_CLOSE_SECONDS / 2)
 
     def _flush(self) -> None:
+        # Under the lock, or somebody could write between these frames.
         with self._lock:
-            frames = list(self._out)
+            if self._out and self._wire is not None and self._wire.transport is not None:
+                # Not `writelines`, which does not tell of bytes that wait in every Python.
+                self._wire.transport.write(b"".join(self._out))
             self._out.clear()
             self._flushing = False
-        if frames and self._wire is not None and self._wire.transport is not None:
-            self._wire.transport.writelines(frames)
 
     def _received(self, body: bytes) -> None:
         message = unpack(body)
@@ -259,6 +280,10 @@ class _Wire(asyncio.Protocol):
     ) -> None:
         self.transport: asyncio.Transport | None = None
         self.splitter = Splitter()
+        self.plain_fd: int | None = None
+        """The socket, if bytes may be written to it as they are."""
+        self.full = False
+        """Whether the transport has bytes that the socket did not take yet."""
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._received = received
         self._lost = lost
@@ -267,6 +292,16 @@ class _Wire(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
+        # Every byte that waits is told by `pause_writing`.
+        transport.set_write_buffer_limits(0)
+        if transport.get_extra_info("sslcontext") is None:
+            self.plain_fd = transport.get_extra_info("socket").fileno()
+
+    def pause_writing(self) -> None:
+        self.full = True
+
+    def resume_writing(self) -> None:
+        self.full = False
 
     def data_received(self, data: bytes) -> None:
         try:

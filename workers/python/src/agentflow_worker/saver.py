@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -12,7 +12,6 @@ from langgraph.checkpoint.base import (
     Checkpoint,
     CheckpointMetadata,
     CheckpointTuple,
-    DeltaChannelHistory,
     get_checkpoint_id,
     get_checkpoint_metadata,
 )
@@ -20,6 +19,10 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from agentflow_worker import encode
 from agentflow_worker.scope import Scope
+
+if TYPE_CHECKING:
+    # Not in older releases, which do not ask for it.
+    from langgraph.checkpoint.base import DeltaChannelHistory
 
 _AHEAD_BYTES = 8 * 1024 * 1024
 """How much may wait to be stored before a graph has to wait too."""
@@ -67,6 +70,7 @@ class RemoteSaver(BaseCheckpointSaver[str]):
         return None if found is None else self._tuple(found)
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        self._settle_sync()
         found = self._scope.call_sync("saver.get", _where(config))
         return None if found is None else self._tuple(found)
 
@@ -90,12 +94,13 @@ class RemoteSaver(BaseCheckpointSaver[str]):
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> Iterator[CheckpointTuple]:
+        self._settle_sync()
         for found in self._scope.call_sync("saver.list", _query(config, filter, before, limit)):
             yield self._tuple(found)
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
-    ) -> Mapping[str, DeltaChannelHistory]:
+    ) -> "Mapping[str, DeltaChannelHistory]":
         if not channels:
             return {}
         await self.settle()
@@ -104,9 +109,10 @@ class RemoteSaver(BaseCheckpointSaver[str]):
 
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
-    ) -> Mapping[str, DeltaChannelHistory]:
+    ) -> "Mapping[str, DeltaChannelHistory]":
         if not channels:
             return {}
+        self._settle_sync()
         asked = {**_where(config), "channels": [*channels]}
         return self._histories(channels, self._scope.call_sync("saver.delta_history", asked))
 
@@ -209,7 +215,7 @@ class RemoteSaver(BaseCheckpointSaver[str]):
 
     def _histories(
         self, channels: Sequence[str], found: Sequence[dict[str, Any]]
-    ) -> dict[str, DeltaChannelHistory]:
+    ) -> "dict[str, DeltaChannelHistory]":
         histories: dict[str, DeltaChannelHistory] = {}
         for channel, entry in zip(channels, found, strict=True):
             history: DeltaChannelHistory = {
@@ -230,10 +236,26 @@ class RemoteSaver(BaseCheckpointSaver[str]):
 
     async def settle(self) -> None:
         """Waits until everything that was handed over is stored. Raises if it was not."""
+        if self._loop is not None and asyncio.get_running_loop() is not self._loop:
+            elsewhere = asyncio.run_coroutine_threadsafe(self.settle(), self._loop)
+            await asyncio.wrap_future(elsewhere)
+            return
         while self._sent is not None or self._ops:
             await self._stored()
         if self._failed is not None:
             raise self._failed
+
+    def _settle_sync(self) -> None:
+        """As `settle`, for threads. In the loop's own thread there is no way to wait."""
+        loop = self._loop
+        if loop is None or (self._sent is None and not self._ops):
+            return
+        try:
+            if asyncio.get_running_loop() is loop:
+                return
+        except RuntimeError:
+            pass
+        asyncio.run_coroutine_threadsafe(self.settle(), loop).result()
 
     async def _commit(self, op: dict[str, Any]) -> None:
         loop = asyncio.get_running_loop()
@@ -244,6 +266,8 @@ class RemoteSaver(BaseCheckpointSaver[str]):
             await self._scope.call("saver.commit", {"ops": [op]})
             return
         self._scope.check()
+        if self._failed is not None:
+            raise self._failed
         self._ops.append(op)
         self._waiting_bytes += _size(op)
         if self._next is None:

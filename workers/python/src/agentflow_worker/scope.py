@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -34,6 +35,12 @@ class Scope:
         """Takes credit for events; runs in the loop."""
         self.threads = 0
         """Threads that execute synchronous code of the request."""
+        self._lock = threading.Lock()
+
+    def count_thread(self, change: int) -> None:
+        """A thread begins or ends to execute code of the request."""
+        with self._lock:
+            self.threads += change
 
     def check(self) -> None:
         """Raises if the request is over."""

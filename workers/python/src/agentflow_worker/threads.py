@@ -25,10 +25,10 @@ class Threads(ThreadPoolExecutor):
         def counted() -> Any:
             # What waited for a free thread while its request was cancelled does not begin.
             scope.check_thread()
-            scope.threads += 1
+            scope.count_thread(1)
             try:
                 return function(*args, **kwargs)
             finally:
-                scope.threads -= 1
+                scope.count_thread(-1)
 
         return super().submit(counted)

@@ -8,13 +8,15 @@ use agentflow_types::{
 use super::{
     super::{
         refused,
-        sample::{at, change, leased, pending, put, run, run_id, seed, thread, writes},
+        sample::{
+            at, change, key, leased, pending, put, run, run_id, seed, thread, thread_id, writes,
+        },
     },
     get,
 };
 use crate::{
     Backend,
-    checkpoint::{CheckpointOp, CheckpointQuery, Fence, special},
+    checkpoint::{CheckpointOp, CheckpointQuery, Fence, Rest, special},
     record::Change,
 };
 
@@ -174,6 +176,55 @@ pub async fn a_fence_must_hold(backend: Backend) -> Result<()> {
     )
     .await?;
     refused(commit(2).await, Conflict);
+    Ok(())
+}
+
+/// Somebody outside of a run writes only while none is running, nor has been since he looked.
+pub async fn a_thread_must_rest(backend: Backend) -> Result<()> {
+    let name = thread_id(1).text();
+    let seen = thread(1).updated_at;
+    let commit = |updated_at, n| {
+        let thread_id = thread_id(1);
+        let rest = Rest {
+            thread_id,
+            updated_at,
+        };
+        let op = vec![put(&name, "", n, value!({}))];
+        let threads = backend.threads.clone();
+        let commit = backend.checkpoints.commit_at_rest(op, rest);
+        async move {
+            let rests = threads.rests(rest).await?;
+            let done = commit.await;
+            assert_eq!(rests, done.is_ok());
+            done
+        }
+    };
+    refused(commit(seen, 1).await, Conflict);
+    seed(&backend, thread(1), vec![]).await?;
+    commit(seen, 1).await?;
+    refused(commit(at(77), 2).await, Conflict);
+    // One that waits sees what was written when it begins.
+    seed(&backend, thread(1), vec![run(1, 1)]).await?;
+    commit(seen, 3).await?;
+    seed(&backend, thread(1), vec![leased(run(1, 1), 2, at(60))]).await?;
+    refused(commit(seen, 4).await, Conflict);
+    assert_eq!(
+        backend.checkpoints.get(&key(&name, "", Some(4))).await?,
+        None
+    );
+    let ended = crate::record::Run {
+        status: crate::record::RunStatus::Success,
+        ..leased(run(1, 1), 2, at(60))
+    };
+    let touched = crate::record::Thread {
+        updated_at: at(78),
+        ..thread(1)
+    };
+    seed(&backend, touched, vec![ended]).await?;
+    refused(commit(seen, 5).await, Conflict);
+    commit(at(78), 6).await?;
+    let newest = backend.checkpoints.get(&key(&name, "", None)).await?;
+    assert_eq!(newest.map(|found| found.key), Some(key(&name, "", Some(6))));
     Ok(())
 }
 

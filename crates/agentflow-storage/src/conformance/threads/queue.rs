@@ -5,13 +5,14 @@ use agentflow_types::{ErrorKind::Conflict, Result, Scope};
 use super::{
     super::{
         refused,
-        sample::{at, change, leased, run, run_id, seed, stranger, thread},
+        sample::{at, change, event, leased, run, run_id, seed, stranger, thread, thread_id},
     },
     candidates,
 };
 use crate::{
     Backend,
-    record::{Ages, CancelAction, Change, Run, RunStatus},
+    checkpoint::Fence,
+    record::{Ages, CancelAction, Change, Run, RunStatus, Standing},
 };
 
 /// Due and not running, or running without a worker.
@@ -67,11 +68,19 @@ pub async fn candidates_are_threads_with_work(backend: Backend) -> Result<()> {
 /// Of that very token, while the run is running.
 pub async fn a_heartbeat_needs_the_lease(backend: Backend) -> Result<()> {
     let beat = |token| backend.threads.heartbeat(run_id(1), token, at(90));
+    let holds = |token| {
+        let run_id = run_id(1);
+        backend.threads.holds(Fence { run_id, token })
+    };
     refused(beat(1).await, Conflict);
+    assert!(!holds(1).await?);
     seed(&backend, thread(1), vec![run(1, 1)]).await?;
     refused(beat(1).await, Conflict);
+    assert!(!holds(1).await?);
     seed(&backend, thread(1), vec![leased(run(1, 1), 2, at(60))]).await?;
     refused(beat(1).await, Conflict);
+    assert!(!holds(1).await?);
+    assert!(holds(2).await?);
     beat(2).await?;
     let ended = Run {
         status: RunStatus::Timeout,
@@ -79,6 +88,7 @@ pub async fn a_heartbeat_needs_the_lease(backend: Backend) -> Result<()> {
     };
     seed(&backend, thread(1), vec![ended]).await?;
     refused(beat(2).await, Conflict);
+    assert!(!holds(2).await?);
     Ok(())
 }
 
@@ -98,6 +108,53 @@ pub async fn a_heartbeat_extends_the_lease(backend: Backend) -> Result<()> {
     seed(&backend, thread(1), vec![cancelled]).await?;
     let beat = backend.threads.heartbeat(run_id(1), 2, at(120)).await?;
     assert_eq!(beat.cancel, Some(CancelAction::Interrupt));
+    Ok(())
+}
+
+/// Threads with their numbers, runs that are not over; whatever tenant's.
+pub async fn what_is_watched_is_asked_about_at_once(backend: Backend) -> Result<()> {
+    let over = Run {
+        status: RunStatus::Success,
+        ..run(1, 2)
+    };
+    let held = leased(run(1, 3), 1, at(60));
+    seed(&backend, thread(1), vec![run(1, 1), over, held]).await?;
+    let events = vec![event(1, 1), event(7, 1)];
+    backend.events.append(thread_id(1), events, None).await?;
+    let theirs = vec![
+        Change::PutThread(Box::new(thread(2))),
+        Change::PutRun(Box::new(run(2, 4))),
+    ];
+    change(&backend, &stranger(), 2, theirs).await?;
+    let ask = async |threads: &[u8], runs: &[u8]| {
+        let threads: Vec<_> = threads.iter().map(|n| thread_id(*n)).collect();
+        let runs: Vec<_> = runs.iter().map(|n| run_id(*n)).collect();
+        let mut found = backend.threads.standing(&threads, &runs).await?;
+        found.logs.sort_unstable();
+        found.live.sort_unstable();
+        Ok::<_, agentflow_types::Error>(found)
+    };
+    let all = ask(&[1, 2, 9], &[1, 2, 3, 4, 9]).await?;
+    assert_eq!(all.logs, [(thread_id(1), 7), (thread_id(2), 0)]);
+    assert_eq!(all.live, [run_id(1), run_id(3), run_id(4)]);
+    let one = ask(&[2], &[]).await?;
+    assert_eq!((one.logs.len(), one.live.len()), (1, 0));
+    assert_eq!(ask(&[], &[]).await?, Standing::default());
+    // Numbers outlive their events, and go with the thread.
+    change(
+        &backend,
+        &Scope::local(),
+        1,
+        vec![Change::DeleteRun(run_id(1))],
+    )
+    .await?;
+    let rest = ask(&[1], &[1, 3]).await?;
+    assert_eq!(
+        (rest.logs, rest.live),
+        (vec![(thread_id(1), 7)], vec![run_id(3)])
+    );
+    change(&backend, &Scope::local(), 1, vec![Change::DeleteThread]).await?;
+    assert_eq!(ask(&[1], &[1, 3]).await?, Standing::default());
     Ok(())
 }
 
