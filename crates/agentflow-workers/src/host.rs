@@ -183,11 +183,11 @@ impl Workers {
         at: &CheckpointRef,
         supersteps: &[Superstep],
         config: &RunConfig,
+        rights: Rights,
     ) -> Result<CheckpointRef> {
         let params = wire::update(graph_id, at, supersteps, config);
         let session = |lease: &Lease| {
             let (link, thread) = (&lease.peer.link, at.thread_id.clone());
-            let rights = Rights::Write(None);
             Session::open(&self.services, link, scope.clone(), thread, rights, None)
         };
         let method = "state.update";
@@ -279,6 +279,12 @@ impl GraphHost for Workers {
             .and_then(Value::as_str)
             .unwrap_or_default()
             .to_owned();
+        if let Some(fence) = request.fence {
+            self.services
+                .checkpoints
+                .take_over(&thread_id, fence)
+                .await?;
+        }
         // The smallest event costs this much, so that what the credit allows finds room.
         let room = usize::try_from(CREDIT / EVENT_COST).unwrap_or(usize::MAX);
         let (tx, events) = mpsc::channel(room + 1);
@@ -351,9 +357,11 @@ impl GraphHost for Workers {
             values,
             as_node,
             config,
+            rest,
         } = request;
+        let rights = Rights::AtRest(rest);
         let superstep = vec![vec![(values, None, as_node)]];
-        self.update(&scope, &graph_id, &checkpoint, &superstep, &config)
+        self.update(&scope, &graph_id, &checkpoint, &superstep, &config, rights)
             .await
     }
 
@@ -365,7 +373,14 @@ impl GraphHost for Workers {
         supersteps: Vec<Superstep>,
         config: RunConfig,
     ) -> Result<CheckpointRef> {
-        self.update(scope, graph_id, checkpoint, &supersteps, &config)
-            .await
+        self.update(
+            scope,
+            graph_id,
+            checkpoint,
+            &supersteps,
+            &config,
+            Rights::Write(None),
+        )
+        .await
     }
 }
