@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use agentflow_runs::{
-    at_rest,
-    host::{EventSink, GraphHost, GraphInfo, HistoryQuery, RunRequest, Superstep, UpdateRequest},
+use agentflow_runs::host::{
+    EventSink, GraphHost, GraphInfo, HistoryQuery, RunRequest, Superstep, UpdateRequest,
 };
 use agentflow_types::{
     Error, ErrorKind, Result, Scope, Value,
@@ -15,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Services, Workers,
+    Workers,
     frame::counted,
     link::Answer,
     pool::{Lease, Need, Pool},
@@ -179,17 +178,17 @@ impl Workers {
 
     async fn update(
         &self,
-        services: &Services,
         scope: &Scope,
-        (graph_id, at): (&str, &CheckpointRef),
+        graph_id: &str,
+        at: &CheckpointRef,
         supersteps: &[Superstep],
         config: &RunConfig,
+        rights: Rights,
     ) -> Result<CheckpointRef> {
         let params = wire::update(graph_id, at, supersteps, config);
         let session = |lease: &Lease| {
             let (link, thread) = (&lease.peer.link, at.thread_id.clone());
-            let rights = Rights::Write(None);
-            Session::open(services, link, scope.clone(), thread, rights, None)
+            Session::open(&self.services, link, scope.clone(), thread, rights, None)
         };
         let method = "state.update";
         let begun = self.begin(Need::Answer, graph_id, method, params, session);
@@ -360,13 +359,9 @@ impl GraphHost for Workers {
             config,
             rest,
         } = request;
+        let rights = Rights::AtRest(rest);
         let superstep = vec![vec![(values, None, as_node)]];
-        let services = Services {
-            checkpoints: at_rest::saver(self.services.checkpoints.clone(), rest),
-            ..self.services.clone()
-        };
-        let at = (graph_id.as_str(), &checkpoint);
-        self.update(&services, &scope, at, &superstep, &config)
+        self.update(&scope, &graph_id, &checkpoint, &superstep, &config, rights)
             .await
     }
 
@@ -378,8 +373,14 @@ impl GraphHost for Workers {
         supersteps: Vec<Superstep>,
         config: RunConfig,
     ) -> Result<CheckpointRef> {
-        let at = (graph_id, checkpoint);
-        self.update(&self.services, scope, at, &supersteps, &config)
-            .await
+        self.update(
+            scope,
+            graph_id,
+            checkpoint,
+            &supersteps,
+            &config,
+            Rights::Write(None),
+        )
+        .await
     }
 }

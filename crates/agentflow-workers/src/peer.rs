@@ -350,9 +350,9 @@ impl Peer {
                 }
             }
             "ready" => {
-                if self.loaded.set(loaded(params)?).is_ok() {
-                    self.is_ready.notify_waiters();
-                }
+                // A worker loads its project once; what it says later is passed over.
+                let _ = self.loaded.set(loaded(params)?);
+                self.is_ready.notify_waiters();
             }
             "log" => log(params),
             _ => {}

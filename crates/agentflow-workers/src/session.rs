@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use agentflow_storage::checkpoint::{CheckpointOp, Fence, fenced};
+use agentflow_storage::checkpoint::{CheckpointOp, Fence, Rest, fenced};
 use agentflow_types::{Error, ErrorKind, Result, Scope, Str, Value, graph::StreamEvent};
 use tokio::sync::mpsc;
 
@@ -22,6 +22,8 @@ pub(crate) enum Rights {
     Read,
     /// And written, under this lease if there is one; items as well.
     Write(Option<Fence>),
+    /// And written while the thread rests as it was seen; items as well.
+    AtRest(Rest),
 }
 
 /// One event with its price.
@@ -52,8 +54,8 @@ impl Session {
         events: Option<mpsc::Sender<Priced>>,
     ) -> Self {
         let (commits, waiting) = mpsc::channel(COMMITS);
-        if let Rights::Write(fence) = rights {
-            tokio::spawn(store(services.clone(), link.clone(), fence, waiting));
+        if rights != Rights::Read {
+            tokio::spawn(store(services.clone(), link.clone(), rights, waiting));
         }
         Self {
             scope,
@@ -70,7 +72,7 @@ impl Session {
     /// `Denied` if the request is not about anything of theirs but a thread.
     pub(crate) fn scope(&self) -> Result<&Scope> {
         match self.rights {
-            Rights::Write(_) => Ok(&self.scope),
+            Rights::Write(_) | Rights::AtRest(_) => Ok(&self.scope),
             Rights::Read => Err(Error::denied("items are for runs and updates")),
         }
     }
@@ -129,17 +131,25 @@ pub(crate) fn over() -> Error {
     Error::conflict("the request is over")
 }
 
+async fn write(services: &Services, rights: Rights, ops: Vec<CheckpointOp>) -> Result<()> {
+    match rights {
+        Rights::Write(fence) => services.checkpoints.commit(ops, fence).await,
+        Rights::AtRest(rest) => services.checkpoints.commit_at_rest(ops, rest).await,
+        Rights::Read => Err(Error::denied("this request only reads checkpoints")),
+    }
+}
+
 /// Stores commits in order, whatever waits at once in one transaction.
 async fn store(
     services: Services,
     link: Arc<Link>,
-    fence: Option<Fence>,
+    rights: Rights,
     mut waiting: mpsc::Receiver<Commit>,
 ) {
     let mut lost = false;
     let mut batch: Vec<Commit> = Vec::new();
     while waiting.recv_many(&mut batch, TOGETHER).await > 0 {
-        if let (true, Some(fence)) = (lost, fence) {
+        if let (true, Rights::Write(Some(fence))) = (lost, rights) {
             for commit in batch.drain(..) {
                 link.answer(commit.id, Err(fenced(fence))).await;
             }
@@ -153,7 +163,7 @@ async fn store(
                 .flat_map(|c| std::mem::take(&mut c.ops))
                 .collect(),
         };
-        match services.checkpoints.commit(ops, fence).await {
+        match write(&services, rights, ops).await {
             Ok(()) => {
                 for commit in batch.drain(..) {
                     link.answer(commit.id, Ok(Value::Null)).await;
@@ -162,7 +172,7 @@ async fn store(
             Err(err) if together && err.kind() != ErrorKind::Conflict => {
                 // One of them may be at fault; each gets its own answer.
                 for commit in batch.drain(..) {
-                    let stored = services.checkpoints.commit(commit.ops, fence).await;
+                    let stored = write(&services, rights, commit.ops).await;
                     link.answer(commit.id, stored.map(|()| Value::Null)).await;
                 }
             }
