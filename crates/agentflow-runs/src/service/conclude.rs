@@ -51,6 +51,9 @@ impl Service {
         unsaid: Vec<Draft>,
     ) -> Result<bool> {
         if matches!(end, End::Released) {
+            if !unsaid.is_empty() {
+                self.append(run, fence, channel, &unsaid).await?;
+            }
             let patience = self.config.patience;
             let released = patience.ask(|| self.release(scope, run, fence)).await;
             return released.map(|()| true);

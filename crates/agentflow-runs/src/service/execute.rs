@@ -39,6 +39,9 @@ const BATCH: usize = 128;
 /// How much longer than the drain the end of a run may take to be stored.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
+/// How long a graph that must stop may take to do so, its events being stored meanwhile.
+const PUT_DOWN: Duration = Duration::from_secs(2);
+
 /// Why an attempt ended.
 pub(super) enum End {
     Done(RunOutcome),
@@ -123,10 +126,15 @@ impl Service {
         let lost = CancellationToken::new();
         let left = lease.expires_at.since(self.now());
         let heart = self.beat(fence, left, lost.clone(), nudge);
+        let executing = self.execute(scope, &run, fence, &channel, &stop);
+        tokio::pin!(executing);
         let (end, unsaid) = tokio::select! {
-            ended = self.execute(scope, &run, fence, &channel, &stop) => ended,
-            () = tokio::time::sleep(self.config.run_timeout) => (End::TimedOut, vec![]),
-            () = self.released.cancelled() => (End::Released, vec![]),
+            ended = &mut executing => ended,
+            () = tokio::time::sleep(self.config.run_timeout) => {
+                put_down(executing, &stop, End::TimedOut).await
+            }
+            () = self.released.cancelled() => put_down(executing, &stop, End::Released).await,
+            // Nothing that belongs to this attempt can be stored any more.
             () = lost.cancelled() => (End::Released, vec![]),
         };
         stop.cancel();
@@ -267,7 +275,8 @@ impl Service {
         }
     }
 
-    async fn append(
+    /// Stores events of an attempt; waits for a database that is away.
+    pub(super) async fn append(
         &self,
         run: &Run,
         fence: Fence,
@@ -279,6 +288,22 @@ impl Service {
         channel
             .append_patiently(log, drafts, self.now(), fence, patience)
             .await
+    }
+}
+
+/// Stops an execution for the reason `end` and has what it did until then told: a step that is
+/// stored is not executed again, so that nobody else could tell of it. If it ends by itself
+/// meanwhile, that is its end.
+async fn put_down(
+    executing: impl Future<Output = (End, Vec<Draft>)>,
+    stop: &CancellationToken,
+    end: End,
+) -> (End, Vec<Draft>) {
+    stop.cancel();
+    match tokio::time::timeout(PUT_DOWN, executing).await {
+        Ok((End::Cancelled, unsaid)) => (end, unsaid),
+        Ok(ended) => ended,
+        Err(_) => (end, vec![]),
     }
 }
 
