@@ -2,7 +2,8 @@
 //! that a test decides when a run speaks, waits, asks, fails or ends.
 //!
 //! Input is `{"do": [step, …]}` with steps `["emit", mode, data]`, `["many", n]`, `["set", map]`,
-//! `["wait", gate]`, `["ask", value]`, `["fail", message]`. Its state lives in the checkpoints of
+//! `["wait", gate]`, `["last", data]` (waits for a stop and says something), `["ask", value]`,
+//! `["fail", message]`. Its state lives in the checkpoints of
 //! the backend, so that removing checkpoints changes it.
 
 use std::{
@@ -194,6 +195,11 @@ impl Scripted {
                         () = cancel.cancelled() => return Err(Error::cancelled("stopped")),
                         permit = gate.acquire() => permit.unwrap().forget(),
                     }
+                }
+                "last" => {
+                    cancel.cancelled().await;
+                    emit(sink, "custom", step[1].clone()).await?;
+                    return Err(Error::cancelled("stopped"));
                 }
                 "ask" => {
                     let ask = Interrupt {

@@ -6,7 +6,7 @@ use agentflow_runs::{machine::Which, service::ServiceConfig};
 use agentflow_storage::record::{CancelAction, LEASE};
 use agentflow_types::value;
 
-use crate::world::{World, config, settle};
+use crate::world::{World, config, settle, shown};
 
 fn worker_b() -> ServiceConfig {
     ServiceConfig {
@@ -66,6 +66,19 @@ async fn what_outlasts_the_drain_is_given_back() {
     next.host.open("g");
     next.join(&run).await;
     assert_eq!(next.status(&run).await, "success");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_given_back_has_told_what_it_did() {
+    let mut world = World::new().await;
+    let thread = world.thread().await;
+    let run = world.run(thread, value!({"do": [["last", "words"]]})).await;
+    settle().await;
+    world.stop_worker().await;
+    assert_eq!(world.status(&run).await, "pending");
+    let events = world.backend.events.read(thread, None, 0, 10);
+    let told: Vec<String> = events.await.unwrap().iter().map(shown).collect();
+    assert_eq!(told.last().unwrap(), "custom \"words\"", "{told:?}");
 }
 
 #[tokio::test(start_paused = true)]
