@@ -8,7 +8,7 @@ use super::{Peer, json_lines, machine, median, peer_folder, probe, spread};
 use crate::{
     fixture::Fixture,
     install,
-    shell::{cache, cargo, output, program, root, run, target},
+    shell::{cache, output, program, root, target},
 };
 
 /// Numbers of processes that are measured.
@@ -35,10 +35,7 @@ type Samples = BTreeMap<(String, String), Vec<f64>>;
 /// `cargo xtask bench worker`.
 pub fn worker(args: &Args) -> Result<()> {
     let python = install::bench_python()?;
-    // Both at once: apart, they would want their dependencies with other features.
-    let packages = ["-p", "agentflow", "-p", "agentflow-bench"];
-    let programs = ["--bin", "agentflow-bench", "--example", "fixture_server"];
-    run(cargo(["build", "--release"]).args(packages).args(programs))?;
+    super::programs()?;
     let folder = cache().join("bench-worker");
     fs::create_dir_all(&folder)?;
     let (mut samples, mut steps, mut probes) = (Samples::new(), BTreeMap::new(), Vec::new());
