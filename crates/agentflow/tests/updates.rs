@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 mod fixture;
@@ -22,23 +24,31 @@ fn run(entries: usize) -> Value {
     })
 }
 
+/// By how much the head start changes from race to race.
+const NUDGE: Duration = Duration::from_micros(400);
+
 /// Races on threads of their own; returns how often the change was acknowledged.
+///
+/// Whoever won has a worse start in the next race. So the two meet about where either may win,
+/// however fast the machine is.
 async fn race(updater: &Client, runner: &Client) -> usize {
     let mut acknowledged = 0;
-    for n in 0..RACES {
+    let (mut of_run, mut of_update) = (Duration::ZERO, Duration::ZERO);
+    for _ in 0..RACES {
         let thread = runner.thread().await;
         runner.wait(&thread, &run(FIRST)).await.unwrap();
         let path = format!("/threads/{thread}/state");
         let update = json!({ "values": {"log": ["update"]} });
         let run = run(BOTH);
-        // Sometimes the one is first, sometimes the other.
-        let head_start = std::time::Duration::from_micros(150 * (n as u64 % 40));
         let (updated, ran) = tokio::join!(
             async {
-                tokio::time::sleep(head_start).await;
+                tokio::time::sleep(of_run.saturating_sub(of_update)).await;
                 updater.post(&path, &update).await
             },
-            runner.wait(&thread, &run)
+            async {
+                tokio::time::sleep(of_update.saturating_sub(of_run)).await;
+                runner.wait(&thread, &run).await
+            }
         );
         let ran = ran.unwrap();
         let state = runner.get(&path).await;
@@ -52,14 +62,22 @@ async fn race(updater: &Client, runner: &Client) -> usize {
             }
         };
         assert_eq!(updates, usize::from(was_updated), "{updated:?}: {log:?}");
+        match was_updated {
+            true => of_run += NUDGE,
+            false => of_update += NUDGE,
+        }
         // And the run lost nothing.
         let steps = |log: &Value| -> Vec<Value> {
             let all = log.as_array().unwrap().iter();
             all.filter(|entry| entry.is_number()).cloned().collect()
         };
-        let of_run = steps(&ran["log"]);
-        assert!(of_run.len() > FIRST, "{ran}");
-        assert_eq!(steps(&state["values"]["log"]), of_run, "{updated:?}: {ran}");
+        let stepped = steps(&ran["log"]);
+        assert!(stepped.len() > FIRST, "{ran}");
+        assert_eq!(
+            steps(&state["values"]["log"]),
+            stepped,
+            "{updated:?}: {ran}"
+        );
         acknowledged += updates;
     }
     println!("{acknowledged} of {RACES} changes were acknowledged");
