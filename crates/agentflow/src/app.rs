@@ -30,7 +30,7 @@ use crate::{
     banner::Ready,
     config::{Config, Missed},
     database::{self, Database},
-    descriptors, figures,
+    descriptors, figures, heap,
     host::{Hosted, InProcess},
     models, project,
     remembered::Remembered,
@@ -198,6 +198,7 @@ impl App {
             .with_samples(samples)
             .with_part(Arc::new(figures::Model(self.model.clone())));
         let upkeep = tokio::spawn(auth.upkeep(stop.clone()));
+        let heap = tokio::spawn(heap::keep_small(stop.clone()));
         let listening = tokio::spawn(agentflow_server::serve(
             listener,
             agentflow_server::router(state.clone()),
@@ -217,6 +218,7 @@ impl App {
             stop,
             worker,
             upkeep,
+            heap,
             listening,
             mcp: self.mcp,
             workers,
@@ -423,6 +425,7 @@ pub struct Running {
     stop: CancellationToken,
     worker: JoinHandle<Result<()>>,
     upkeep: JoinHandle<()>,
+    heap: JoinHandle<()>,
     listening: JoinHandle<Result<()>>,
     mcp: Pool,
     /// Processes that execute graphs.
@@ -503,6 +506,7 @@ impl Running {
         let panicked = |err| Error::bug("a server task panicked").source_err(err);
         let (worker, listening) = (self.worker.await, self.listening.await);
         self.upkeep.await.map_err(panicked)?;
+        self.heap.await.map_err(panicked)?;
         self.mcp.close().await;
         if let Some(workers) = &self.workers {
             workers.close().await;

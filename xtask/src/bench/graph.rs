@@ -7,6 +7,7 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -21,6 +22,8 @@ use crate::{
 
 /// Longest wait for the peer's server.
 const PEER_START: Duration = Duration::from_secs(60);
+/// How long a server is left alone after the load before its memory is looked at.
+const REST: Duration = Duration::from_secs(10);
 /// What is shown of each case of the load generator; `cpu_us` is per request.
 const LOAD_KEYS: [&str; 6] = [
     "per_second",
@@ -140,6 +143,7 @@ impl Bench {
         push(&mut self.server, Side::Ours, "ready_ms", ready);
         push(&mut self.server, Side::Ours, "idle_mb", memory(running.pid));
         self.load(Side::Ours, ours, (&running.url, running.pid), seconds)?;
+        thread::sleep(REST);
         push(
             &mut self.server,
             Side::Ours,
@@ -159,6 +163,7 @@ impl Bench {
             memory(peer.child.id()),
         );
         self.load(Side::Peer, ours, (&peer.url, peer.child.id()), seconds)?;
+        thread::sleep(REST);
         push(
             &mut self.server,
             Side::Peer,
@@ -249,7 +254,12 @@ impl Bench {
                 false => Better::Less,
             }
         })?;
-        writeln!(out, "\n## Start and memory\n")?;
+        writeln!(
+            out,
+            "\n## Start and memory\n\n`idle_mb` is resident memory at ready, `after_load_mb` {} \
+             seconds after the load.\n",
+            REST.as_secs()
+        )?;
         table(&mut out, &self.server, |_| Better::Less)?;
         Ok(out)
     }
