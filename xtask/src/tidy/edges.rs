@@ -9,7 +9,7 @@ use crate::shell::{cargo, output};
 
 /// Layer of each crate: a crate depends on lower layers only. The derive macro is part of the
 /// graph library and stands below it.
-const LAYERS: [(&str, u8); 18] = [
+const LAYERS: [(&str, u8); 20] = [
     ("agentflow-types", 0),
     ("agentflow-storage", 1),
     ("agentflow-models", 1),
@@ -18,6 +18,8 @@ const LAYERS: [(&str, u8); 18] = [
     ("agentflow-graph", 2),
     ("agentflow-runs", 2),
     ("agentflow-auth", 2),
+    ("agentflow-memory", 2),
+    ("agentflow-minilm", 2),
     ("agentflow-embedded", 2),
     ("agentflow-postgres", 2),
     ("agentflow-redis", 2),

