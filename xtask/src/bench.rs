@@ -2,6 +2,7 @@
 
 mod checkpoints;
 mod graph;
+mod locomo;
 mod streams;
 mod worker;
 
@@ -19,6 +20,7 @@ use crate::shell::{cargo, output, root, run, target};
 pub use checkpoints::{Args as CheckpointArgs, run as checkpoints};
 pub(crate) use graph::Peer;
 pub use graph::{Args as GraphArgs, graph};
+pub use locomo::{Args as LocomoArgs, locomo};
 pub use streams::{Args as StreamArgs, run as streams};
 pub use worker::{Args as WorkerArgs, worker};
 

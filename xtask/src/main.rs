@@ -32,7 +32,7 @@ enum Command {
         #[arg(long, value_delimiter = ',')]
         only: Vec<String>,
     },
-    /// Install the servers that tests start: PostgreSQL, PgBouncer, Redis, Valkey.
+    /// Install what tests start or load: PostgreSQL, PgBouncer, Redis, Valkey, an embedding model.
     Servers,
     /// Rules about the code that the compiler does not know.
     Tidy,
@@ -79,6 +79,8 @@ enum Bench {
     Checkpoints(bench::CheckpointArgs),
     /// A graph in Python against LangGraph's server; writes docs/benchmarks-workers.md.
     Worker(bench::WorkerArgs),
+    /// How much of the evidence for questions about conversations is found, without a model.
+    Locomo(bench::LocomoArgs),
     /// Ten thousand open streams, and LangGraph's server; writes docs/benchmarks-streams.md.
     Streams(bench::StreamArgs),
 }
@@ -94,6 +96,7 @@ fn main() -> ExitCode {
         Command::Differential { args } => suites::by_hand(differential::run(&args)),
         Command::Bench(Bench::Graph(args)) => bench::graph(&args),
         Command::Bench(Bench::Checkpoints(args)) => bench::checkpoints(&args),
+        Command::Bench(Bench::Locomo(args)) => bench::locomo(&args),
         Command::Bench(Bench::Streams(args)) => bench::streams(&args),
         Command::Bench(Bench::Worker(args)) => bench::worker(&args),
         Command::Integration { suite } => suites::by_hand(match suite {
