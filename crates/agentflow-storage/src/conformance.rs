@@ -24,6 +24,7 @@ pub mod sessions;
 pub mod signals;
 pub mod store;
 pub mod threads;
+pub mod vectors;
 
 use std::{any::Any, fmt::Debug};
 
@@ -32,15 +33,15 @@ use agentflow_types::{ErrorKind, Result};
 use crate::Backend;
 
 /// A backend over an empty database of its own.
-pub struct Fresh {
+pub struct Fresh<B = Backend> {
     /// The backend.
-    pub backend: Backend,
+    pub backend: B,
     /// What must live as long, for example a temporary folder.
     pub keep: Box<dyn Any + Send>,
 }
 
-impl From<Backend> for Fresh {
-    fn from(backend: Backend) -> Self {
+impl<B> From<B> for Fresh<B> {
+    fn from(backend: B) -> Self {
         Self {
             backend,
             keep: Box::new(()),
@@ -130,11 +131,15 @@ macro_rules! __conformance_case {
     (cache_conformance, $case:ident) => {
         $crate::conformance::cache::$case
     };
+    (vector_conformance, $case:ident) => {
+        $crate::conformance::vectors::$case
+    };
 }
 #[doc(hidden)]
 pub use __conformance_case as case;
 
-/// Instantiates every suite.
+/// Instantiates every suite of a database; an index of vectors has one of its own,
+/// [`vector_conformance`](crate::vector_conformance).
 #[macro_export]
 macro_rules! backend_conformance {
     ($open:path) => {
@@ -161,7 +166,7 @@ mod tests {
     /// A case that is written but not listed would run nowhere.
     #[test]
     fn every_case_is_listed() {
-        let suites: [(&[&str], &[&str]); 13] = [
+        let suites: [(&[&str], &[&str]); 14] = [
             (
                 checkpoints::CASES,
                 &[
@@ -194,6 +199,7 @@ mod tests {
             (sessions::CASES, &[include_str!("conformance/sessions.rs")]),
             (counters::CASES, &[include_str!("conformance/counters.rs")]),
             (cache::CASES, &[include_str!("conformance/cache.rs")]),
+            (vectors::CASES, &[include_str!("conformance/vectors.rs")]),
         ];
         for (listed, sources) in suites {
             let mut listed = listed.to_vec();

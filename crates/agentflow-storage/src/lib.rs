@@ -9,6 +9,7 @@ pub mod audit;
 pub mod cache;
 pub mod checkpoint;
 pub mod cipher;
+pub mod condition;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod counter;
@@ -26,6 +27,7 @@ pub mod record;
 pub mod session;
 pub mod signal;
 pub mod store;
+pub mod vector;
 
 use std::sync::Arc;
 

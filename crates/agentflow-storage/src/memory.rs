@@ -16,6 +16,7 @@ mod records;
 mod sessions;
 mod store;
 mod threads;
+mod vectors;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -26,6 +27,8 @@ use agentflow_types::{
     AssistantId, CronId, Error, KeyId, LetterId, Result, RunId, ThreadId, Timestamp, UserId,
 };
 use uuid::Uuid;
+
+pub use vectors::VectorIndex;
 
 use crate::{
     Backend,
