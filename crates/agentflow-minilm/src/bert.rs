@@ -4,7 +4,7 @@ use agentflow_types::{Error, Result};
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
-use crate::math::{View, add, gelu, layer_norm, linear, product, softmax};
+use crate::math::{View, add, gelu, layer_norm, linear, product, softmax, transpose};
 
 /// What `config.json` says of the network.
 #[derive(Clone, Debug, Deserialize)]
@@ -79,6 +79,7 @@ pub struct Sequence {
 }
 
 struct Linear {
+    /// `[inputs, outputs]`: files have it the other way round, which is slower to multiply with.
     weight: Vec<f32>,
     bias: Vec<f32>,
 }
@@ -163,7 +164,10 @@ impl Tensors<'_> {
 
     fn linear(&self, name: &str, outputs: usize, inputs: usize) -> Result<Linear> {
         Ok(Linear {
-            weight: self.get(&format!("{name}.weight"), &[outputs, inputs])?,
+            weight: transpose(
+                &self.get(&format!("{name}.weight"), &[outputs, inputs])?,
+                inputs,
+            ),
             bias: self.get(&format!("{name}.bias"), &[outputs])?,
         })
     }
@@ -180,15 +184,17 @@ impl Tensors<'_> {
     fn layer(&self, number: usize, config: &Config) -> Result<Layer> {
         let (width, inner) = (config.hidden_size, config.intermediate_size);
         let name = |part: &str| format!("encoder.layer.{number}.{part}");
-        let mut attention = Linear {
-            weight: Vec::with_capacity(3 * width * width),
-            bias: Vec::with_capacity(3 * width),
-        };
+        let mut weight = Vec::with_capacity(3 * width * width);
+        let mut bias = Vec::with_capacity(3 * width);
         for part in ["query", "key", "value"] {
-            let one = self.linear(&name(&format!("attention.self.{part}")), width, width)?;
-            attention.weight.extend(one.weight);
-            attention.bias.extend(one.bias);
+            let part = name(&format!("attention.self.{part}"));
+            weight.extend(self.get(&format!("{part}.weight"), &[width, width])?);
+            bias.extend(self.get(&format!("{part}.bias"), &[width])?);
         }
+        let attention = Linear {
+            weight: transpose(&weight, width),
+            bias,
+        };
         Ok(Layer {
             attention,
             attention_out: self.linear(&name("attention.output.dense"), width, width)?,

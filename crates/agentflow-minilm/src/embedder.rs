@@ -23,6 +23,9 @@ pub(crate) const PIECE_TOKENS: usize = 1_024;
 /// Texts whose tokens are known at a time.
 const WINDOW: usize = 4_096;
 
+/// Texts that are cut into tokens in one piece of work.
+const TOKENIZED: usize = 256;
+
 /// A sentence-embedding model in this process. Cloning shares it.
 #[derive(Clone)]
 pub struct Embedder {
@@ -57,13 +60,20 @@ impl Embedder {
     }
 
     async fn tokenize(&self, texts: &[String]) -> Result<Vec<Vec<u32>>> {
-        let model = self.model.clone();
-        let texts: Vec<String> = texts
-            .iter()
-            .map(|text| beginning(text).to_owned())
-            .collect();
-        let work = move || texts.iter().map(|text| model.tokens(text)).collect();
-        self.workers.run(work).await
+        let mut tokens = Vec::with_capacity(texts.len());
+        for texts in texts.chunks(TOKENIZED) {
+            let model = self.model.clone();
+            let texts: Vec<String> = texts
+                .iter()
+                .map(|text| beginning(text).to_owned())
+                .collect();
+            let work = move || {
+                let tokens = texts.iter().map(|text| model.tokens(text));
+                tokens.collect::<Result<Vec<_>>>()
+            };
+            tokens.extend(self.workers.run(work).await?);
+        }
+        Ok(tokens)
     }
 
     async fn window(&self, texts: &[String]) -> Result<Vec<Vec<f32>>> {

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use agentflow_models::hub::{Cache, Pinned};
 use agentflow_types::{Error, Result};
 use safetensors::SafeTensors;
 use serde::Deserialize;
@@ -81,6 +82,22 @@ impl Files {
             }
         }
         Ok(Self { folder })
+    }
+
+    /// The files of `model`: in `folder` if one is named; else in the cache, whatever revision is
+    /// there, the pinned one first; else fetched into the cache, where it allows that.
+    ///
+    /// # Errors
+    /// `NotFound` if a file is missing or nothing may be fetched; otherwise as [`Cache::fetch`].
+    pub async fn locate(folder: Option<&Path>, cache: &Cache, model: &Pinned) -> Result<Self> {
+        if let Some(folder) = folder {
+            return Self::in_folder(folder);
+        }
+        let pinned = cache.find(model.repo, Some(model.revision));
+        match pinned.or_else(|| cache.find(model.repo, None)) {
+            Some(found) => Self::in_folder(found),
+            None => Self::in_folder(cache.fetch(model).await?),
+        }
     }
 
     /// Where it is.

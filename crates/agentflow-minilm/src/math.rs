@@ -99,7 +99,7 @@ pub fn product(
     }
 }
 
-/// `x × weightᵀ + bias`; `x`: `[rows, inputs]`, `weight`: `[outputs, inputs]`.
+/// `x × weight + bias`; `x`: `[rows, inputs]`, `weight`: `[inputs, outputs]`.
 pub fn linear(x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
     let outputs = bias.len();
     let inputs = weight.len() / outputs;
@@ -108,15 +108,20 @@ pub fn linear(x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
     for _ in 0..rows {
         out.extend_from_slice(bias);
     }
-    let weights = View::rows(outputs, inputs).transposed();
     product(
         (x, View::rows(rows, inputs)),
-        (weight, weights),
+        (weight, View::rows(inputs, outputs)),
         (&mut out, View::rows(rows, outputs)),
         1.0,
         1.0,
     );
     out
+}
+
+/// Rows and columns exchanged; `x`: `[rows, columns]`.
+pub fn transpose(x: &[f32], columns: usize) -> Vec<f32> {
+    let column = |column| x.iter().skip(column).step_by(columns);
+    (0..columns).flat_map(column).copied().collect()
 }
 
 /// Adds `more` to `x`.
@@ -245,7 +250,7 @@ mod tests {
         );
         assert_eq!(out, [10.0, 22.0, 22.0, 50.0]);
         assert_eq!(
-            linear(&[1.0, 2.0], &[1.0, 0.0, 3.0, 4.0], &[0.5, -1.0]),
+            linear(&[1.0, 2.0], &[1.0, 3.0, 0.0, 4.0], &[0.5, -1.0]),
             [1.5, 10.0]
         );
     }

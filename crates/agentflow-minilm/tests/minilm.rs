@@ -1,7 +1,10 @@
 //! The real model, against numbers that other programs computed with it.
 
 use agentflow_minilm::{Embedder, Files, Workers};
-use agentflow_models::{Embed, hub};
+use agentflow_models::{
+    Embed,
+    hub::{self, Cache, Network},
+};
 use agentflow_types::ErrorKind;
 
 const NAME: &str = "sentence-transformers/all-MiniLM-L6-v2";
@@ -97,6 +100,31 @@ async fn another_model_is_refused() {
     assert!(embedder.embed("all-MiniLM-L6-v2", &[]).await.is_ok());
     let refused = embedder.embed("bge-small-en", &[]).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Invalid);
+}
+
+#[tokio::test]
+async fn files_are_looked_for_where_other_tools_keep_them() {
+    let model = &hub::ALL_MINILM_L6_V2;
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::new(folder.path()).network(Network::Forbidden);
+    let nowhere = Files::locate(None, &cache, model).await.unwrap_err();
+    assert_eq!(nowhere.kind(), ErrorKind::NotFound);
+    let named = Files::locate(Some(folder.path()), &cache, model)
+        .await
+        .unwrap_err();
+    assert_eq!(named.kind(), ErrorKind::NotFound);
+    let snapshots = "models--sentence-transformers--all-MiniLM-L6-v2/snapshots";
+    let snapshot = folder.path().join(snapshots).join("of-somebody-else");
+    std::fs::create_dir_all(&snapshot).unwrap();
+    for name in hub::FILES {
+        std::fs::copy(files().folder().join(name), snapshot.join(name)).unwrap();
+    }
+    let found = Files::locate(None, &cache, model).await.unwrap();
+    assert_eq!(found.folder(), snapshot);
+    let named = Files::locate(Some(files().folder()), &cache, model)
+        .await
+        .unwrap();
+    assert_eq!(named.folder(), files().folder());
 }
 
 #[test]
