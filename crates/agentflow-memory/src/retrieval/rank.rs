@@ -137,7 +137,9 @@ pub fn rank(
     let mut parts = own_parts(query, texts, candidates, weights);
     support_by_links(candidates, weights, &mut parts);
     support_by_session(candidates, weights, &mut parts);
-    let most = weights.dense + weights.lexical + weights.entity + weights.time;
+    // What has cosine and words in full, and such company. Person and time are extras: nothing
+    // shall need them to pass a threshold.
+    let most = weights.dense + weights.lexical;
     let most = most * (1.0 + weights.linked) * (1.0 + weights.session);
     let mut ranked: Vec<Ranked> = parts
         .into_iter()
@@ -148,7 +150,7 @@ pub fn rank(
             parts,
         })
         .collect();
-    // Decay may lift what is above the highest score; the order is that of the sums.
+    // Extras and decay may lift several to the highest score; the order is that of the sums.
     ranked.sort_by(|a, b| b.parts.raw().total_cmp(&a.parts.raw()));
     ranked
 }
