@@ -57,8 +57,13 @@ pub struct Registry {
     /// Guards the clients made so far; they are made at first use, because reading the
     /// certificates of the system takes milliseconds.
     clients: Mutex<HashMap<String, Clients>>,
+    /// Embedders in this process by model.
+    local: BTreeMap<String, SharedEmbed>,
     tokens: Arc<Tokens>,
 }
+
+/// The word before the colon for models that run in this process.
+pub const LOCAL: &str = "local";
 
 impl Registry {
     /// A registry without providers: everything but the extractive model is unknown.
@@ -106,6 +111,12 @@ impl Registry {
         self.providers.insert(provider.name.clone(), provider);
     }
 
+    /// Adds an embedder that runs in this process; `local:model` means it, with or without the
+    /// organisation before the model's name.
+    pub fn add_local(&mut self, model: impl Into<String>, embedder: SharedEmbed) {
+        self.local.insert(model.into(), embedder);
+    }
+
     /// The provider of a name.
     #[must_use]
     pub fn provider(&self, name: &str) -> Option<&Provider> {
@@ -147,8 +158,12 @@ impl Registry {
     /// The embedder that `spec` means, and the name by which its provider knows it.
     ///
     /// # Errors
-    /// As [`Registry::resolve`]; `Invalid` if the provider has no embeddings.
+    /// As [`Registry::resolve`]; `Invalid` if the provider has no embeddings, or a local model
+    /// is not loaded.
     pub fn resolve_embed(&self, spec: &str) -> Result<(SharedEmbed, String)> {
+        if let Some((LOCAL, model)) = spec.split_once(':') {
+            return self.local(model);
+        }
         let (provider, model) = self.find(spec)?;
         match self.clients(provider)?.embed {
             Some(embed) => Ok((embed, model.to_owned())),
@@ -218,6 +233,19 @@ impl Registry {
         match kind.and_then(|kind| self.providers.get(kind.word())) {
             Some(provider) => Ok((provider, spec)),
             None => Err(self.unknown(spec)),
+        }
+    }
+
+    fn local(&self, model: &str) -> Result<(SharedEmbed, String)> {
+        let is_meant = |name: &str| name == model || name.rsplit('/').next() == Some(model);
+        match self.local.iter().find(|(name, _)| is_meant(name)) {
+            Some((name, embedder)) => Ok((embedder.clone(), name.clone())),
+            None => {
+                let loaded: Vec<&str> = self.local.keys().map(String::as_str).collect();
+                Err(Error::invalid("this local model is not loaded")
+                    .with("model", model)
+                    .with("loaded", loaded.join(", ")))
+            }
         }
     }
 
@@ -419,5 +447,28 @@ mod tests {
             registry.default_spec().await,
             format!("anthropic:{ANTHROPIC_MODEL}")
         );
+    }
+
+    #[tokio::test]
+    async fn local_embedders_are_found_by_their_models() {
+        struct Fixed;
+        #[async_trait::async_trait]
+        impl crate::Embed for Fixed {
+            async fn embed(&self, _: &str, texts: &[String]) -> Result<Vec<Vec<f32>>> {
+                Ok(vec![vec![1.0]; texts.len()])
+            }
+        }
+        let mut registry = Registry::new();
+        registry.add_local("org/small", Arc::new(Fixed));
+        for spec in ["local:org/small", "local:small"] {
+            let (embedder, model) = registry.resolve_embed(spec).unwrap();
+            assert_eq!(model, "org/small");
+            assert_eq!(
+                crate::embedding::probe(&*embedder, &model).await.unwrap(),
+                1
+            );
+        }
+        let error = registry.resolve_embed("local:other").err().unwrap();
+        assert!(error.to_string().contains("loaded: org/small"), "{error}");
     }
 }
