@@ -9,7 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -46,11 +46,13 @@ class Server(Program):
 
     client: SyncLangGraphClient
 
-    def __init__(self, folder: Path, env: dict[str, str], port: int = 0) -> None:
+    def __init__(
+        self, folder: Path, env: dict[str, str], port: int = 0, options: Sequence[str] = ()
+    ) -> None:
         database = os.environ.get("AGENTFLOW_TEST_DATABASE_URL")
         more = {"DATABASE_URL": database} if database else {}
         super().__init__(
-            [os.environ["AGENTFLOW_BINARY"], "dev", "--port", str(port), "--json"],
+            [os.environ["AGENTFLOW_BINARY"], "dev", "--port", str(port), "--json", *options],
             cwd=folder,
             env={
                 "AGENTFLOW_WORKERS__PYTHON": os.environ["AGENTFLOW_WORKER_PYTHON"],
@@ -73,7 +75,7 @@ def serve(tmp_path: Path) -> Iterator:
     """Starts a server for a project: a folder, or the text of its module."""
     running: list[Program] = []
 
-    def start(source: Path | str, **env: str) -> Server:
+    def start(source: Path | str, options: Sequence[str] = (), **env: str) -> Server:
         folder = tmp_path / f"project{len(running)}"
         if isinstance(source, Path):
             shutil.copytree(source, folder)
@@ -82,7 +84,7 @@ def serve(tmp_path: Path) -> Iterator:
             (folder / "graphs.py").write_text(source)
             graphs = {"graphs": {"agent": "./graphs.py:graph"}, "dependencies": ["."]}
             (folder / "langgraph.json").write_text(json.dumps(graphs))
-        server = Server(folder, env)
+        server = Server(folder, env, options=options)
         server.folder = folder
         running.append(server)
         return server

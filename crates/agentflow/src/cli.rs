@@ -339,7 +339,8 @@ fn import(path: &Path, python: &str) -> Result<ExitCode> {
     })
 }
 
-fn dev(args: &Dev, started: Instant) -> Result<ExitCode> {
+/// The configuration of `agentflow dev`.
+fn dev_config(args: &Dev) -> Result<Config> {
     let mut flags = Vec::new();
     let mut flag = |key: &str, value: toml::Value| flags.push((key.to_owned(), value));
     if let Some(port) = args.port {
@@ -355,13 +356,21 @@ fn dev(args: &Dev, started: Instant) -> Result<ExitCode> {
     if let Some(level) = &args.log {
         flag("log.level", toml::Value::String(level.clone()));
     }
-    if !args.no_reload {
-        flag("workers.reload", toml::Value::Boolean(true));
+    if args.no_reload {
+        flag("workers.reload", toml::Value::Boolean(false));
     }
     if args.json {
         flag("log.format", toml::Value::String("json".into()));
     }
-    let (config, _) = load(args.config.clone(), &flags)?;
+    let (mut config, merged) = load(args.config.clone(), &flags)?;
+    if merged.origin("workers.reload") == Some(&config::Origin::Default) {
+        config.workers.reload = true;
+    }
+    Ok(config)
+}
+
+fn dev(args: &Dev, started: Instant) -> Result<ExitCode> {
+    let config = dev_config(args)?;
     if args.install {
         workers::install(&config.workers)?;
     }
@@ -413,5 +422,26 @@ mod tests {
     #[test]
     fn flags_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// Whether `agentflow dev` reloads, with a file of this text and these flags.
+    fn reloads(file: &str, flags: &[&str]) -> bool {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agentflow.toml");
+        std::fs::write(&path, file).unwrap();
+        let path = path.to_str().unwrap();
+        let words = ["agentflow", "dev", "--config", path];
+        let cli = Cli::try_parse_from(words.iter().chain(flags)).unwrap();
+        let Some(Command::Dev(args)) = cli.command else {
+            panic!("not `dev`");
+        };
+        dev_config(&args).unwrap().workers.reload
+    }
+
+    #[test]
+    fn dev_reloads_unless_it_is_told_otherwise() {
+        assert!(reloads("", &[]));
+        assert!(!reloads("[workers]\nreload = false", &[]));
+        assert!(!reloads("[workers]\nreload = true", &["--no-reload"]));
     }
 }
