@@ -224,14 +224,14 @@ impl Bench {
         let of = |figure: &str| self.of("many", "slow", figure);
         writeln!(
             out,
-            "\n## Readers that never read\n\n{:.0} readers on 10 threads, while {:.0} runs write \
-             events of {:.0} KB past them: {:.0} MB before, {:.0} MB with the readers, at most \
+            "\n## Readers that never read\n\n{:.0} readers on 10 threads, while {:.0} runs send \
+             their states past them, each {:.0} KB larger than the one before: {:.0} MB before, {:.0} MB with the readers, at most \
              {:.0} MB, {:.0} MB at the end. {:.0} of them were cut off amid the body, so that none \
              takes what it has for complete; a reader that came back got {:.0} events, to the end \
              of the last run.",
             of("readers"),
             of("runs"),
-            of("event_bytes") / 1e3,
+            of("added_bytes") / 1e3,
             of("before_mb"),
             of("opened_mb"),
             of("peak_mb"),

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use futures_util::future::join_all;
+use futures_util::{StreamExt, future::ready, stream};
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpSocket, TcpStream},
     time::{sleep, timeout},
 };
@@ -25,6 +25,8 @@ const RUNS: usize = 20;
 const LOOK: Duration = Duration::from_millis(200);
 /// How long a reader may take in the end for what was sent to it.
 const LAST: Duration = Duration::from_secs(20);
+/// How many readers are asked at once how they ended.
+const LAST_AT_ONCE: usize = 50;
 /// How much longer than the server bears them readers may stay.
 const GRACE: Duration = Duration::from_secs(20);
 
@@ -60,13 +62,15 @@ pub async fn case(args: &Args, client: &Client) -> Result<Value> {
             break;
         }
     }
-    // At once: who was not evicted, because all that it was sent fits into the system's buffers,
-    // is only known by waiting.
-    let broken = join_all(readers.into_iter().map(is_broken)).await;
-    let evicted = broken.into_iter().filter(|broken| *broken).count();
+    // Some at once: who was not evicted, because all that it was sent fits into the system's
+    // buffers, is only known by waiting.
+    let broken = stream::iter(readers)
+        .map(is_broken)
+        .buffer_unordered(LAST_AT_ONCE);
+    let evicted = broken.filter(|broken| ready(*broken)).count().await;
     let resumed = resume(args, &threads[0]).await?;
     Ok(json!({
-        "case": "slow", "readers": args.slow, "event_bytes": STATE_BYTES,
+        "case": "slow", "readers": args.slow, "added_bytes": STATE_BYTES,
         "runs": THREADS * RUNS, "seconds": started.elapsed().as_secs_f64(),
         "before_mb": before, "opened_mb": opened, "peak_mb": peak,
         "after_mb": family(args.pid, resident_mb)?,
@@ -104,31 +108,46 @@ async fn flow(client: Client, threads: Vec<String>) -> Result<()> {
 
 /// Whether what the server sent ended amid the body, so that no reader takes it for complete.
 async fn is_broken(mut reader: TcpStream) -> bool {
-    let mut all = Vec::new();
-    match timeout(LAST, reader.read_to_end(&mut all)).await {
-        Ok(Ok(_)) => !all.ends_with(b"0\r\n\r\n"),
-        Ok(Err(_)) => true,
-        Err(_) => false,
-    }
+    let (mut end, mut piece) = (Vec::new(), vec![0; 1 << 16]);
+    let reading = async {
+        loop {
+            match reader.read(&mut piece).await {
+                Ok(0) | Err(_) => return !end.ends_with(b"0\r\n\r\n"),
+                Ok(count) => {
+                    end.extend_from_slice(&piece[..count]);
+                    end.drain(..end.len().saturating_sub(8));
+                }
+            }
+        }
+    };
+    timeout(LAST, reading).await.unwrap_or(false)
 }
 
-/// Events that a reader gets who comes back and reads: all that the thread has.
+/// Events that a reader gets who comes back and reads: all states that the thread had, and how its
+/// last run ended.
 async fn resume(args: &Args, thread: &str) -> Result<usize> {
     let host = held::host(&args.url)?;
     let mut socket = TcpStream::connect(host).await?;
     socket
         .write_all(held::request(host, thread).as_bytes())
         .await?;
-    let (mut text, mut piece) = (Vec::new(), vec![0; 1 << 16]);
-    let ends = |text: &[u8]| {
-        let text = String::from_utf8_lossy(text);
-        text.matches("\"event\":\"completed\"").count()
+    let mut lines = BufReader::new(socket);
+    let reading = async {
+        let (mut events, mut line) = (0, Vec::new());
+        loop {
+            line.clear();
+            let count = lines.read_until(b'\n', &mut line).await?;
+            ensure!(count > 0, "the stream ended early");
+            events += usize::from(line.starts_with(b"event: "));
+            if contains(&line, b"\"event\":\"completed\"") {
+                return Ok(events);
+            }
+        }
     };
-    while ends(&text) < RUNS {
-        let read = timeout(PATIENCE, socket.read(&mut piece)).await;
-        let count = read.context("the rest does not come")??;
-        ensure!(count > 0, "the stream ended early");
-        text.extend_from_slice(&piece[..count]);
-    }
-    Ok(String::from_utf8_lossy(&text).matches("event: ").count())
+    let all = timeout(PATIENCE, reading).await;
+    all.context("the rest does not come")?
+}
+
+fn contains(line: &[u8], wanted: &[u8]) -> bool {
+    line.windows(wanted.len()).any(|part| part == wanted)
 }
