@@ -199,7 +199,15 @@ mod tests {
             (sessions::CASES, &[include_str!("conformance/sessions.rs")]),
             (counters::CASES, &[include_str!("conformance/counters.rs")]),
             (cache::CASES, &[include_str!("conformance/cache.rs")]),
-            (vectors::CASES, &[include_str!("conformance/vectors.rs")]),
+            (
+                vectors::CASES,
+                &[
+                    include_str!("conformance/vectors/collections.rs"),
+                    include_str!("conformance/vectors/pages.rs"),
+                    include_str!("conformance/vectors/points.rs"),
+                    include_str!("conformance/vectors/searches.rs"),
+                ],
+            ),
         ];
         for (listed, sources) in suites {
             let mut listed = listed.to_vec();

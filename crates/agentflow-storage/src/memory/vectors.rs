@@ -70,7 +70,7 @@ impl Kept {
     }
 
     fn search(&self, scope: &Scope, search: &Search) -> Vec<Hit> {
-        let score: Box<dyn Fn(&Point) -> Option<f32>> = match &search.probe {
+        let score: Box<Score<'_>> = match &search.probe {
             Probe::Dense(name, wanted) => {
                 Box::new(move |point| Some(cosine(point.dense.get(name)?, wanted)))
             }
@@ -117,6 +117,9 @@ impl Kept {
             .collect()
     }
 }
+
+/// How well a point fits; `None` if it lacks the vector.
+type Score<'a> = dyn Fn(&Point) -> Option<f32> + 'a;
 
 /// The cosine of the angle between two vectors of one dimension.
 fn cosine(a: &[f32], b: &[f32]) -> f32 {

@@ -1,0 +1,295 @@
+//! Searches and their conditions.
+
+use super::*;
+
+/// Scores are cosines, best first.
+pub async fn the_nearest_come_first(index: Index) -> Result<()> {
+    filled(
+        &index,
+        [80, 10, 170, 40]
+            .map(|n| point(n, &value!({ "n": n })))
+            .to_vec(),
+    )
+    .await?;
+    let hits = search(&index, near(None)).await?;
+    assert_eq!(found(&hits), [10, 40, 80, 170]);
+    for (hit, degrees) in hits.iter().zip([10.0_f32, 40.0, 80.0, 170.0]) {
+        close(hit.score, degrees.to_radians().cos());
+        assert_eq!(hit.payload.get("n"), Some(&Value::Int(degrees as i64)));
+        assert_eq!(hit.version, 1);
+    }
+    Ok(())
+}
+
+/// Only the direction of a dense vector does.
+pub async fn length_does_not_count(index: Index) -> Result<()> {
+    let mut long = point(20, &value!({}));
+    for vector in long.dense.values_mut() {
+        vector.iter_mut().for_each(|n| *n *= 1000.0);
+    }
+    filled(&index, vec![long, point(10, &value!({}))]).await?;
+    let mut wanted = near(None);
+    wanted.probe = Probe::Dense("text".into(), vec![0.001, 0.0, 0.0, 0.0]);
+    let hits = search(&index, wanted).await?;
+    assert_eq!(found(&hits), [10, 20]);
+    close(hits[1].score, 20_f32.to_radians().cos());
+    Ok(())
+}
+
+/// The order of hits is the same each time.
+pub async fn equal_scores_come_by_id(index: Index) -> Result<()> {
+    let same = |n| Point {
+        id: id(n),
+        ..point(10, &value!({}))
+    };
+    filled(&index, [4, 2, 9, 1].map(same).to_vec()).await?;
+    assert_eq!(found(&search(&index, near(None)).await?), [1, 2, 4, 9]);
+    Ok(())
+}
+
+/// Both keep the best.
+pub async fn a_threshold_and_a_limit_cut(index: Index) -> Result<()> {
+    filled(&index, (1..=90).map(|n| point(n, &value!({}))).collect()).await?;
+    let few = Search {
+        limit: 3,
+        ..near(None)
+    };
+    assert_eq!(found(&search(&index, few).await?), [1, 2, 3]);
+    let close = Search {
+        threshold: Some(4.5_f32.to_radians().cos()),
+        ..near(None)
+    };
+    assert_eq!(found(&search(&index, close).await?), [1, 2, 3, 4]);
+    Ok(())
+}
+
+/// Scores of sparse vectors are sums with the rarity of each word.
+pub async fn rare_words_count_more(index: Index) -> Result<()> {
+    // Word 1 is everywhere, word 2 in two points, word 3 in one.
+    filled(
+        &index,
+        vec![
+            worded(1, &[(1, 1.0)]),
+            worded(2, &[(1, 1.0), (2, 1.0)]),
+            worded(3, &[(1, 1.0), (2, 2.0)]),
+            worded(4, &[(1, 1.0), (3, 1.0)]),
+            worded(5, &[(1, 1.0)]),
+        ],
+    )
+    .await?;
+    let hits = search(&index, words(&[(1, 1.0), (2, 0.5), (3, 1.0), (9, 1.0)])).await?;
+    assert_eq!(found(&hits), [4, 3, 2, 1, 5]);
+    close(hits[0].score, rarity(5, 5) + rarity(5, 1));
+    close(hits[1].score, rarity(5, 5) + 0.5 * 2.0 * rarity(5, 2));
+    assert!(search(&index, words(&[(9, 1.0)])).await?.is_empty());
+    Ok(())
+}
+
+/// Rarity is that of the points that are there.
+pub async fn a_removed_point_does_not_count_for_rarity(index: Index) -> Result<()> {
+    filled(
+        &index,
+        vec![
+            worded(1, &[(1, 1.0)]),
+            worded(2, &[(1, 1.0)]),
+            worded(3, &[(2, 1.0)]),
+        ],
+    )
+    .await?;
+    index.delete(&Scope::local(), NAME, &[id(2)]).await?;
+    index
+        .upsert(&Scope::local(), NAME, vec![worded(3, &[(3, 1.0)])])
+        .await?;
+    let hits = search(&index, words(&[(1, 1.0), (2, 1.0)])).await?;
+    assert_eq!(found(&hits), [1]);
+    close(hits[0].score, rarity(2, 1));
+    Ok(())
+}
+
+/// A point may lack a vector; it is counted, not found.
+pub async fn points_without_the_vector_are_not_found(index: Index) -> Result<()> {
+    filled(&index, vec![worded(1, &[(1, 1.0)]), point(2, &value!({}))]).await?;
+    assert_eq!(found(&search(&index, near(None)).await?), [2]);
+    assert_eq!(found(&search(&index, words(&[(1, 1.0)])).await?), [1]);
+    assert_eq!(index.count(&Scope::local(), NAME, None).await?, 2);
+    Ok(())
+}
+
+/// Several searches are one call.
+pub async fn searches_are_answered_in_their_order(index: Index) -> Result<()> {
+    filled(&index, vec![worded(1, &[(1, 1.0)]), point(2, &value!({}))]).await?;
+    let scope = Scope::local();
+    let asked = [words(&[(1, 1.0)]), near(None), words(&[(2, 1.0)])];
+    let hits = index.search(&scope, NAME, &asked).await?;
+    let hits: Vec<_> = hits.iter().map(|hits| found(hits)).collect();
+    assert_eq!(hits, [vec![1], vec![2], vec![]]);
+    assert!(index.search(&scope, NAME, &[]).await?.is_empty());
+    Ok(())
+}
+
+/// The limit counts hits that meet the condition.
+pub async fn a_search_obeys_its_condition(index: Index) -> Result<()> {
+    let named = |n: u32| {
+        let mut point = point(
+            n,
+            &value!({ "user": (if n.is_multiple_of(3) { "a" } else { "b" }) }),
+        );
+        point.sparse = worded(n, &[(1, n as f32)]).sparse;
+        point
+    };
+    filled(&index, (1..=9).map(named).collect()).await?;
+    assert_eq!(
+        found(&search(&index, near(Some(user("a")))).await?),
+        [3, 6, 9]
+    );
+    let lexical = Search {
+        condition: Some(user("a").negated()),
+        limit: 2,
+        ..words(&[(1, 1.0)])
+    };
+    assert_eq!(found(&search(&index, lexical).await?), [8, 7]);
+    Ok(())
+}
+
+/// A condition that few of the farthest points meet loses none of them.
+pub async fn few_matches_among_many_are_found(index: Index) -> Result<()> {
+    // The matches are the farthest of all.
+    let name = |n: u32| if n > 1990 { "rare" } else { "usual" };
+    let spread = |n: u32| Point {
+        id: id(n),
+        dense: point(1, &Value::Null)
+            .dense
+            .into_keys()
+            .map(|key| (key, vec![2000.0 - n as f32, n as f32, 1.0, 0.5]))
+            .collect(),
+        ..point(1, &value!({ "user": (name(n)) }))
+    };
+    filled(&index, (1..2000).map(spread).collect()).await?;
+    let hits = search(&index, near(Some(user("rare")))).await?;
+    assert_eq!(found(&hits), (1991..2000).collect::<Vec<_>>());
+    Ok(())
+}
+
+/// Every leaf, negation and pair holds for what the tree itself says.
+pub async fn conditions_are_evaluated_alike(index: Index) -> Result<()> {
+    let payloads = [
+        value!({"s": "apple", "n": 1, "l": ["x", "y"], "b": true, "m": {"k": "v"}}),
+        value!({"s": "Apple pie", "n": 2.5, "l": ["y"], "b": false, "m": {"k": "w"}}),
+        value!({"s": "Äpfel", "n": -3, "l": [], "m": {}}),
+        value!({"s": null, "n": null, "at": "2026-05-01T00:00:00.000000Z"}),
+        value!({"at": "2025-12-31T23:59:59.999999Z", "n": "1"}),
+        value!({}),
+    ];
+    let points = payloads.iter().zip(1..);
+    filled(&index, points.map(|(shown, n)| point(n, shown)).collect()).await?;
+    let (s, n, l, at) = (
+        Field::of("s"),
+        Field::of("n"),
+        Field::of("l"),
+        Field::of("at"),
+    );
+    let leaves = [
+        Condition::Equals(s.clone(), "apple".into()),
+        Condition::Equals(n.clone(), Value::Int(1)),
+        Condition::Equals(n.clone(), "1".into()),
+        Condition::Equals(Field::of("b"), Value::Bool(false)),
+        Condition::Equals(l.clone(), "y".into()),
+        Condition::Equals(Field::within(&["m", "k"]), "w".into()),
+        Condition::In(
+            s.clone(),
+            vec!["apple".into(), "Äpfel".into(), Value::Int(1)],
+        ),
+        Condition::In(s.clone(), vec![]),
+        Condition::Compares(n.clone(), Order::Greater, Value::Int(1)),
+        Condition::Compares(n.clone(), Order::LessOrEqual, Value::Float(1.0)),
+        Condition::Compares(at, Order::GreaterOrEqual, "2026".into()),
+        Condition::Exists(s.clone()),
+        Condition::Exists(l),
+        Condition::Includes(s.clone(), "pple".into(), Case::Exact),
+        Condition::Includes(s.clone(), "APPLE".into(), Case::Ignored),
+        Condition::All(vec![]),
+        Condition::Any(vec![]),
+    ];
+    let pairs = leaves.iter().zip(leaves.iter().skip(3)).flat_map(|(a, b)| {
+        let both = vec![a.clone(), b.clone().negated()];
+        [Condition::All(both.clone()), Condition::Any(both)]
+    });
+    let negated = leaves.iter().cloned().map(Condition::negated);
+    let all = leaves.iter().cloned().chain(negated).chain(pairs);
+    for condition in all {
+        let wanted: Vec<u32> = (1..)
+            .zip(&payloads)
+            .filter(|(_, shown)| condition.holds(&payload(shown)))
+            .map(|(n, _)| n)
+            .collect();
+        let scope = Scope::local();
+        let page = index
+            .scroll(&scope, NAME, Some(&condition), None, 100)
+            .await?;
+        assert_eq!(numbers(page.iter().map(|p| p.id)), wanted, "{condition:?}");
+        let count = index.count(&scope, NAME, Some(&condition)).await?;
+        assert_eq!(count, wanted.len() as u64, "{condition:?}");
+        let hits = search(&index, near(Some(condition.clone()))).await?;
+        assert_eq!(found(&hits), wanted, "{condition:?}");
+    }
+    Ok(())
+}
+
+/// No character of a text means something to an index.
+pub async fn texts_keep_their_characters(index: Index) -> Result<()> {
+    let odd = [
+        "naïve 🦀",
+        "quote ' \" \\",
+        "nul \u{0}",
+        "line\nbreak",
+        "%_*",
+        "ẞ",
+    ];
+    let points = odd.iter().zip(1..);
+    let points = points
+        .map(|(text, n)| point(n, &value!({ "user": (*text) })))
+        .collect();
+    filled(&index, points).await?;
+    for (text, n) in odd.iter().zip(1..) {
+        let hits = search(&index, near(Some(user(text)))).await?;
+        assert_eq!(found(&hits), [n], "{text:?}");
+        assert_eq!(hits[0].payload.get("user"), Some(&Value::str(*text)));
+        let within = Condition::Includes(Field::of("user"), (*text).into(), Case::Exact);
+        assert_eq!(index.count(&Scope::local(), NAME, Some(&within)).await?, 1);
+    }
+    Ok(())
+}
+
+/// One bad search spoils the call.
+pub async fn bad_searches_are_refused(index: Index) -> Result<()> {
+    filled(&index, vec![]).await?;
+    let probe = |probe| Search {
+        probe,
+        ..near(None)
+    };
+    let deep = (0..100).fold(user("a"), |inner, _| inner.negated());
+    for bad in [
+        Search {
+            limit: 0,
+            ..near(None)
+        },
+        Search {
+            limit: 10_001,
+            ..near(None)
+        },
+        near(Some(deep)),
+        near(Some(Condition::Equals(Field::of("f"), Value::Null))),
+        probe(Probe::Dense("text".into(), vec![1.0])),
+        probe(Probe::Dense("text".into(), vec![0.0; DIMENSION])),
+        probe(Probe::Dense("words".into(), vec![1.0; DIMENSION])),
+        probe(Probe::Sparse("text".into(), Sparse::default())),
+    ] {
+        refused(
+            index
+                .search(&Scope::local(), NAME, &[near(None), bad])
+                .await,
+            Invalid,
+        );
+    }
+    Ok(())
+}
