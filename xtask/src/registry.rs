@@ -35,6 +35,7 @@ const DATABASE: &[&str] = &[
     "session_conformance",
     "counter_conformance",
     "cache_conformance",
+    "memory_conformance",
 ];
 
 /// Suites of what Redis holds or stands before.

@@ -23,6 +23,7 @@ mod error;
 mod events;
 mod folder;
 mod functions;
+mod memories;
 mod outbox;
 mod reader;
 mod runs;
@@ -168,7 +169,8 @@ impl Embedded {
             signals: self.inner.signals.clone(),
             sessions: this.clone(),
             counters: this.clone(),
-            cache: this,
+            cache: this.clone(),
+            memories: this,
         }
     }
 

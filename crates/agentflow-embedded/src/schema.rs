@@ -1,6 +1,7 @@
 //! Tables, and how older files become current ones.
 
 mod accounts;
+mod memories;
 
 use agentflow_types::{Error, Result};
 use rusqlite::{Connection, OptionalExtension};
@@ -55,7 +56,7 @@ const STORE_MIGRATIONS: [&str; 5] = [
 /// Our own tables; the position plus one is the version. Never change one that was released.
 ///
 /// Ids are lowercase hyphenated text, times are microseconds since 1970 UTC, maps are JSON text.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     "
     CREATE TABLE agentflow_assistants (
         assistant_id TEXT PRIMARY KEY NOT NULL,
@@ -226,6 +227,7 @@ const MIGRATIONS: [&str; 4] = [
         WHERE dead;
 ",
     accounts::TABLES,
+    memories::TABLES,
 ];
 
 /// Creates and updates all tables, in one transaction.

@@ -22,6 +22,7 @@ mod decide;
 pub mod dsn;
 mod error;
 mod events;
+mod memories;
 mod migrations;
 mod outbox;
 mod pool;
@@ -254,7 +255,8 @@ impl Postgres {
             signals: self.wakeups.clone(),
             sessions: this.clone(),
             counters: this.clone(),
-            cache: this,
+            cache: this.clone(),
+            memories: this,
         }
     }
 

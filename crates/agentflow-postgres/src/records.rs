@@ -21,14 +21,16 @@
 //! a key would lock that row again for each event.
 
 mod accounts;
+mod memories;
 
 /// The tables as statements, by version from 1. Never change one that was released.
-pub(crate) const MIGRATIONS: [&str; 5] = [
+pub(crate) const MIGRATIONS: [&str; 6] = [
     TABLES,
     crate::checkpoints::FUNCTION,
     SHARED,
     OUTBOX,
     accounts::TABLES,
+    memories::TABLES,
 ];
 
 const TABLES: &str = r#"

@@ -18,6 +18,7 @@ pub mod checkpoints;
 pub mod counters;
 pub mod crons;
 pub mod events;
+pub mod memories;
 pub mod outbox;
 pub mod sample;
 pub mod sessions;
@@ -131,6 +132,9 @@ macro_rules! __conformance_case {
     (cache_conformance, $case:ident) => {
         $crate::conformance::cache::$case
     };
+    (memory_conformance, $case:ident) => {
+        $crate::conformance::memories::$case
+    };
     (vector_conformance, $case:ident) => {
         $crate::conformance::vectors::$case
     };
@@ -156,6 +160,7 @@ macro_rules! backend_conformance {
         $crate::session_conformance!($open);
         $crate::counter_conformance!($open);
         $crate::cache_conformance!($open);
+        $crate::memory_conformance!($open);
     };
 }
 
@@ -166,7 +171,7 @@ mod tests {
     /// A case that is written but not listed would run nowhere.
     #[test]
     fn every_case_is_listed() {
-        let suites: [(&[&str], &[&str]); 14] = [
+        let suites: [(&[&str], &[&str]); 15] = [
             (
                 checkpoints::CASES,
                 &[
@@ -199,6 +204,13 @@ mod tests {
             (sessions::CASES, &[include_str!("conformance/sessions.rs")]),
             (counters::CASES, &[include_str!("conformance/counters.rs")]),
             (cache::CASES, &[include_str!("conformance/cache.rs")]),
+            (
+                memories::CASES,
+                &[
+                    include_str!("conformance/memories.rs"),
+                    include_str!("conformance/memories/work.rs"),
+                ],
+            ),
             (
                 vectors::CASES,
                 &[

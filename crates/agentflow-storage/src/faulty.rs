@@ -16,6 +16,7 @@
 //! ```
 
 mod ephemeral;
+mod memories;
 
 use std::sync::{
     Arc,
@@ -106,6 +107,9 @@ pub enum Write {
     ReviveLetter,
     DiscardLetter,
     ForgetLetters,
+    ApplyMemories,
+    ClaimJobs,
+    RenewJob,
 }
 
 /// Decides what happens to the next write. It is called once per write, before it.
@@ -143,7 +147,8 @@ pub fn wrap(inner: Backend, faults: Faults) -> Backend {
         signals,
         sessions: this.clone(),
         counters: this.clone(),
-        cache: this,
+        cache: this.clone(),
+        memories: this,
     }
 }
 

@@ -19,6 +19,7 @@ pub mod faulty;
 pub mod figures;
 pub mod filter;
 pub mod json;
+pub mod memories;
 pub mod memory;
 pub mod msgpack;
 pub mod outbox;
@@ -64,4 +65,6 @@ pub struct Backend {
     pub counters: Arc<dyn counter::Counters>,
     /// Results worth keeping for a while.
     pub cache: Arc<dyn cache::Cache>,
+    /// Memories, and the work on them.
+    pub memories: Arc<dyn memories::Memories>,
 }

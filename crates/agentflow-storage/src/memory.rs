@@ -11,6 +11,7 @@ mod cache;
 mod checkpoints;
 mod counters;
 mod crons;
+mod memories;
 mod outbox;
 mod records;
 mod sessions;
@@ -24,7 +25,8 @@ use std::{
 };
 
 use agentflow_types::{
-    AssistantId, CronId, Error, KeyId, LetterId, Result, RunId, ThreadId, Timestamp, UserId,
+    AssistantId, CronId, Error, JobId, KeyId, LetterId, MemoryId, Result, RunId, ThreadId,
+    Timestamp, UserId,
 };
 use uuid::Uuid;
 
@@ -37,6 +39,7 @@ use crate::{
     checkpoint::{Fence, Rest},
     cron::Cron,
     event::Event,
+    memories::{Claimed, Note},
     outbox::Posted,
     record::{Assistant, Run, RunStatus, Thread},
     session::{Session, SessionKey},
@@ -69,6 +72,9 @@ struct Tables {
     quotas: HashMap<String, counters::Spent>,
     cached: HashMap<CacheKey, cache::Cached>,
     letters: BTreeMap<LetterId, Posted>,
+    memories: BTreeMap<MemoryId, memories::Line>,
+    jobs: BTreeMap<JobId, Claimed>,
+    notes: BTreeMap<memories::NoteKey, Note>,
 }
 
 #[derive(Clone)]
@@ -125,7 +131,8 @@ impl Memory {
             signals: self.signals.clone(),
             sessions: this.clone(),
             counters: this.clone(),
-            cache: this,
+            cache: this.clone(),
+            memories: this,
         }
     }
 

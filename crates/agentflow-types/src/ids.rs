@@ -73,6 +73,10 @@ ids! {
     UserId, "user";
     /// An API key.
     KeyId, "key";
+    /// A memory: a fact, or a turn of a conversation.
+    MemoryId, "memory";
+    /// A job: work on memories that goes on after its request was answered.
+    JobId, "job";
 }
 
 impl AssistantId {

@@ -13,7 +13,7 @@ pub mod time;
 pub mod value;
 
 pub use error::{Error, ErrorKind, Result};
-pub use ids::{AssistantId, CronId, KeyId, LetterId, RunId, ThreadId, UserId};
+pub use ids::{AssistantId, CronId, JobId, KeyId, LetterId, MemoryId, RunId, ThreadId, UserId};
 pub use permission::{Permission, Permissions, Role};
 pub use rng::{Rng, SeededRng, SystemRng};
 pub use scope::{DEFAULT_TENANT, Scope};

@@ -1,0 +1,300 @@
+//! The index of vectors, derived from the records.
+//!
+//! A decision that changes memories posts a letter that names them. Right after the commit the
+//! index is brought to what the records say; if that fails, the letter is delivered later. What
+//! is written is always what the records say at that moment, under their version, so that it may
+//! be done twice, or late.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use agentflow_models::{chat::SharedEmbed, embedding};
+use agentflow_storage::{
+    Backend,
+    condition::Field,
+    memories::{Change, Memory, OwnerKind},
+    outbox::{Letter, Posted, Settled},
+    vector::{Collection, Point, Sparse, Vectors},
+};
+use agentflow_types::{Error, LetterId, MemoryId, Result, Scope, Timestamp, Value};
+use tokio::sync::OnceCell;
+
+use crate::{
+    retrieval::{BM25, stored_terms},
+    text::Language,
+};
+
+/// Topic of the letters.
+pub(crate) const TOPIC: &str = "memory-index";
+/// The dense vector.
+pub(crate) const DENSE: &str = "dense";
+/// The sparse vector.
+pub(crate) const WORDS: &str = "words";
+/// Most texts that are embedded at once.
+const BATCH: usize = 64;
+/// How long a letter waits for who posted it to write the index itself.
+const HEAD_START: Duration = Duration::from_secs(5);
+/// How long a claim hides a letter.
+const LEASE: Duration = Duration::from_secs(60);
+/// Letters of one round.
+const LETTERS: u32 = 64;
+/// Longest pause before a letter is tried again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Records and points that are compared at once.
+const PAGE: u32 = 1_000;
+
+/// What a comparison of records and index found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drift {
+    /// Records that are looked at.
+    pub records: u64,
+    /// Records that the index lacks, or has in an older version.
+    pub missing: u64,
+    /// Points without a record.
+    pub orphans: u64,
+}
+
+pub(crate) struct Index {
+    pub(crate) vectors: Arc<dyn Vectors>,
+    pub(crate) embed: Option<(SharedEmbed, String)>,
+    backend: Backend,
+    usual: Language,
+    collection: OnceCell<String>,
+}
+
+impl Index {
+    pub(crate) fn new(
+        vectors: Arc<dyn Vectors>,
+        embed: Option<(SharedEmbed, String)>,
+        backend: Backend,
+        usual: Language,
+    ) -> Self {
+        Self {
+            vectors,
+            embed,
+            backend,
+            usual,
+            collection: OnceCell::new(),
+        }
+    }
+
+    /// The collection's name, after it was made; named by the embedder and its dimension.
+    pub(crate) async fn collection(&self) -> Result<&str> {
+        let name = self.collection.get_or_try_init(|| async {
+            let mut collection = Collection {
+                name: "memories-words".into(),
+                sparse: [WORDS.to_owned()].into(),
+                indexed: indexed(),
+                ..Collection::default()
+            };
+            if let Some((embedder, model)) = &self.embed {
+                let dimension = embedding::probe(&**embedder, model).await?;
+                collection.name = embedding::collection("memories", model, dimension);
+                let dimension = u32::try_from(dimension).unwrap_or(u32::MAX);
+                collection.dense = [(DENSE.to_owned(), dimension)].into();
+            }
+            self.vectors.ensure(&collection).await?;
+            Ok::<_, Error>(collection.name)
+        });
+        name.await.map(String::as_str)
+    }
+
+    /// Brings the points of these memories to what the records say.
+    pub(crate) async fn refresh(&self, scope: &Scope, ids: &[MemoryId]) -> Result<()> {
+        let collection = self.collection().await?;
+        for ids in ids.chunks(BATCH) {
+            let found = self.backend.memories.get(scope, ids, None).await?;
+            let points = self.points(&found).await?;
+            if !points.is_empty() {
+                self.vectors.upsert(scope, collection, points).await?;
+            }
+            // One may have gone while it was written.
+            let left = self.backend.memories.get(scope, ids, None).await?;
+            let left: HashSet<MemoryId> = left.iter().map(|memory| memory.memory_id).collect();
+            let gone = ids.iter().filter(|id| !left.contains(id));
+            let gone: Vec<uuid::Uuid> = gone.map(|id| id.0).collect();
+            if !gone.is_empty() {
+                self.vectors.delete(scope, collection, &gone).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn points(&self, memories: &[Memory]) -> Result<Vec<Point>> {
+        let texts: Vec<String> = memories.iter().map(|memory| memory.text.clone()).collect();
+        let mut dense = self.embed(&texts).await?.unwrap_or_default().into_iter();
+        let point = |memory: &Memory| {
+            let dense = dense
+                .next()
+                .filter(|vector| vector.iter().any(|n| *n != 0.0));
+            Point {
+                id: memory.memory_id.0,
+                version: memory.version,
+                dense: dense
+                    .map(|vector| (DENSE.to_owned(), vector))
+                    .into_iter()
+                    .collect(),
+                sparse: [(WORDS.to_owned(), self.words(memory))].into(),
+                payload: memory.payload(),
+            }
+        };
+        Ok(memories.iter().map(point).collect())
+    }
+
+    /// Vectors of texts; `None` without an embedder.
+    pub(crate) async fn embed(&self, texts: &[String]) -> Result<Option<Vec<Vec<f32>>>> {
+        let Some((embedder, model)) = &self.embed else {
+            return Ok(None);
+        };
+        if texts.is_empty() {
+            return Ok(Some(vec![]));
+        }
+        let vectors = embedder.embed(model, texts).await?;
+        if vectors.len() != texts.len() {
+            return Err(Error::failed("the embedder sent another number of vectors"));
+        }
+        Ok(Some(vectors))
+    }
+
+    fn words(&self, memory: &Memory) -> Sparse {
+        let sparse = words(memory, self.usual);
+        Sparse::of(sparse.terms.into_iter().zip(sparse.weights))
+    }
+
+    /// Delivers letters that are due; how many there were.
+    pub(crate) async fn deliver(&self, now: Timestamp) -> Result<usize> {
+        let outbox = &self.backend.outbox;
+        let letters = outbox.claim(TOPIC, now, now.plus(LEASE), LETTERS).await?;
+        for posted in &letters {
+            let scope = Scope::new(&posted.tenant, "index");
+            let settled = match self.refresh(&scope, &named(&posted.letter)).await {
+                Ok(()) => Settled::Delivered,
+                Err(err) => Settled::Again(now.plus(pause(posted)), err.to_string()),
+            };
+            let letter = &posted.letter;
+            outbox
+                .settle(letter.letter_id, posted.attempt, settled)
+                .await?;
+        }
+        Ok(letters.len())
+    }
+
+    /// Compares records and index page by page, and repairs the index if it is told to.
+    pub(crate) async fn reconcile(&self, repair: bool) -> Result<Drift> {
+        let mut drift = Drift::default();
+        let mut after = None;
+        loop {
+            let marks = self.backend.memories.marks(after, PAGE).await?;
+            let Some(last) = marks.last() else { break };
+            after = Some(last.memory_id);
+            drift.records += marks.len() as u64;
+            for (scope, ids) in self.lacking(&marks).await? {
+                drift.missing += ids.len() as u64;
+                if repair {
+                    self.refresh(&scope, &ids).await?;
+                }
+            }
+        }
+        let collection = self.collection().await?;
+        let mut after = None;
+        loop {
+            let points = self.vectors.marks(collection, after, PAGE).await?;
+            let Some(last) = points.last() else { break };
+            after = Some(last.id);
+            for point in &points {
+                let scope = Scope::new(&point.tenant, "index");
+                let id = [MemoryId(point.id)];
+                if self
+                    .backend
+                    .memories
+                    .get(&scope, &id, None)
+                    .await?
+                    .is_empty()
+                {
+                    drift.orphans += 1;
+                    if repair {
+                        self.refresh(&scope, &id).await?;
+                    }
+                }
+            }
+        }
+        Ok(drift)
+    }
+
+    /// Those of the records that the index does not have as they are, by tenant.
+    async fn lacking(
+        &self,
+        marks: &[agentflow_storage::memories::Mark],
+    ) -> Result<Vec<(Scope, Vec<MemoryId>)>> {
+        let collection = self.collection().await?;
+        let mut tenants: Vec<&str> = marks.iter().map(|mark| mark.tenant.as_str()).collect();
+        tenants.sort_unstable();
+        tenants.dedup();
+        let mut lacking = Vec::new();
+        for tenant in tenants {
+            let scope = Scope::new(tenant, "index");
+            let own = || marks.iter().filter(|mark| mark.tenant == tenant);
+            let ids: Vec<uuid::Uuid> = own().map(|mark| mark.memory_id.0).collect();
+            let points = self.vectors.get(&scope, collection, &ids).await?;
+            let has: HashSet<(uuid::Uuid, u64)> = points
+                .iter()
+                .map(|point| (point.id, point.version))
+                .collect();
+            let ids: Vec<MemoryId> = own()
+                .filter(|mark| !has.contains(&(mark.memory_id.0, mark.version)))
+                .map(|mark| mark.memory_id)
+                .collect();
+            if !ids.is_empty() {
+                lacking.push((scope, ids));
+            }
+        }
+        Ok(lacking)
+    }
+}
+
+/// Words of a memory with their weights.
+pub(crate) fn words(memory: &Memory, usual: Language) -> crate::text::Sparse {
+    BM25.vector(&stored_terms(
+        &memory.text,
+        &[],
+        day(memory.happened_at),
+        usual,
+    ))
+}
+
+/// The day of a moment, in UTC.
+pub(crate) fn day(moment: Timestamp) -> Option<jiff::civil::Date> {
+    let moment = jiff::Timestamp::from_microsecond(moment.0).ok()?;
+    Some(moment.to_zoned(jiff::tz::TimeZone::UTC).date())
+}
+
+/// A letter that names memories, due a little later; see the module.
+pub(crate) fn letter(ids: &[MemoryId], now: Timestamp) -> (LetterId, Change) {
+    let letter_id = LetterId::mint();
+    let ids = ids.iter().map(|id| Value::str(id.text())).collect();
+    let letter = Letter {
+        letter_id,
+        topic: TOPIC.into(),
+        created_at: now.plus(HEAD_START),
+        body: Value::object([("ids", Value::list(ids))]),
+    };
+    (letter_id, Change::Post(Box::new(letter)))
+}
+
+fn named(letter: &Letter) -> Vec<MemoryId> {
+    let ids = letter.body.get("ids").and_then(Value::as_list);
+    let ids = ids.unwrap_or_default().iter();
+    ids.filter_map(|id| id.as_str()?.parse().ok()).collect()
+}
+
+fn pause(posted: &Posted) -> Duration {
+    let doubled = Duration::from_millis(500).saturating_mul(1 << posted.attempt.min(10));
+    doubled.min(LONGEST_PAUSE)
+}
+
+fn indexed() -> std::collections::BTreeSet<Field> {
+    let owners = OwnerKind::ALL.iter().map(|kind| kind.field());
+    owners
+        .chain(["project", "kind", "state", "entities", "categories"])
+        .map(Field::of)
+        .collect()
+}

@@ -1,0 +1,173 @@
+//! What a server calls.
+
+mod add;
+mod change;
+mod find;
+mod notes;
+mod work;
+
+use std::sync::Arc;
+
+use agentflow_models::{
+    chat::{SharedChat, SharedEmbed},
+    rerank::SharedRerank,
+};
+use agentflow_storage::{
+    Backend,
+    memories::{Change, Memory},
+    outbox::Settled,
+    vector::Vectors,
+};
+use agentflow_types::{Clock, Error, ErrorKind, MemoryId, Result, Scope, Timestamp};
+use md5::{Digest, Md5};
+use tokio::sync::Notify;
+
+pub use add::{Add, Added, Speech};
+pub use change::{Deleted, Edit};
+pub use find::{Found, Search, Which};
+pub use notes::Project;
+
+use crate::{
+    index::{self, Drift, Index},
+    text::Language,
+};
+
+/// How often a decision is made anew when somebody else was faster.
+const DECISIONS: u32 = 16;
+
+/// Models that the service may use; everything works without them, if less well.
+#[derive(Clone, Default)]
+pub struct Models {
+    /// Reads facts out of turns; without it the turns themselves are the memories.
+    pub chat: Option<(SharedChat, String)>,
+    /// Makes vectors; without it words and entities find.
+    pub embed: Option<(SharedEmbed, String)>,
+    /// Judges hits once more.
+    pub rerank: Option<SharedRerank>,
+}
+
+/// Long-term memory. Clones share it.
+#[derive(Clone)]
+pub struct Service {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    backend: Backend,
+    index: Index,
+    models: Models,
+    clock: Arc<dyn Clock>,
+    usual: Language,
+    /// Rings when there is a job.
+    jobs: Notify,
+}
+
+impl Service {
+    /// A service over records and an index. Work in the background begins with
+    /// [`Service::run`].
+    ///
+    /// `usual`: language of texts that do not show another.
+    #[must_use]
+    pub fn new(
+        backend: Backend,
+        vectors: Arc<dyn Vectors>,
+        models: Models,
+        clock: Arc<dyn Clock>,
+        usual: Language,
+    ) -> Self {
+        let index = Index::new(vectors, models.embed.clone(), backend.clone(), usual);
+        Self {
+            inner: Arc::new(Inner {
+                backend,
+                index,
+                models,
+                clock,
+                usual,
+                jobs: Notify::new(),
+            }),
+        }
+    }
+
+    /// Delivers letters to the index that are due; how many there were.
+    ///
+    /// # Errors
+    /// Those of the outbox; those of the index keep the letter.
+    pub async fn deliver(&self) -> Result<usize> {
+        self.inner.index.deliver(self.now()).await
+    }
+
+    /// Compares records and index.
+    ///
+    /// # Errors
+    /// Those of the records and of the index.
+    pub async fn check(&self) -> Result<Drift> {
+        self.inner.index.reconcile(false).await
+    }
+
+    /// Compares records and index, and repairs the index; tells what it found.
+    ///
+    /// # Errors
+    /// Those of the records and of the index.
+    pub async fn reconcile(&self) -> Result<Drift> {
+        self.inner.index.reconcile(true).await
+    }
+
+    fn now(&self) -> Timestamp {
+        self.inner.clock.now()
+    }
+
+    fn backend(&self) -> &Backend {
+        &self.inner.backend
+    }
+
+    /// Stores changes with the letter for the index, and writes the index at once.
+    async fn commit(&self, scope: &Scope, mut changes: Vec<Change>) -> Result<()> {
+        let ids: Vec<MemoryId> = changes
+            .iter()
+            .filter_map(|change| match change {
+                Change::Put(memory) => Some(memory.memory_id),
+                _ => None,
+            })
+            .collect();
+        if ids.is_empty() {
+            return self.backend().memories.apply(scope, changes).await;
+        }
+        let (letter, post) = index::letter(&ids, self.now());
+        changes.push(post);
+        self.backend().memories.apply(scope, changes).await?;
+        match self.inner.index.refresh(scope, &ids).await {
+            Ok(()) => {
+                let settled = self.backend().outbox.settle(letter, 0, Settled::Delivered);
+                if let Err(err) = settled.await {
+                    tracing::warn!(error = %err, "a letter will be delivered twice");
+                }
+            }
+            Err(err) => tracing::warn!(error = %err, "the index is written later"),
+        }
+        Ok(())
+    }
+
+    /// A memory of the project.
+    async fn memory(&self, scope: &Scope, project: &str, id: MemoryId) -> Result<Memory> {
+        let found = self.backend().memories.get(scope, &[id], None).await?;
+        found
+            .into_iter()
+            .find(|memory| memory.project == project)
+            .ok_or_else(not_found)
+    }
+}
+
+fn not_found() -> Error {
+    Error::not_found("Memory not found!")
+}
+
+/// Whether a decision is worth making anew.
+fn was_late(err: &Error, tries: u32) -> bool {
+    err.kind() == ErrorKind::Conflict && tries < DECISIONS
+}
+
+/// MD5 in hexadecimal digits, as Mem0 marks texts.
+fn hash(text: &str) -> String {
+    let digest = Md5::digest(text.as_bytes());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}

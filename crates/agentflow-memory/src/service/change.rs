@@ -1,0 +1,244 @@
+//! Changing and removing memories.
+
+use agentflow_storage::{
+    filter::normal_map,
+    memories::{Change, Event, Memory, MemoryQuery},
+    page::PageQuery,
+};
+use agentflow_types::{Error, Map, MemoryId, Result, Scope, Timestamp};
+
+use super::{Service, add::check_day, hash, was_late};
+use crate::{filter, text::entities};
+
+/// Most memories of one batch.
+const MAX_BATCH: usize = 1_000;
+/// Memories that one transaction removes.
+const PAGE: u32 = 500;
+/// Most memories that are removed along with one.
+const MAX_LINKED: usize = 1_000;
+
+/// What changes; what is `None` stays.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Edit {
+    /// What it says.
+    pub text: Option<String>,
+    /// Entries of the metadata that are set.
+    pub metadata: Option<Map>,
+    /// When it happened.
+    pub happened_at: Option<Timestamp>,
+    /// The last day on which it counts, or that there is none.
+    pub expires_on: Option<Option<String>>,
+}
+
+/// What was removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Deleted {
+    /// How many memories.
+    pub memories: u64,
+}
+
+impl Service {
+    /// Changes a memory, and returns it.
+    ///
+    /// # Errors
+    /// `NotFound` without it; `Invalid` if it may not be changed, or nothing would.
+    pub async fn update(
+        &self,
+        scope: &Scope,
+        project: &str,
+        id: MemoryId,
+        edit: &Edit,
+    ) -> Result<Memory> {
+        if let Some(Some(day)) = &edit.expires_on {
+            check_day(day)?;
+        }
+        if edit
+            .text
+            .as_ref()
+            .is_some_and(|text| text.trim().is_empty())
+        {
+            return Err(Error::invalid("text must not be empty"));
+        }
+        for tries in 0.. {
+            let memory = self.memory(scope, project, id).await?;
+            if memory.immutable {
+                return Err(Error::invalid("the memory is immutable"));
+            }
+            let next = self.edited(memory, edit);
+            let mut changes = vec![Change::Put(Box::new(next.clone()))];
+            changes.extend(self.told(scope, std::slice::from_ref(&next)).await?);
+            match self.commit(scope, changes).await {
+                Err(err) if was_late(&err, tries) => {}
+                Err(err) => return Err(err),
+                Ok(()) => return Ok(next),
+            }
+        }
+        Err(Error::bug("decisions end"))
+    }
+
+    fn edited(&self, memory: Memory, edit: &Edit) -> Memory {
+        let mut next = self.next(memory, Event::Update);
+        if let Some(text) = &edit.text {
+            let found = entities(text, self.inner.usual);
+            next.entities = found.into_iter().map(|entity| entity.key).collect();
+            next.hash = hash(text);
+            next.text.clone_from(text);
+        }
+        for (key, value) in normal_map(&edit.metadata.clone().unwrap_or_default()) {
+            next.metadata.insert(key, value);
+        }
+        if let Some(moment) = edit.happened_at {
+            next.happened_at = moment;
+        }
+        if let Some(day) = &edit.expires_on {
+            next.expires_on.clone_from(day);
+        }
+        next
+    }
+
+    /// The next version of a memory; its moment is after the one before it, so that each moment
+    /// has one version.
+    pub(super) fn next(&self, memory: Memory, event: Event) -> Memory {
+        let least = memory.updated_at.plus(std::time::Duration::from_micros(1));
+        Memory {
+            version: memory.version + 1,
+            event,
+            updated_at: self.now().max(least),
+            ..memory
+        }
+    }
+
+    /// Removes a memory, and what it replaced or belongs together with if that is wanted.
+    ///
+    /// # Errors
+    /// `NotFound` without it.
+    pub async fn delete(
+        &self,
+        scope: &Scope,
+        project: &str,
+        id: MemoryId,
+        with_linked: bool,
+    ) -> Result<Deleted> {
+        for tries in 0.. {
+            let mut all = vec![self.memory(scope, project, id).await?];
+            if with_linked {
+                self.gather_linked(scope, project, &mut all).await?;
+            }
+            match self.remove(scope, all).await {
+                Err(err) if was_late(&err, tries) => {}
+                other => return other,
+            }
+        }
+        Err(Error::bug("decisions end"))
+    }
+
+    async fn gather_linked(
+        &self,
+        scope: &Scope,
+        project: &str,
+        all: &mut Vec<Memory>,
+    ) -> Result<()> {
+        let mut at = 0;
+        while at < all.len() && all.len() < MAX_LINKED {
+            let known: Vec<MemoryId> = all.iter().map(|memory| memory.memory_id).collect();
+            let more = all[at].linked.iter().chain(&all[at].replaced_by);
+            let more: Vec<MemoryId> = more.filter(|id| !known.contains(id)).copied().collect();
+            let found = self.backend().memories.get(scope, &more, None).await?;
+            all.extend(found.into_iter().filter(|memory| memory.project == project));
+            at += 1;
+        }
+        Ok(())
+    }
+
+    async fn remove(&self, scope: &Scope, memories: Vec<Memory>) -> Result<Deleted> {
+        let gone: Vec<Memory> = memories
+            .into_iter()
+            .map(|memory| self.next(memory, Event::Delete))
+            .collect();
+        let mut changes = self.told(scope, &gone).await?;
+        let deleted = Deleted {
+            memories: gone.len() as u64,
+        };
+        changes.extend(gone.into_iter().map(|memory| Change::Put(Box::new(memory))));
+        self.commit(scope, changes).await?;
+        Ok(deleted)
+    }
+
+    /// Removes all memories, turns included, that a filter matches.
+    ///
+    /// # Errors
+    /// `Invalid` if the filter names no owner, or is none.
+    pub async fn delete_all(&self, scope: &Scope, project: &str, by: &Map) -> Result<Deleted> {
+        if filter::owners(by).is_empty() {
+            return Err(Error::invalid(
+                "At least one of the filters: user_id, agent_id, app_id, run_id is required!",
+            ));
+        }
+        let query = MemoryQuery {
+            project: project.to_owned(),
+            condition: Some(filter::read(by)?),
+            ..MemoryQuery::default()
+        };
+        let page = PageQuery {
+            limit: PAGE,
+            ..PageQuery::default()
+        };
+        let (mut deleted, mut late) = (Deleted::default(), 0);
+        loop {
+            let found = self.backend().memories.list(scope, &query, &page).await?;
+            if found.items.is_empty() {
+                return Ok(deleted);
+            }
+            match self.remove(scope, found.items).await {
+                Ok(more) => (deleted.memories, late) = (deleted.memories + more.memories, 0),
+                Err(err) if was_late(&err, late) => late += 1,
+                Err(err) => return Err(err),
+            }
+        }
+    }
+
+    /// Changes several memories, one after the other; how many.
+    ///
+    /// # Errors
+    /// `Invalid` if there are too many; the first error of a change, after which the others are
+    /// left alone.
+    pub async fn update_batch(
+        &self,
+        scope: &Scope,
+        project: &str,
+        edits: &[(MemoryId, Edit)],
+    ) -> Result<usize> {
+        check_batch(edits.len(), "updated")?;
+        for (id, edit) in edits {
+            self.update(scope, project, *id, edit).await?;
+        }
+        Ok(edits.len())
+    }
+
+    /// Removes several memories, one after the other; how many.
+    ///
+    /// # Errors
+    /// As [`Service::update_batch`].
+    pub async fn delete_batch(
+        &self,
+        scope: &Scope,
+        project: &str,
+        ids: &[MemoryId],
+    ) -> Result<usize> {
+        check_batch(ids.len(), "deleted")?;
+        for id in ids {
+            self.delete(scope, project, *id, false).await?;
+        }
+        Ok(ids.len())
+    }
+}
+
+fn check_batch(many: usize, what: &str) -> Result<()> {
+    match many {
+        0 => Err(Error::invalid("memories must not be empty")),
+        1..=MAX_BATCH => Ok(()),
+        _ => Err(Error::invalid(format!(
+            "Maximum of {MAX_BATCH} memories can be {what} in a single request"
+        ))),
+    }
+}

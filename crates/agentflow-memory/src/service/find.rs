@@ -1,0 +1,458 @@
+//! Finding memories.
+
+use std::collections::{HashMap, HashSet};
+
+use agentflow_storage::{
+    condition::{Condition, Field, Order},
+    memories::{Kind, Memory, MemoryQuery, OwnerKind, Owning},
+    page::{Page, PageQuery},
+    vector::{Probe, Search as Look, Sparse},
+};
+use agentflow_types::{Error, Map, MemoryId, Result, Scope, Timestamp, Value};
+use uuid::Uuid;
+
+use super::{Service, add::SOURCE};
+use crate::{
+    filter,
+    index::{self, DENSE, WORDS},
+    retrieval::{self, Candidate, Parts, Query, Reason, Weights, breadth, near_miss, rank},
+    text,
+};
+
+/// Most hits of a search.
+const MAX_TOP_K: usize = 1_000;
+/// Most bytes of a question.
+const MAX_QUERY_BYTES: usize = 16 << 10;
+/// Records that are looked through where the index cannot answer: the past, and an outage.
+const MAX_SCAN: u32 = 1_000;
+/// Near misses that are explained.
+const MISSES: usize = 5;
+
+/// Which memories are wanted.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Which {
+    /// The filter of the client, as [`filter::read`] reads it.
+    pub filter: Map,
+    /// With one of these categories; empty for all.
+    pub categories: Vec<String>,
+    /// Whether those that expired are wanted.
+    pub show_expired: bool,
+    /// Whether those that were superseded are not wanted.
+    pub latest_only: bool,
+    /// Whether those that were folded into others are wanted.
+    pub include_merged: bool,
+    /// Whether turns that facts were made of are wanted.
+    pub include_sources: bool,
+    /// As it was at this moment; `None` for now.
+    pub as_of: Option<Timestamp>,
+}
+
+/// A question.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Search {
+    /// What is asked.
+    pub query: String,
+    /// Which memories are looked at.
+    pub which: Which,
+    /// Most hits, 1 to 1000.
+    pub top_k: usize,
+    /// Least score.
+    pub threshold: f32,
+    /// Whether the reranker judges the hits, if there is one.
+    pub rerank: bool,
+    /// Whether only words count.
+    pub keyword: bool,
+    /// Whether near misses are told of.
+    pub explain: bool,
+    /// What "last week" counts from; now if nothing is said about it.
+    pub reference: Option<Timestamp>,
+}
+
+impl Default for Search {
+    fn default() -> Self {
+        Self {
+            query: String::new(),
+            which: Which::default(),
+            top_k: 10,
+            threshold: 0.1,
+            rerank: false,
+            keyword: false,
+            explain: false,
+            reference: None,
+        }
+    }
+}
+
+/// A memory that was found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// The memory; its sources are ids of turns.
+    pub memory: Memory,
+    /// From 0 to 1.
+    pub score: f32,
+    /// What the score is made of.
+    pub parts: Parts,
+    /// What the reranker said, if it was asked.
+    pub rerank: Option<f32>,
+    /// Why it is not among the results; `None` for results.
+    pub missed: Option<Reason>,
+}
+
+impl Which {
+    /// The condition, with the project at its root.
+    ///
+    /// # Errors
+    /// `Invalid` for a filter that is none.
+    fn condition(&self, project: &str, now: Timestamp) -> Result<Condition> {
+        let of = |field: &str, word: &str| Condition::Equals(Field::of(field), Value::str(word));
+        let mut all = vec![of("project", project), filter::read(&self.filter)?];
+        if !self.include_sources {
+            let is_source = Condition::Equals(Field::of(SOURCE), Value::Bool(true));
+            all.push(is_source.negated());
+        }
+        if self.latest_only {
+            all.push(of("state", "superseded").negated());
+        }
+        if !self.include_merged {
+            all.push(of("state", "merged").negated());
+        }
+        if !self.categories.is_empty() {
+            let words = self.categories.iter().map(|word| Value::str(word.as_str()));
+            all.push(Condition::In(Field::of("categories"), words.collect()));
+        }
+        if !self.show_expired {
+            let today = self.as_of.unwrap_or(now).to_string();
+            let today = Value::str(today.get(..10).unwrap_or_default());
+            let field = Field::of("expiration_date");
+            all.push(Condition::Compares(field, Order::Less, today).negated());
+        }
+        let condition = Condition::All(all);
+        condition.check()?;
+        Ok(condition)
+    }
+}
+
+/// A candidate before it is ranked.
+struct Pooled {
+    memory: Memory,
+    dense: Option<f32>,
+    terms: text::Sparse,
+}
+
+impl Service {
+    /// Memories that answer a question, best first; behind them, if it is to be explained, near
+    /// misses.
+    ///
+    /// Candidates are what the dense index, the words and the entities find, over turns and facts
+    /// together. Without the index, and for the past, the newest records are looked through.
+    ///
+    /// # Errors
+    /// `Invalid` if the question or the filter is none.
+    pub async fn search(
+        &self,
+        scope: &Scope,
+        project: &str,
+        search: &Search,
+    ) -> Result<Vec<Found>> {
+        if search.query.trim().is_empty() || search.query.len() > MAX_QUERY_BYTES {
+            return Err(Error::invalid("query must be a text of up to 16 KiB"));
+        }
+        if !(1..=MAX_TOP_K).contains(&search.top_k) {
+            return Err(Error::invalid("top_k must be between 1 and 1000"));
+        }
+        let now = self.now();
+        // Sources take part, so that they lift the facts that were made of them.
+        let wide = Which {
+            include_sources: true,
+            ..search.which.clone()
+        };
+        let condition = wide.condition(project, now)?;
+        let shown = search.which.condition(project, now)?;
+        let today = index::day(search.reference.unwrap_or(now)).unwrap_or_default();
+        let query = Query::read(&search.query, self.inner.usual, today);
+        let pool = match search.which.as_of {
+            None => match self.pool(scope, search, &query, &condition).await {
+                Ok(pool) => pool,
+                Err(err) => {
+                    tracing::warn!(error = %err, "records are searched without the index");
+                    self.scan(scope, project, &condition, None).await?
+                }
+            },
+            moment => self.scan(scope, project, &condition, moment).await?,
+        };
+        let found = self.ranked(search, &query, pool, &shown);
+        self.judged(search, found).await
+    }
+
+    /// What the indexes find; what is returned was read from the records, and meets the
+    /// condition there.
+    async fn pool(
+        &self,
+        scope: &Scope,
+        search: &Search,
+        query: &Query,
+        condition: &Condition,
+    ) -> Result<Vec<Pooled>> {
+        let index = &self.inner.index;
+        let collection = index.collection().await?;
+        let limit = u32::try_from(breadth(search.top_k)).unwrap_or(u32::MAX);
+        let look = |probe| Look {
+            probe,
+            condition: Some(condition.clone()),
+            limit,
+            threshold: None,
+        };
+        let mut looks = Vec::new();
+        if !query.terms.is_empty() {
+            let terms = query.terms.iter().map(|term| (*term, 1.0));
+            looks.push(look(Probe::Sparse(WORDS.into(), Sparse::of(terms))));
+        }
+        if !search.keyword {
+            let vectors = index.embed(std::slice::from_ref(&search.query)).await?;
+            let vector = vectors.into_iter().flatten().next();
+            let vector = vector.filter(|vector| vector.iter().any(|n| *n != 0.0));
+            looks.extend(vector.map(|vector| look(Probe::Dense(DENSE.into(), vector))));
+        }
+        let hits = match looks.is_empty() {
+            true => vec![],
+            false => index.vectors.search(scope, collection, &looks).await?,
+        };
+        let (mut ids, mut dense) = (Vec::new(), HashMap::new());
+        for (look, hits) in looks.iter().zip(&hits) {
+            ids.extend(hits.iter().map(|hit| hit.id));
+            if matches!(look.probe, Probe::Dense(..)) {
+                dense.extend(hits.iter().map(|hit| (hit.id, hit.score)));
+            }
+        }
+        let keys = query
+            .entities
+            .iter()
+            .map(|entity| Value::str(entity.key.as_str()));
+        let keys: Vec<Value> = keys.collect();
+        if !keys.is_empty() {
+            let named = Condition::In(Field::of("entities"), keys);
+            let named = Condition::All(vec![condition.clone(), named]);
+            let vectors = &index.vectors;
+            let points = vectors.scroll(scope, collection, Some(&named), None, limit);
+            ids.extend(points.await?.iter().map(|point| point.id));
+        }
+        self.pooled(scope, ids, &dense, condition).await
+    }
+
+    async fn pooled(
+        &self,
+        scope: &Scope,
+        ids: Vec<Uuid>,
+        dense: &HashMap<Uuid, f32>,
+        condition: &Condition,
+    ) -> Result<Vec<Pooled>> {
+        let mut seen = HashSet::new();
+        let ids = ids.into_iter().filter(|id| seen.insert(*id)).map(MemoryId);
+        let ids: Vec<MemoryId> = ids.collect();
+        let mut memories = self.backend().memories.get(scope, &ids, None).await?;
+        let sources = memories.iter().flat_map(|memory| &memory.sources);
+        let sources: Vec<MemoryId> = sources.filter(|id| seen.insert(id.0)).copied().collect();
+        memories.extend(self.backend().memories.get(scope, &sources, None).await?);
+        // The index may be behind the records, never the other way round.
+        memories.retain(|memory| condition.holds(&memory.payload()));
+        Ok(memories
+            .into_iter()
+            .map(|memory| Pooled {
+                dense: dense.get(&memory.memory_id.0).copied(),
+                terms: index::words(&memory, self.inner.usual),
+                memory,
+            })
+            .collect())
+    }
+
+    /// The newest records that meet the condition.
+    async fn scan(
+        &self,
+        scope: &Scope,
+        project: &str,
+        condition: &Condition,
+        as_of: Option<Timestamp>,
+    ) -> Result<Vec<Pooled>> {
+        let query = MemoryQuery {
+            project: project.to_owned(),
+            condition: Some(condition.clone()),
+            as_of,
+            ..MemoryQuery::default()
+        };
+        let page = PageQuery {
+            limit: MAX_SCAN,
+            ..PageQuery::default()
+        };
+        let found = self.backend().memories.list(scope, &query, &page).await?;
+        let pooled = found.items.into_iter().map(|memory| Pooled {
+            dense: None,
+            terms: index::words(&memory, self.inner.usual),
+            memory,
+        });
+        Ok(pooled.collect())
+    }
+
+    /// The pool in order. Those that are not to be shown have done their part then.
+    fn ranked(
+        &self,
+        search: &Search,
+        query: &Query,
+        pool: Vec<Pooled>,
+        shown: &Condition,
+    ) -> Vec<Found> {
+        let places: HashMap<MemoryId, usize> = pool
+            .iter()
+            .enumerate()
+            .map(|(place, pooled)| (pooled.memory.memory_id, place))
+            .collect();
+        let sources: Vec<Vec<usize>> = pool
+            .iter()
+            .map(|pooled| {
+                let ids = pooled.memory.sources.iter();
+                ids.filter_map(|id| places.get(id).copied()).collect()
+            })
+            .collect();
+        let candidates: Vec<Candidate<'_>> = pool
+            .iter()
+            .zip(&sources)
+            .map(|(pooled, sources)| candidate(query, pooled, sources))
+            .collect();
+        let mut ranked = rank(query, pool.len(), &candidates, &Weights::default());
+        ranked.retain(|one| shown.holds(&pool[one.candidate].memory.payload()));
+        // Without an embedder nothing is near: what shares nothing is no hit.
+        ranked.retain(|one| one.score > 0.0);
+        let misses = if search.explain { MISSES } else { 0 };
+        let all = ranked.iter().enumerate().map(|(place, one)| Found {
+            memory: pool[one.candidate].memory.clone(),
+            score: one.score,
+            parts: one.parts,
+            rerank: None,
+            missed: near_miss(&ranked, place, search.top_k, search.threshold),
+        });
+        let (hits, missed): (Vec<Found>, Vec<Found>) = all.partition(|one| one.missed.is_none());
+        hits.into_iter()
+            .chain(missed.into_iter().take(misses))
+            .collect()
+    }
+
+    async fn judged(&self, search: &Search, mut found: Vec<Found>) -> Result<Vec<Found>> {
+        let Some(reranker) = self.inner.models.rerank.as_ref().filter(|_| search.rerank) else {
+            return Ok(found);
+        };
+        let hits = found.iter().take_while(|one| one.missed.is_none()).count();
+        let texts = found[..hits].iter().map(|one| one.memory.text.clone());
+        let scores = reranker
+            .scores(&search.query, &texts.collect::<Vec<_>>())
+            .await?;
+        for (one, score) in found[..hits].iter_mut().zip(scores) {
+            one.rerank = Some(score);
+        }
+        found[..hits].sort_by(|a, b| {
+            let score = |one: &Found| one.rerank.unwrap_or(0.0);
+            score(b).total_cmp(&score(a))
+        });
+        Ok(found)
+    }
+
+    /// One page of memories.
+    ///
+    /// # Errors
+    /// `Invalid` for a filter or page that is none.
+    pub async fn list(
+        &self,
+        scope: &Scope,
+        project: &str,
+        which: &Which,
+        page: &PageQuery,
+    ) -> Result<Page<Memory>> {
+        let query = MemoryQuery {
+            project: project.to_owned(),
+            condition: Some(which.condition(project, self.now())?),
+            as_of: which.as_of,
+            ..MemoryQuery::default()
+        };
+        self.backend().memories.list(scope, &query, page).await
+    }
+
+    /// A memory, as it was at a moment if one is named.
+    ///
+    /// # Errors
+    /// `NotFound` without it.
+    pub async fn get(
+        &self,
+        scope: &Scope,
+        project: &str,
+        id: MemoryId,
+        as_of: Option<Timestamp>,
+    ) -> Result<Memory> {
+        let found = self.backend().memories.get(scope, &[id], as_of).await?;
+        let own = found.into_iter().find(|memory| memory.project == project);
+        own.ok_or_else(super::not_found)
+    }
+
+    /// All versions of a memory, the first one first; also of one that is gone.
+    ///
+    /// # Errors
+    /// Those of the records.
+    pub async fn history(&self, scope: &Scope, project: &str, id: MemoryId) -> Result<Vec<Memory>> {
+        let mut versions = self.backend().memories.versions(scope, id).await?;
+        versions.retain(|memory| memory.project == project);
+        Ok(versions)
+    }
+
+    /// Versions of all memories, the last one first.
+    ///
+    /// # Errors
+    /// Those of the records.
+    pub async fn changes(
+        &self,
+        scope: &Scope,
+        project: &str,
+        limit: u32,
+        offset: u64,
+    ) -> Result<Page<Memory>> {
+        let memories = &self.backend().memories;
+        memories.changes(scope, project, limit, offset).await
+    }
+
+    /// Users, agents, apps and runs that have memories.
+    ///
+    /// # Errors
+    /// Those of the records.
+    pub async fn entities(
+        &self,
+        scope: &Scope,
+        project: &str,
+        kind: Option<OwnerKind>,
+        limit: u32,
+        offset: u64,
+    ) -> Result<Page<Owning>> {
+        let memories = &self.backend().memories;
+        memories.owners(scope, project, kind, limit, offset).await
+    }
+}
+
+fn candidate<'a>(query: &Query, pooled: &'a Pooled, sources: &'a [usize]) -> Candidate<'a> {
+    let memory = &pooled.memory;
+    Candidate {
+        kind: match memory.kind {
+            Kind::Turn => retrieval::Kind::Turn,
+            Kind::Fact | Kind::Procedure => retrieval::Kind::Fact,
+        },
+        dense: pooled.dense,
+        terms: &pooled.terms,
+        entity: query.fit(
+            memory.actor.as_deref(),
+            memory.entities.iter().map(String::as_str),
+        ),
+        asks: retrieval::asks(&memory.text),
+        session: memory
+            .owner
+            .run_id
+            .as_ref()
+            .map(|run| xxhash_rust::xxh3::xxh3_64(run.as_bytes())),
+        day: index::day(memory.happened_at),
+        sources,
+        decay: 1.0,
+    }
+}

@@ -1,0 +1,190 @@
+//! The service over records and an index in memory, with a chat model that says what it is told.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+};
+
+use agentflow_memory::{Add, Edit, Models, Search, Service, Speech, Which, text::Language};
+use agentflow_models::chat::{Chat, ChatRequest, ChatResponse, ChatStream};
+use agentflow_storage::{
+    memories::{JobStatus, OwnerKind, State},
+    memory::{Memory, VectorIndex},
+    page::PageQuery,
+};
+use agentflow_types::{Error, ErrorKind, Map, Result, Scope, SystemClock, Value, value};
+use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
+
+struct Scripted(Mutex<VecDeque<String>>);
+
+#[async_trait]
+impl Chat for Scripted {
+    fn provider(&self) -> &str {
+        "scripted"
+    }
+    async fn stream(&self, _: ChatRequest, _: CancellationToken) -> Result<ChatStream> {
+        Err(Error::bug("nobody streams here"))
+    }
+    async fn complete(&self, _: ChatRequest, _: CancellationToken) -> Result<ChatResponse> {
+        let next = self.0.lock().unwrap().pop_front();
+        let text = next.ok_or_else(|| Error::bug("nothing is left to say"))?;
+        Ok(ChatResponse {
+            text,
+            ..ChatResponse::default()
+        })
+    }
+}
+
+fn service(answers: Option<&[&str]>) -> Service {
+    let chat = answers.map(|all| {
+        let all = all.iter().map(|text| (*text).to_owned()).collect();
+        let chat: Arc<dyn Chat> = Arc::new(Scripted(Mutex::new(all)));
+        (chat, "m".to_owned())
+    });
+    let models = Models {
+        chat,
+        ..Models::default()
+    };
+    let vectors = Arc::new(VectorIndex::default());
+    Service::new(
+        Memory::open(),
+        vectors,
+        models,
+        Arc::new(SystemClock),
+        Language::English,
+    )
+}
+
+fn said(user: &str, text: &str, infer: bool) -> Add {
+    let mut add = Add {
+        messages: vec![Speech {
+            role: "user".into(),
+            content: text.into(),
+            name: None,
+        }],
+        infer,
+        ..Add::default()
+    };
+    add.owner.set(OwnerKind::User, Some(user.into()));
+    add
+}
+
+fn filter(json: Value) -> Map {
+    json.as_map().cloned().unwrap()
+}
+
+async fn search(service: &Service, query: &str, by: Value) -> Vec<String> {
+    let search = Search {
+        query: query.into(),
+        which: Which {
+            filter: filter(by),
+            ..Which::default()
+        },
+        threshold: 0.0,
+        ..Search::default()
+    };
+    let found = service.search(&Scope::local(), "p", &search).await.unwrap();
+    found.into_iter().map(|one| one.memory.text).collect()
+}
+
+#[tokio::test]
+async fn without_a_model_the_turns_are_found_at_once() {
+    let (service, scope) = (service(None), Scope::local());
+    let added = service
+        .add(&scope, "p", said("ada", "I love green tea", true))
+        .await
+        .unwrap();
+    assert_eq!(added.job.status, JobStatus::Succeeded);
+    assert!(added.job.error.contains("no chat model"));
+    service
+        .add(&scope, "p", said("victim", "My tea is secret", false))
+        .await
+        .unwrap();
+    assert_eq!(
+        search(&service, "tea", value!({"user_id": "ada"})).await,
+        ["I love green tea"]
+    );
+    let escape = value!({"user_id": "ada", "AND": [{"user_id": "victim"}]});
+    assert!(search(&service, "tea", escape).await.is_empty());
+    let id = added.memories[0].memory_id;
+    let edit = Edit {
+        text: Some("I love black coffee".into()),
+        ..Edit::default()
+    };
+    service.update(&scope, "p", id, &edit).await.unwrap();
+    assert_eq!(
+        search(&service, "coffee", value!({"user_id": "ada"}))
+            .await
+            .len(),
+        1
+    );
+    service.delete(&scope, "p", id, false).await.unwrap();
+    assert!(
+        search(&service, "coffee", value!({"user_id": "ada"}))
+            .await
+            .is_empty()
+    );
+    assert_eq!(service.history(&scope, "p", id).await.unwrap().len(), 3);
+    let gone = service.get(&scope, "p", id, None).await.unwrap_err();
+    assert_eq!(gone.kind(), ErrorKind::NotFound);
+    assert_eq!(service.check().await.unwrap().missing, 0);
+}
+
+#[tokio::test]
+async fn a_fact_replaces_another_and_names_its_turn() {
+    let first = r#"{"facts":[{"text":"Ada lives in Paris","speaker":"user","sources":[0],"replaces":[],"merges":[],"categories":[]}]}"#;
+    let second = r#"{"facts":[{"text":"Ada lives in Rome","speaker":"user","sources":[0],"replaces":[0],"merges":[],"categories":[]}]}"#;
+    let (service, scope) = (service(Some(&[first, second])), Scope::local());
+    for text in ["I live in Paris", "I moved to Rome"] {
+        let added = service
+            .add(&scope, "p", said("ada", text, true))
+            .await
+            .unwrap();
+        assert_eq!(added.job.status, JobStatus::Pending);
+        assert_eq!(service.work().await.unwrap(), 1);
+        let job = service.event(&scope, "p", added.job.job_id).await.unwrap();
+        assert_eq!((job.status, job.results.len()), (JobStatus::Succeeded, 1));
+    }
+    let which = Which {
+        filter: filter(value!({"user_id": "ada"})),
+        ..Which::default()
+    };
+    let all = service
+        .list(&scope, "p", &which, &PageQuery::default())
+        .await
+        .unwrap();
+    let states: Vec<(&str, State)> = all
+        .items
+        .iter()
+        .map(|one| (one.text.as_str(), one.state))
+        .collect();
+    assert_eq!(
+        states,
+        [
+            ("Ada lives in Rome", State::Active),
+            ("Ada lives in Paris", State::Superseded)
+        ]
+    );
+    let source = all.items[0].sources[0];
+    let turn = service.get(&scope, "p", source, None).await.unwrap();
+    assert_eq!(turn.text, "I moved to Rome");
+}
+
+#[tokio::test]
+async fn nothing_that_was_said_is_dropped() {
+    let (service, scope) = (service(Some(&["no", "still no"])), Scope::local());
+    let added = service
+        .add(&scope, "p", said("ada", "I like tea", true))
+        .await
+        .unwrap();
+    service.work().await.unwrap();
+    let job = service.event(&scope, "p", added.job.job_id).await.unwrap();
+    assert_eq!(job.status, JobStatus::Succeeded);
+    assert!(job.error.contains("could not be used"), "{}", job.error);
+    assert_eq!(
+        search(&service, "tea", value!({"user_id": "ada"})).await,
+        ["I like tea"]
+    );
+}

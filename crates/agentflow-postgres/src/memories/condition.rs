@@ -1,0 +1,100 @@
+//! Conditions over payloads as SQL.
+
+use agentflow_storage::condition::{Case, Condition, Field, Order};
+use agentflow_types::{Str, Value};
+
+use super::without_nul;
+use crate::statement::Statement;
+
+/// Adds a condition over the column `payload`.
+pub(super) fn add(condition: &Condition, sql: Statement) -> Statement {
+    match condition {
+        Condition::All(parts) => join(parts, " AND ", "true", sql),
+        Condition::Any(parts) => join(parts, " OR ", "false", sql),
+        Condition::Not(part) => add(part, sql.text("NOT ")),
+        Condition::Equals(field, wanted) => leaf(field, sql, |sql| compares("=", wanted, sql)),
+        Condition::In(field, wanted) => leaf(field, sql, |sql| {
+            let none = sql.text("false");
+            wanted
+                .iter()
+                .fold(none, |sql, one| compares("=", one, sql.text(" OR ")))
+        }),
+        Condition::Compares(field, order, bound) => leaf(field, sql, |sql| {
+            let sign = match order {
+                Order::Less => "<",
+                Order::LessOrEqual => "<=",
+                Order::Greater => ">",
+                Order::GreaterOrEqual => ">=",
+            };
+            compares(sign, bound, sql)
+        }),
+        Condition::Exists(field) => {
+            let sql = sql.and("coalesce(payload #> ", keys(field), "");
+            sql.text(" NOT IN ('null'::jsonb, '[]'::jsonb), false)")
+        }
+        Condition::Includes(field, text, case) => leaf(field, sql, |sql| {
+            let text = without_nul(text);
+            let sql = sql.text("jsonb_typeof(j) = 'string' AND ");
+            match case {
+                Case::Exact => sql.and("strpos(j #>> '{}', ", text, ") > 0"),
+                Case::Ignored => sql.and("strpos(lower(j #>> '{}'), lower(", text, ")) > 0"),
+            }
+        }),
+    }
+}
+
+fn join(parts: &[Condition], word: &str, none: &str, sql: Statement) -> Statement {
+    let mut sql = sql.text("(");
+    for (index, part) in parts.iter().enumerate() {
+        if index > 0 {
+            sql = sql.text(word);
+        }
+        sql = add(part, sql);
+    }
+    if parts.is_empty() {
+        sql = sql.text(none);
+    }
+    sql.text(")")
+}
+
+fn keys(field: &Field) -> Vec<String> {
+    field
+        .keys()
+        .iter()
+        .map(|key: &Str| without_nul(key))
+        .collect()
+}
+
+/// Whether the value at the field, or an item of the list there, meets the test about `j`.
+fn leaf(field: &Field, sql: Statement, test: impl FnOnce(Statement) -> Statement) -> Statement {
+    // The value is looked up once, and made a list if it is none.
+    let sql = sql.and("EXISTS (SELECT 1 FROM (SELECT payload #> ", keys(field), "");
+    let sql = sql.text(
+        " AS f) AS found, LATERAL jsonb_array_elements(CASE jsonb_typeof(f)
+            WHEN 'array' THEN f ELSE jsonb_build_array(f) END) AS j
+        WHERE f IS NOT NULL AND (",
+    );
+    test(sql).text("))")
+}
+
+fn compares(sign: &str, bound: &Value, sql: Statement) -> Statement {
+    match bound {
+        Value::Bool(wanted) => {
+            let wanted = if *wanted { "true" } else { "false" };
+            sql.text(&format!("j = '{wanted}'::jsonb"))
+        }
+        Value::Str(text) => sql.and(
+            &format!("(jsonb_typeof(j) = 'string' AND (j #>> '{{}}') COLLATE \"C\" {sign} "),
+            without_nul(text),
+            ")",
+        ),
+        Value::Int(_) | Value::UInt(_) | Value::Float(_) => sql.and(
+            // The case keeps the cast from texts.
+            &format!("CASE jsonb_typeof(j) WHEN 'number' THEN (j #>> '{{}}')::numeric {sign} "),
+            bound.json_text(),
+            "::numeric ELSE false END",
+        ),
+        // Checked before: nothing else has an order or equality here.
+        _ => sql.text("false"),
+    }
+}
