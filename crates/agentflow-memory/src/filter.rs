@@ -41,22 +41,30 @@ pub fn read(filter: &Map) -> Result<Condition> {
     Ok(condition)
 }
 
-/// Owners that the filter names, each at a place where all matches must have it. `*` counts.
+/// Owners that every match has, because the filter names them (`*` counts) where all must hold, or
+/// in each branch of an `OR`. What an owner is not does not count.
 #[must_use]
 pub fn owners(filter: &Map) -> Vec<OwnerKind> {
-    let mut found: Vec<OwnerKind> = OwnerKind::ALL
-        .into_iter()
-        .filter(|kind| filter.keys().any(|key| name(key) == kind.field()))
-        .collect();
-    for (key, value) in filter {
-        if key.eq_ignore_ascii_case("and") || key.eq_ignore_ascii_case("or") {
-            let parts = value.as_list().unwrap_or_default().iter();
-            found.extend(parts.filter_map(Value::as_map).flat_map(owners));
+    let is_given = |kind: &OwnerKind| filter.iter().any(|(key, value)| gives(key, value, *kind));
+    OwnerKind::ALL.into_iter().filter(is_given).collect()
+}
+
+/// Whether all that meets this part of a filter has an owner of this kind.
+fn gives(key: &str, value: &Value, kind: OwnerKind) -> bool {
+    let mut parts = value.as_list().unwrap_or_default().iter();
+    let part = |part: &Value| {
+        part.as_map()
+            .is_some_and(|part| owners(part).contains(&kind))
+    };
+    match key {
+        "AND" | "and" => parts.any(part),
+        "OR" | "or" => parts.len() > 0 && parts.all(part),
+        "NOT" | "not" => false,
+        _ => {
+            let is_negative = |map: &Map| map.keys().all(|key| matches!(&**key, "ne" | "nin"));
+            name(key) == kind.field() && !value.as_map().is_some_and(is_negative)
         }
     }
-    found.sort_unstable();
-    found.dedup();
-    found
 }
 
 /// The name of a field as records have it: clients in JavaScript write `userId`.
@@ -332,10 +340,33 @@ mod tests_of_filters {
     }
 
     #[test]
-    fn owners_are_seen() {
-        let filter = value!({"AND": [{"user_id": "a"}, {"OR": [{"runId": "x"}]}]});
-        let found = owners(filter.as_map().unwrap());
-        assert_eq!(found, [OwnerKind::User, OwnerKind::Run]);
-        assert!(owners(value!({"metadata": {"user_id": "x"}}).as_map().unwrap()).is_empty());
+    fn owners_that_every_match_has_are_seen() {
+        use OwnerKind::{Agent, Run, User};
+        for (filter, wanted) in [
+            (
+                value!({"AND": [{"user_id": "a"}, {"OR": [{"runId": "x"}]}]}),
+                vec![User, Run],
+            ),
+            (
+                value!({"user_id": "*", "agent_id": {"in": ["a", "b"]}}),
+                vec![User, Agent],
+            ),
+            (
+                value!({"OR": [{"user_id": "a"}, {"agent_id": "b"}]}),
+                vec![],
+            ),
+            (
+                value!({"OR": [{"user_id": "a"}, {"user_id": "b", "run_id": "x"}]}),
+                vec![User],
+            ),
+            (value!({"OR": []}), vec![]),
+            (value!({"NOT": {"user_id": "a"}}), vec![]),
+            (value!({"user_id": {"ne": "a"}}), vec![]),
+            (value!({"metadata": {"user_id": "x"}}), vec![]),
+        ] {
+            let mut found = owners(filter.as_map().unwrap());
+            found.sort_unstable();
+            assert_eq!(found, wanted, "{filter:?}");
+        }
     }
 }
