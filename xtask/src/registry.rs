@@ -38,6 +38,9 @@ const DATABASE: &[&str] = &[
     "memory_conformance",
 ];
 
+/// The suite of the index of vectors, which is apart from the database.
+const VECTORS: &[&str] = &["vector_conformance"];
+
 /// Suites of what Redis holds or stands before.
 const REDIS: &[&str] = &[
     "session_conformance",
@@ -97,6 +100,13 @@ const fn database(
 /// All backends. One that implements only some ports names their suites.
 const BACKENDS: &[Backend] = &[
     database("in memory", "agentflow-storage", "memory", ""),
+    Backend {
+        name: "vectors in memory",
+        package: "agentflow-storage",
+        binary: "memory",
+        module: "",
+        suites: VECTORS,
+    },
     database("faulty, without faults", "agentflow-storage", "faulty", ""),
     database("SQLite", "agentflow-embedded", "conformance", ""),
     database(
