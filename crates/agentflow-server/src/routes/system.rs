@@ -1,5 +1,8 @@
 //! What the server says about itself, and its reference pages.
 
+use std::time::Duration;
+
+use agentflow_runs::patience::Patience;
 use axum::{
     Json as Out, Router,
     extract::State,
@@ -13,6 +16,9 @@ use crate::{
     AppState, error::Reply, extract::Params, health, metrics::Scrape, openapi,
     wire::system::Ok as Fine,
 };
+
+/// How long a look at the figures waits for a busy database: less than who collects them waits.
+const SCRAPE: Duration = Duration::from_secs(5);
 
 /// The reference page; it loads nothing but `/openapi.json`.
 const DOCS: &str = include_str!("../docs.html");
@@ -84,8 +90,9 @@ async fn info(State(app): State<AppState>) -> Response {
     params(("format" = Option<String>, Query, description = "`prometheus` (default) or `json`.")),
     responses((status = 200, content_type = "text/plain", body = String)))]
 async fn metrics(State(app): State<AppState>, params: Params) -> Reply {
-    let counts = app.service.counts().await?;
-    let webhooks = app.service.webhook_depth().await?;
+    let patience = Patience(SCRAPE);
+    let counts = patience.ask(|| app.service.counts()).await?;
+    let webhooks = patience.ask(|| app.service.webhook_depth()).await?;
     let figures: Vec<_> = app.figures.iter().flat_map(|of| of.figures()).collect();
     if params.get("format") == Some("json") {
         return Ok(Out(app.metrics.json(&counts, &webhooks, &figures)).into_response());
