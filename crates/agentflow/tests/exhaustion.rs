@@ -21,6 +21,9 @@ use fixture::Fixture;
 const MOST: &str = "30";
 /// Connections that a server would like to have.
 const WANTED: &str = "40";
+/// How long the server waits for a connection, a statement and a lease, in seconds: the test is
+/// about what callers see of the queue, not about how fast the machine works it off.
+const PATIENCE: &str = "120";
 /// Runs at once.
 const RUNS: usize = 500;
 
@@ -46,8 +49,10 @@ async fn crowd(server: &Fixture, runs: usize) {
 async fn metrics(server: &Fixture) -> String {
     let url = format!("http://127.0.0.1:{}/metrics", server.port());
     let answer = reqwest::get(url).await.unwrap();
-    assert!(answer.status().is_success(), "{}", answer.status());
-    answer.text().await.unwrap()
+    let status = answer.status();
+    let text = answer.text().await.unwrap();
+    assert!(status.is_success(), "{status}: {text}\n{}", server.tail());
+    text
 }
 
 /// A figure among them.
@@ -131,6 +136,12 @@ async fn five_hundred_runs_through_a_pooler_with_twenty_connections() {
         WANTED,
         "--concurrency",
         &concurrency,
+        "--acquire-timeout-seconds",
+        PATIENCE,
+        "--statement-timeout-seconds",
+        PATIENCE,
+        "--lease-seconds",
+        PATIENCE,
     ])
     .await;
     check(&server, RUNS, 40.0).await;

@@ -24,6 +24,8 @@ use agentflow_workers::Project;
 use clap::Parser;
 
 #[derive(Parser)]
+// A test may set what every test sets.
+#[command(args_override_self = true)]
 struct Args {
     /// Port on 127.0.0.1; 0 for any free one.
     #[arg(long, default_value_t = 0)]
