@@ -41,8 +41,9 @@ pub struct Args {
     /// Tasks per run.
     #[arg(long, default_value_t = 8)]
     nodes: usize,
-    /// Attempts per run that make no checkpoint before it is given up.
-    #[arg(long, default_value_t = 3)]
+    /// Attempts per run that make no checkpoint before it is given up: more than a server has by
+    /// default, because on a slow machine a few kills come sooner than the first checkpoint.
+    #[arg(long, default_value_t = 50)]
     max_attempts: u32,
     /// A LangGraph project with the graph `recorder`; its processes are killed as well.
     #[arg(long)]
