@@ -251,7 +251,8 @@ impl Index {
     }
 }
 
-/// Words of a memory with their weights.
+/// Words of a memory with their weights; without those of the turns before it, which no record
+/// names.
 pub(crate) fn words(memory: &Memory, usual: Language) -> crate::text::Sparse {
     BM25.vector(&stored_terms(
         &memory.text,
