@@ -20,6 +20,7 @@ use tokio::sync::OnceCell;
 
 use crate::{
     retrieval::{BM25, stored_terms},
+    service::Before,
     text::Language,
 };
 
@@ -103,7 +104,7 @@ impl Index {
         let collection = self.collection().await?;
         for ids in ids.chunks(BATCH) {
             let found = self.backend.memories.get(scope, ids, None).await?;
-            let points = self.points(&found).await?;
+            let points = self.points(scope, &found).await?;
             if !points.is_empty() {
                 self.vectors.upsert(scope, collection, points).await?;
             }
@@ -119,7 +120,9 @@ impl Index {
         Ok(())
     }
 
-    async fn points(&self, memories: &[Memory]) -> Result<Vec<Point>> {
+    async fn points(&self, scope: &Scope, memories: &[Memory]) -> Result<Vec<Point>> {
+        let all: Vec<&Memory> = memories.iter().collect();
+        let before = Before::read(&self.backend, scope, &all).await?;
         let texts: Vec<String> = memories.iter().map(|memory| memory.text.clone()).collect();
         let mut dense = self.embed(&texts).await?.unwrap_or_default().into_iter();
         let point = |memory: &Memory| {
@@ -133,7 +136,7 @@ impl Index {
                     .map(|vector| (DENSE.to_owned(), vector))
                     .into_iter()
                     .collect(),
-                sparse: [(WORDS.to_owned(), self.words(memory))].into(),
+                sparse: [(WORDS.to_owned(), self.words(memory, &before))].into(),
                 payload: memory.payload(),
             }
         };
@@ -155,8 +158,8 @@ impl Index {
         Ok(Some(vectors))
     }
 
-    fn words(&self, memory: &Memory) -> Sparse {
-        let sparse = words(memory, self.usual);
+    fn words(&self, memory: &Memory, before: &Before) -> Sparse {
+        let sparse = words(memory, before, self.usual);
         Sparse::of(sparse.terms.into_iter().zip(sparse.weights))
     }
 
@@ -200,24 +203,37 @@ impl Index {
             let points = self.vectors.marks(collection, after, PAGE).await?;
             let Some(last) = points.last() else { break };
             after = Some(last.id);
-            for point in &points {
-                let scope = Scope::new(&point.tenant, "index");
-                let id = [MemoryId(point.id)];
-                if self
-                    .backend
-                    .memories
-                    .get(&scope, &id, None)
-                    .await?
-                    .is_empty()
-                {
-                    drift.orphans += 1;
-                    if repair {
-                        self.refresh(&scope, &id).await?;
-                    }
+            for (scope, ids) in self.orphans(&points).await? {
+                drift.orphans += ids.len() as u64;
+                if repair {
+                    self.refresh(&scope, &ids).await?;
                 }
             }
         }
         Ok(drift)
+    }
+
+    /// Those of the points that have no record, by tenant.
+    async fn orphans(
+        &self,
+        points: &[agentflow_storage::vector::Mark],
+    ) -> Result<Vec<(Scope, Vec<MemoryId>)>> {
+        let mut tenants: Vec<&str> = points.iter().map(|point| point.tenant.as_str()).collect();
+        tenants.sort_unstable();
+        tenants.dedup();
+        let mut orphans = Vec::new();
+        for tenant in tenants {
+            let scope = Scope::new(tenant, "index");
+            let own = points.iter().filter(|point| point.tenant == tenant);
+            let mut ids: Vec<MemoryId> = own.map(|point| MemoryId(point.id)).collect();
+            let found = self.backend.memories.get(&scope, &ids, None).await?;
+            let found: HashSet<MemoryId> = found.iter().map(|memory| memory.memory_id).collect();
+            ids.retain(|id| !found.contains(id));
+            if !ids.is_empty() {
+                orphans.push((scope, ids));
+            }
+        }
+        Ok(orphans)
     }
 
     /// Those of the records that the index does not have as they are, by tenant.
@@ -251,12 +267,11 @@ impl Index {
     }
 }
 
-/// Words of a memory with their weights; without those of the turns before it, which no record
-/// names.
-pub(crate) fn words(memory: &Memory, usual: Language) -> crate::text::Sparse {
+/// Words of a memory with their weights, and those of the turns before it.
+pub(crate) fn words(memory: &Memory, before: &Before, usual: Language) -> crate::text::Sparse {
     BM25.vector(&stored_terms(
         &memory.text,
-        &[],
+        &before.of(memory),
         day(memory.happened_at),
         usual,
     ))

@@ -1,6 +1,7 @@
 //! What a server calls.
 
 mod add;
+mod before;
 mod change;
 mod find;
 mod notes;
@@ -23,6 +24,7 @@ use md5::{Digest, Md5};
 use tokio::sync::Notify;
 
 pub use add::{Add, Added, Speech};
+pub(crate) use before::Before;
 pub use change::{Deleted, Edit};
 pub use find::{Found, Search, Which};
 pub use notes::Project;
@@ -60,6 +62,8 @@ struct Inner {
     usual: Language,
     /// Rings when there is a job.
     jobs: Notify,
+    /// The last turns of conversations.
+    recent: before::Recent,
 }
 
 impl Service {
@@ -84,6 +88,7 @@ impl Service {
                 clock,
                 usual,
                 jobs: Notify::new(),
+                recent: before::Recent::default(),
             }),
         }
     }

@@ -188,3 +188,70 @@ async fn nothing_that_was_said_is_dropped() {
         ["I like tea"]
     );
 }
+
+#[tokio::test]
+async fn an_answer_is_found_by_the_words_of_its_question() {
+    let (service, scope) = (service(None), Scope::local());
+    // Apart, as clients send them, and together.
+    for text in ["Which instrument do you play?", "The cello, since I was six"] {
+        let added = service.add(&scope, "p", said("ada", text, false)).await;
+        added.unwrap();
+    }
+    let mut both = said("bob", "What is your favourite dish?", false);
+    both.messages.push(Speech {
+        role: "user".into(),
+        content: "Mushroom risotto".into(),
+        name: None,
+    });
+    service.add(&scope, "p", both).await.unwrap();
+    let found = search(&service, "instrument", value!({"user_id": "ada"})).await;
+    assert_eq!(found.len(), 2, "{found:?}");
+    let found = search(&service, "favourite dish", value!({"user_id": "bob"})).await;
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert_eq!(service.check().await.unwrap().missing, 0);
+}
+
+#[tokio::test]
+async fn a_batch_is_done_as_a_whole_or_not_at_all() {
+    let (service, scope) = (service(None), Scope::local());
+    let mut ids = Vec::new();
+    for text in ["I like tea", "I like rum"] {
+        let added = service.add(&scope, "p", said("ada", text, false)).await;
+        ids.push(added.unwrap().memories[0].memory_id);
+    }
+    let edit = |text: &str| Edit {
+        text: Some(text.into()),
+        ..Edit::default()
+    };
+    let nobody = agentflow_types::MemoryId::mint();
+    let wrong = [(ids[0], edit("gin")), (nobody, edit("ale"))];
+    let err = service.update_batch(&scope, "p", &wrong).await.unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::NotFound);
+    let twice = service.delete_batch(&scope, "p", &[ids[0], ids[0]]).await;
+    assert_eq!(twice.unwrap_err().kind(), ErrorKind::Invalid);
+    let tea = service.get(&scope, "p", ids[0], None).await.unwrap();
+    assert_eq!(tea.text, "I like tea");
+    let right = [(ids[0], edit("gin")), (ids[1], edit("ale"))];
+    assert_eq!(service.update_batch(&scope, "p", &right).await.unwrap(), 2);
+    assert_eq!(service.delete_batch(&scope, "p", &ids).await.unwrap(), 2);
+    let found = search(&service, "gin ale tea rum", value!({"user_id": "ada"})).await;
+    assert!(found.is_empty(), "{found:?}");
+}
+
+#[tokio::test]
+async fn everything_is_removed_only_if_all_four_owners_are_named() {
+    let (service, scope) = (service(None), Scope::local());
+    for user in ["ada", "bob"] {
+        let added = service.add(&scope, "p", said(user, "I like tea", false)).await;
+        added.unwrap();
+    }
+    let all = |filter: Value| filter.as_map().cloned().unwrap();
+    let none = service.delete_all(&scope, "p", &all(value!({}))).await;
+    assert_eq!(none.unwrap_err().kind(), ErrorKind::Invalid);
+    let apps = value!({"user_id": "*", "agent_id": "*", "app_id": "*"});
+    let deleted = service.delete_all(&scope, "p", &all(apps)).await.unwrap();
+    assert_eq!(deleted.memories, 0);
+    let every = value!({"user_id": "*", "agent_id": "*", "app_id": "*", "run_id": "*"});
+    let deleted = service.delete_all(&scope, "p", &all(every)).await.unwrap();
+    assert_eq!(deleted.memories, 2);
+}

@@ -49,6 +49,10 @@ permissions! {
     StoreRead = "store:read";
     /// Write and remove long-term items.
     StoreWrite = "store:write";
+    /// Read and search memories, their history and the events about them.
+    MemoriesRead = "memories:read";
+    /// Add, change and remove memories, and the settings of their projects.
+    MemoriesWrite = "memories:write";
     /// Read figures of the whole server.
     MetricsRead = "metrics:read";
     /// Look at the keys of the tenant, without their secrets.
@@ -191,19 +195,21 @@ impl Role {
     #[must_use]
     pub fn permissions(self) -> Permissions {
         use Permission as P;
-        const VIEWER: [P; 5] = [
+        const VIEWER: [P; 6] = [
             P::AssistantsRead,
             P::ThreadsRead,
             P::RunsRead,
             P::CronsRead,
             P::StoreRead,
+            P::MemoriesRead,
         ];
-        const USER: [P; 5] = [
+        const USER: [P; 6] = [
             P::AssistantsWrite,
             P::ThreadsWrite,
             P::RunsWrite,
             P::CronsWrite,
             P::StoreWrite,
+            P::MemoriesWrite,
         ];
         const ADMIN: [P; 5] = [
             P::KeysRead,

@@ -15,7 +15,7 @@ use crate::text::entities;
 /// Most messages of one add.
 const MAX_MESSAGES: usize = 1_000;
 /// Most bytes of the texts of one add.
-const MAX_BYTES: usize = 1 << 20;
+pub(super) const MAX_BYTES: usize = 1 << 20;
 /// Most bytes of an owner's name.
 const MAX_NAME_BYTES: usize = 256;
 /// Marks a turn that is kept as a source only: it is in no list.
@@ -134,10 +134,11 @@ impl Service {
     pub async fn add(&self, scope: &Scope, project: &str, add: Add) -> Result<Added> {
         add.check()?;
         let infers = add.infer && self.inner.models.chat.is_some();
-        let turns = self.turns(project, &add, infers);
+        let mut turns = self.turns(project, &add, infers);
         if turns.is_empty() {
             return Err(Error::invalid("messages hold no text"));
         }
+        self.chain(scope, &mut turns).await?;
         let mut job = self.job_of(project, &add, &turns)?;
         let mut changes: Vec<Change> = turns
             .iter()

@@ -1,13 +1,19 @@
 //! Changing and removing memories.
 
+use std::collections::HashSet;
+
 use agentflow_storage::{
     filter::normal_map,
-    memories::{Change, Event, Memory, MemoryQuery},
+    memories::{Change, Event, Memory, MemoryQuery, OwnerKind},
     page::PageQuery,
 };
-use agentflow_types::{Error, Map, MemoryId, Result, Scope, Timestamp};
+use agentflow_types::{Error, Map, MemoryId, Result, Scope, Timestamp, Value};
 
-use super::{Service, add::check_day, hash, was_late};
+use super::{
+    Service,
+    add::{MAX_BYTES, check_day},
+    hash, not_found, was_late,
+};
 use crate::{filter, text::entities};
 
 /// Most memories of one batch.
@@ -30,6 +36,23 @@ pub struct Edit {
     pub expires_on: Option<Option<String>>,
 }
 
+impl Edit {
+    /// # Errors
+    /// `Invalid` for a text or a day that is none.
+    fn check(&self) -> Result<()> {
+        if let Some(Some(day)) = &self.expires_on {
+            check_day(day)?;
+        }
+        match &self.text {
+            Some(text) if text.trim().is_empty() => Err(Error::invalid("text must not be empty")),
+            Some(text) if text.len() > MAX_BYTES => {
+                Err(Error::invalid("text is too long").with("most_bytes", MAX_BYTES))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// What was removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Deleted {
@@ -49,20 +72,11 @@ impl Service {
         id: MemoryId,
         edit: &Edit,
     ) -> Result<Memory> {
-        if let Some(Some(day)) = &edit.expires_on {
-            check_day(day)?;
-        }
-        if edit
-            .text
-            .as_ref()
-            .is_some_and(|text| text.trim().is_empty())
-        {
-            return Err(Error::invalid("text must not be empty"));
-        }
+        edit.check()?;
         for tries in 0.. {
             let memory = self.memory(scope, project, id).await?;
             if memory.immutable {
-                return Err(Error::invalid("the memory is immutable"));
+                return Err(immutable(id));
             }
             let next = self.edited(memory, edit);
             let mut changes = vec![Change::Put(Box::new(next.clone()))];
@@ -164,7 +178,8 @@ impl Service {
         Ok(deleted)
     }
 
-    /// Removes all memories, turns included, that a filter matches.
+    /// Removes all memories, turns included, that a filter matches; all of the project if each
+    /// of the four owners is `*`.
     ///
     /// # Errors
     /// `Invalid` if the filter names no owner, or is none.
@@ -174,6 +189,12 @@ impl Service {
                 "At least one of the filters: user_id, agent_id, app_id, run_id is required!",
             ));
         }
+        let is_any = |kind: &OwnerKind| by.get(kind.field()).and_then(Value::as_str) == Some("*");
+        let nothing = Map::new();
+        let by = match OwnerKind::ALL.iter().all(is_any) {
+            true => &nothing,
+            false => by,
+        };
         let query = MemoryQuery {
             project: project.to_owned(),
             condition: Some(filter::read(by)?),
@@ -197,25 +218,41 @@ impl Service {
         }
     }
 
-    /// Changes several memories, one after the other; how many.
+    /// Changes several memories in one transaction; how many.
     ///
     /// # Errors
-    /// `Invalid` if there are too many; the first error of a change, after which the others are
-    /// left alone.
+    /// `Invalid` if there are too many, one is named twice or may not be changed; `NotFound`
+    /// without one of them. Nothing is changed then.
     pub async fn update_batch(
         &self,
         scope: &Scope,
         project: &str,
         edits: &[(MemoryId, Edit)],
     ) -> Result<usize> {
-        check_batch(edits.len(), "updated")?;
-        for (id, edit) in edits {
-            self.update(scope, project, *id, edit).await?;
+        check_batch(edits.iter().map(|(id, _)| *id), "updated")?;
+        edits.iter().try_for_each(|(_, edit)| edit.check())?;
+        let ids: Vec<MemoryId> = edits.iter().map(|(id, _)| *id).collect();
+        for tries in 0.. {
+            let memories = self.all_of(scope, project, &ids).await?;
+            if let Some(fixed) = memories.iter().find(|memory| memory.immutable) {
+                return Err(immutable(fixed.memory_id));
+            }
+            let parts = memories.into_iter().zip(edits);
+            let next: Vec<Memory> = parts
+                .map(|(memory, (_, edit))| self.edited(memory, edit))
+                .collect();
+            let mut changes = self.told(scope, &next).await?;
+            changes.extend(next.into_iter().map(|memory| Change::Put(Box::new(memory))));
+            match self.commit(scope, changes).await {
+                Err(err) if was_late(&err, tries) => {}
+                Err(err) => return Err(err),
+                Ok(()) => return Ok(edits.len()),
+            }
         }
-        Ok(edits.len())
+        Err(Error::bug("decisions end"))
     }
 
-    /// Removes several memories, one after the other; how many.
+    /// Removes several memories in one transaction; how many.
     ///
     /// # Errors
     /// As [`Service::update_batch`].
@@ -225,20 +262,45 @@ impl Service {
         project: &str,
         ids: &[MemoryId],
     ) -> Result<usize> {
-        check_batch(ids.len(), "deleted")?;
-        for id in ids {
-            self.delete(scope, project, *id, false).await?;
+        check_batch(ids.iter().copied(), "deleted")?;
+        for tries in 0.. {
+            let memories = self.all_of(scope, project, ids).await?;
+            match self.remove(scope, memories).await {
+                Err(err) if was_late(&err, tries) => {}
+                Err(err) => return Err(err),
+                Ok(_) => return Ok(ids.len()),
+            }
         }
-        Ok(ids.len())
+        Err(Error::bug("decisions end"))
+    }
+
+    /// The memories of these ids, in their order.
+    async fn all_of(&self, scope: &Scope, project: &str, ids: &[MemoryId]) -> Result<Vec<Memory>> {
+        let mut found = self.backend().memories.get(scope, ids, None).await?;
+        found.retain(|memory| memory.project == project);
+        let has = |id: &&MemoryId| !found.iter().any(|memory| memory.memory_id == **id);
+        match ids.iter().find(has) {
+            Some(missing) => Err(not_found().with("memory_id", missing)),
+            None => Ok(found),
+        }
     }
 }
 
-fn check_batch(many: usize, what: &str) -> Result<()> {
+fn immutable(id: MemoryId) -> Error {
+    Error::invalid("the memory is immutable").with("memory_id", id)
+}
+
+/// # Errors
+/// `Invalid` for none, too many, or one twice.
+fn check_batch(ids: impl ExactSizeIterator<Item = MemoryId>, what: &str) -> Result<()> {
+    let many = ids.len();
+    let distinct: HashSet<MemoryId> = ids.collect();
     match many {
         0 => Err(Error::invalid("memories must not be empty")),
-        1..=MAX_BATCH => Ok(()),
-        _ => Err(Error::invalid(format!(
+        _ if many > MAX_BATCH => Err(Error::invalid(format!(
             "Maximum of {MAX_BATCH} memories can be {what} in a single request"
         ))),
+        _ if distinct.len() < many => Err(Error::invalid("a memory is named twice")),
+        _ => Ok(()),
     }
 }

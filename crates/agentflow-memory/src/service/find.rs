@@ -11,7 +11,7 @@ use agentflow_storage::{
 use agentflow_types::{Error, Map, MemoryId, Result, Scope, Timestamp, Value};
 use uuid::Uuid;
 
-use super::{Service, add::SOURCE};
+use super::{Before, Service, add::SOURCE};
 use crate::{
     filter,
     index::{self, DENSE, WORDS},
@@ -132,6 +132,12 @@ impl Which {
     }
 }
 
+/// Candidates, and how many texts the question is about.
+struct Pool {
+    texts: usize,
+    memories: Vec<Pooled>,
+}
+
 /// A candidate before it is ranked.
 struct Pooled {
     memory: Memory,
@@ -180,7 +186,7 @@ impl Service {
             },
             moment => self.scan(scope, project, &condition, moment).await?,
         };
-        let found = self.ranked(search, &query, pool, &shown);
+        let found = self.ranked(search, &query, &pool, &shown);
         self.judged(search, found).await
     }
 
@@ -192,9 +198,11 @@ impl Service {
         search: &Search,
         query: &Query,
         condition: &Condition,
-    ) -> Result<Vec<Pooled>> {
+    ) -> Result<Pool> {
         let index = &self.inner.index;
         let collection = index.collection().await?;
+        let texts = index.vectors.count(scope, collection, Some(condition));
+        let texts = texts.await?;
         let limit = u32::try_from(breadth(search.top_k)).unwrap_or(u32::MAX);
         let look = |probe| Look {
             probe,
@@ -236,7 +244,12 @@ impl Service {
             let points = vectors.scroll(scope, collection, Some(&named), None, limit);
             ids.extend(points.await?.iter().map(|point| point.id));
         }
-        self.pooled(scope, ids, &dense, condition).await
+        let memories = self.pooled(scope, ids, &dense, condition).await?;
+        let texts = usize::try_from(texts).unwrap_or(usize::MAX);
+        Ok(Pool {
+            texts: texts.max(memories.len()),
+            memories,
+        })
     }
 
     async fn pooled(
@@ -255,11 +268,22 @@ impl Service {
         memories.extend(self.backend().memories.get(scope, &sources, None).await?);
         // The index may be behind the records, never the other way round.
         memories.retain(|memory| condition.holds(&memory.payload()));
+        self.with_words(scope, memories, dense).await
+    }
+
+    async fn with_words(
+        &self,
+        scope: &Scope,
+        memories: Vec<Memory>,
+        dense: &HashMap<Uuid, f32>,
+    ) -> Result<Vec<Pooled>> {
+        let all: Vec<&Memory> = memories.iter().collect();
+        let before = Before::read(self.backend(), scope, &all).await?;
         Ok(memories
             .into_iter()
             .map(|memory| Pooled {
                 dense: dense.get(&memory.memory_id.0).copied(),
-                terms: index::words(&memory, self.inner.usual),
+                terms: index::words(&memory, &before, self.inner.usual),
                 memory,
             })
             .collect())
@@ -272,7 +296,7 @@ impl Service {
         project: &str,
         condition: &Condition,
         as_of: Option<Timestamp>,
-    ) -> Result<Vec<Pooled>> {
+    ) -> Result<Pool> {
         let query = MemoryQuery {
             project: project.to_owned(),
             condition: Some(condition.clone()),
@@ -284,12 +308,9 @@ impl Service {
             ..PageQuery::default()
         };
         let found = self.backend().memories.list(scope, &query, &page).await?;
-        let pooled = found.items.into_iter().map(|memory| Pooled {
-            dense: None,
-            terms: index::words(&memory, self.inner.usual),
-            memory,
-        });
-        Ok(pooled.collect())
+        let texts = usize::try_from(found.total).unwrap_or(usize::MAX);
+        let memories = self.with_words(scope, found.items, &HashMap::new()).await?;
+        Ok(Pool { texts, memories })
     }
 
     /// The pool in order. Those that are not to be shown have done their part then.
@@ -297,9 +318,10 @@ impl Service {
         &self,
         search: &Search,
         query: &Query,
-        pool: Vec<Pooled>,
+        pool: &Pool,
         shown: &Condition,
     ) -> Vec<Found> {
+        let (texts, pool) = (pool.texts, &pool.memories);
         let places: HashMap<MemoryId, usize> = pool
             .iter()
             .enumerate()
@@ -317,7 +339,7 @@ impl Service {
             .zip(&sources)
             .map(|(pooled, sources)| candidate(query, pooled, sources))
             .collect();
-        let mut ranked = rank(query, pool.len(), &candidates, &Weights::default());
+        let mut ranked = rank(query, texts, &candidates, &Weights::default());
         ranked.retain(|one| shown.holds(&pool[one.candidate].memory.payload()));
         // Without an embedder nothing is near: what shares nothing is no hit.
         ranked.retain(|one| one.score > 0.0);

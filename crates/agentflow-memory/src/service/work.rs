@@ -132,9 +132,7 @@ impl Service {
                 }
             }
         };
-        if let Err(err) = outcome
-            && err.kind() != ErrorKind::Conflict
-        {
+        if let Err(err) = outcome {
             self.set_back(&scope, job, &err).await;
         }
         self.inner.jobs.notify_one();
@@ -149,7 +147,12 @@ impl Service {
             self.keep_turns(scope, job, JobStatus::Failed).await
         } else {
             job.status = JobStatus::Pending;
-            job.due_at = self.now().plus(POLL * (1 << job.attempt.min(6)));
+            // Somebody changed what was read: that is decided anew at once. If it is the job
+            // itself that another attempt holds, this changes nothing.
+            job.due_at = match err.kind() {
+                ErrorKind::Conflict => self.now(),
+                _ => self.now().plus(POLL * (1 << job.attempt.min(6))),
+            };
             let change = Change::PutJob(Box::new(job));
             self.backend().memories.apply(scope, vec![change]).await
         };
