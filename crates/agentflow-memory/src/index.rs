@@ -5,7 +5,11 @@
 //! is written is always what the records say at that moment, under their version, so that it may
 //! be done twice, or late.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use agentflow_models::{chat::SharedEmbed, embedding};
 use agentflow_storage::{
@@ -13,7 +17,7 @@ use agentflow_storage::{
     condition::Field,
     memories::{Change, Memory, OwnerKind},
     outbox::{Letter, Posted, Settled},
-    vector::{Collection, Point, Sparse, Vectors},
+    vector::{Collection, Kind, Point, Sparse, Vectors},
 };
 use agentflow_types::{Error, LetterId, MemoryId, Result, Scope, Timestamp, Value};
 use tokio::sync::OnceCell;
@@ -307,10 +311,15 @@ fn pause(posted: &Posted) -> Duration {
     doubled.min(LONGEST_PAUSE)
 }
 
-fn indexed() -> std::collections::BTreeSet<Field> {
+fn indexed() -> BTreeMap<Field, Kind> {
     let owners = OwnerKind::ALL.iter().map(|kind| kind.field());
+    let texts = ["project", "kind", "state", "entities", "categories"];
+    let moments = ["timestamp", "created_at", "updated_at"];
     owners
-        .chain(["project", "kind", "state", "entities", "categories"])
-        .map(Field::of)
+        .chain(texts)
+        .map(|name| (name, Kind::Text))
+        .chain(moments.map(|name| (name, Kind::Moment)))
+        .chain([("expiration_date", Kind::Day)])
+        .map(|(name, kind)| (Field::of(name), kind))
         .collect()
 }

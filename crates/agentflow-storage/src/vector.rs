@@ -5,9 +5,12 @@
 //! one never replaces a newer one, so that a change may be applied twice, or late. A removal has
 //! no version: who repeats removals looks at the record first.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
-use agentflow_types::{Error, Map, Result, Scope, Value};
+use agentflow_types::{Error, Map, Result, Scope, Timestamp, Value};
 use async_trait::async_trait;
 use uuid::Uuid;
 
@@ -25,6 +28,8 @@ pub const MAX_DIMENSION: u32 = 65_536;
 pub const MAX_WORDS: usize = 100_000;
 /// Most bytes of a collection's name, of a vector's and of an indexed field's.
 pub const MAX_NAME_BYTES: usize = 200;
+/// Highest version of a point: up to here a float, in which an index may compare, is exact.
+pub const MAX_VERSION: u64 = 1 << 53;
 
 /// Points of one shape.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,8 +40,58 @@ pub struct Collection {
     pub dense: BTreeMap<String, u32>,
     /// Sparse vectors; a word counts the more, the fewer points have it.
     pub sparse: BTreeSet<String>,
-    /// Fields of the payload by which points are often chosen.
-    pub indexed: BTreeSet<Field>,
+    /// Fields of the payload by which points are often chosen, and what they hold.
+    pub indexed: BTreeMap<Field, Kind>,
+}
+
+/// What an indexed field holds, in itself or in a list.
+///
+/// Other texts, numbers and booleans may be there too, and conditions see them, but they may be
+/// slower to find, and [`Vectors::facet`] does not count them. Only [`Kind::Moment`] and
+/// [`Kind::Day`] are a promise, which [`Collection::check_point`] keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Text that is compared as a whole.
+    Text,
+    /// Numbers.
+    Number,
+    /// Booleans.
+    Bool,
+    /// Text in the form of [`Timestamp`], and nothing else.
+    Moment,
+    /// Text in the form `2026-05-08`, and nothing else.
+    Day,
+}
+
+impl Kind {
+    /// Whether this is such a value.
+    #[must_use]
+    pub fn fits(self, value: &Value) -> bool {
+        match (self, value) {
+            (Self::Text, Value::Str(_)) | (Self::Bool, Value::Bool(_)) => true,
+            (Self::Number, Value::Int(_) | Value::UInt(_) | Value::Float(_)) => true,
+            (Self::Moment, Value::Str(text)) => moment(text).is_some(),
+            (Self::Day, Value::Str(text)) => day(text).is_some(),
+            _ => false,
+        }
+    }
+}
+
+/// The moment of a text of [`Kind::Moment`].
+#[must_use]
+pub fn moment(text: &str) -> Option<Timestamp> {
+    // Years with a sign would not compare as text.
+    let moment: Timestamp = text.parse().ok()?;
+    (text.len() == 32 && moment.to_string() == text).then_some(moment)
+}
+
+/// The begin of the day of a text of [`Kind::Day`].
+#[must_use]
+pub fn day(text: &str) -> Option<Timestamp> {
+    match text.len() {
+        10 => moment(&format!("{text}T00:00:00.000000+00:00")),
+        _ => None,
+    }
 }
 
 /// Words by number, with their weights.
@@ -74,7 +129,7 @@ impl Sparse {
 pub struct Point {
     /// The record's id; unique over all tenants.
     pub id: Uuid,
-    /// The record's version.
+    /// The record's version; up to [`MAX_VERSION`].
     pub version: u64,
     /// Dense vectors by name; one that is missing is not found by it.
     pub dense: BTreeMap<String, Vec<f32>>,
@@ -92,7 +147,8 @@ pub enum Probe {
     /// The most words in common by the sparse vector of this name; the score is the sum over the
     /// common words of weight times weight times `ln(1 + (n - k + 0.5) / (k + 0.5))`, with `n`
     /// points that have such a vector, of which `k` have the word. Both are counted over the
-    /// collection, all tenants together: scores of one search compare, those of two need not.
+    /// collection, all tenants together, and points that were removed or replaced may count for a
+    /// while: scores of one search compare, those of two need not.
     Sparse(String, Sparse),
 }
 
@@ -141,7 +197,8 @@ pub trait Vectors: Send + Sync {
     /// fields that it lacks.
     ///
     /// # Errors
-    /// `Conflict` if it exists with other vectors; `Invalid` if it is not well formed.
+    /// `Conflict` if it exists with other vectors, or with an indexed field of another kind;
+    /// `Invalid` if it is not well formed.
     async fn ensure(&self, collection: &Collection) -> Result<()>;
 
     /// The collections, by name.
@@ -155,7 +212,8 @@ pub trait Vectors: Send + Sync {
     ///
     /// # Errors
     /// `NotFound` without the collection; `Invalid` if a vector has no place in it or another
-    /// dimension; `Conflict` if an id belongs to another tenant.
+    /// dimension, or a field of moments or days holds something else; `Conflict` if an id belongs
+    /// to another tenant.
     async fn upsert(&self, scope: &Scope, collection: &str, points: Vec<Point>) -> Result<()>;
 
     /// Removes points; those that do not exist are fine.
@@ -199,7 +257,8 @@ pub trait Vectors: Send + Sync {
     ) -> Result<u64>;
 
     /// The values of a field, and how many of the points that meet the condition have each: most
-    /// first, then by value. A point with a list counts for each of its values.
+    /// first, then by value. A point with a list counts for each of its values. Of an indexed
+    /// field only values of its kind count, and never floats.
     async fn facet(
         &self,
         scope: &Scope,
@@ -245,11 +304,34 @@ impl Collection {
         self.dense == other.dense && self.sparse == other.sparse
     }
 
+    /// Checks that the indexed fields of both are of the same kinds where both have them.
+    ///
+    /// # Errors
+    /// `Conflict` with the field that differs.
+    pub fn check_kinds(&self, other: &Self) -> Result<()> {
+        for (field, kind) in &self.indexed {
+            if other.indexed.get(field).is_some_and(|other| other != kind) {
+                return Err(Error::conflict("the field is indexed as another kind")
+                    .with("collection", &self.name)
+                    .with("field", field));
+            }
+        }
+        Ok(())
+    }
+
     /// Checks that a point has a place here.
     ///
     /// # Errors
     /// `Invalid` with what is wrong.
     pub fn check_point(&self, point: &Point) -> Result<()> {
+        if point.version > MAX_VERSION {
+            return Err(Error::invalid("a version is up to 2^53").with("version", point.version));
+        }
+        for (field, kind) in &self.indexed {
+            if matches!(kind, Kind::Moment | Kind::Day) {
+                check_promise(field, *kind, &point.payload)?;
+            }
+        }
         for (name, vector) in &point.dense {
             self.check_dense(name, vector)?;
         }
@@ -319,6 +401,23 @@ impl Collection {
     }
 }
 
+/// Checks that a field of moments or days holds nothing else.
+fn check_promise(field: &Field, kind: Kind, payload: &Map) -> Result<()> {
+    let fits = match field.find(payload) {
+        None | Some(Value::Null) => true,
+        Some(Value::List(items)) => items.iter().all(|item| item.is_null() || kind.fits(item)),
+        Some(value) => kind.fits(value),
+    };
+    match fits {
+        true => Ok(()),
+        false => Err(
+            Error::invalid("the field holds moments or days in one form only")
+                .with("field", field)
+                .with("kind", format!("{kind:?}")),
+        ),
+    }
+}
+
 /// Checks the size of a page.
 ///
 /// # Errors
@@ -366,6 +465,39 @@ pub fn taken(id: Uuid) -> Error {
 #[must_use]
 pub fn no_collection(name: &str) -> Error {
     Error::not_found("there is no such collection of vectors").with("collection", name)
+}
+
+/// The values of a field in payloads, counted as [`Vectors::facet`] says.
+///
+/// `kind`: what the field holds if it is indexed.
+pub fn facets<'a>(
+    payloads: impl IntoIterator<Item = &'a Map>,
+    field: &Field,
+    kind: Option<Kind>,
+    limit: u32,
+) -> Vec<(Value, u64)> {
+    let counts_value = |value: &&Value| {
+        matches!(value, Value::Str(_) | Value::Int(_) | Value::Bool(_))
+            && kind.is_none_or(|kind| kind.fits(value))
+    };
+    let mut counts: BTreeMap<String, (Value, u64)> = BTreeMap::new();
+    for payload in payloads {
+        let values: &[Value] = match field.find(payload) {
+            None => continue,
+            Some(Value::List(items)) => items,
+            Some(value) => std::slice::from_ref(value),
+        };
+        let exact = values.iter().filter(counts_value);
+        let distinct: BTreeMap<String, &Value> = exact.map(|v| (v.json_text(), v)).collect();
+        for (text, value) in distinct {
+            counts.entry(text).or_insert_with(|| (value.clone(), 0)).1 += 1;
+        }
+    }
+    let mut counts: Vec<(String, (Value, u64))> = counts.into_iter().collect();
+    // Stable, so that equal counts stay in the order of their values.
+    counts.sort_by_key(|(_, (_, count))| Reverse(*count));
+    counts.truncate(limit as usize);
+    counts.into_iter().map(|(_, counted)| counted).collect()
 }
 
 /// How much a word counts that `having` of `all` points have.

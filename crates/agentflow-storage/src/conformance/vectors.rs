@@ -21,7 +21,10 @@ use uuid::Uuid;
 use super::{refused, sample::stranger, suite};
 use crate::{
     condition::{Case, Condition, Field, Order},
-    vector::{Collection, Hit, MAX_POINTS, Point, Probe, Search, Sparse, Vectors, rarity},
+    vector::{
+        Collection, Hit, Kind, MAX_POINTS, MAX_VERSION, Point, Probe, Search, Sparse, Vectors,
+        rarity,
+    },
 };
 
 suite! {
@@ -30,11 +33,14 @@ suite! {
     vector_conformance:
     a_collection_is_made_once,
     a_collection_with_other_vectors_is_refused,
+    a_field_of_another_kind_is_refused,
     names_and_dimensions_are_checked,
     a_dropped_collection_is_gone,
     without_a_collection_nothing_is_found,
     a_point_is_read_back,
     a_point_that_has_no_place_is_refused_and_none_is_stored,
+    a_moment_in_another_form_is_refused,
+    odd_payloads_are_read_back,
     an_older_version_is_passed_over,
     the_same_version_replaces,
     points_go_by_id,
@@ -44,17 +50,20 @@ suite! {
     equal_scores_come_by_id,
     a_threshold_and_a_limit_cut,
     rare_words_count_more,
-    a_removed_point_does_not_count_for_rarity,
+    a_removed_point_is_not_found_by_its_words,
     points_without_the_vector_are_not_found,
     searches_are_answered_in_their_order,
     a_search_obeys_its_condition,
     few_matches_among_many_are_found,
     conditions_are_evaluated_alike,
+    moments_and_days_compare_as_text,
+    many_conditions_are_evaluated_alike,
     texts_keep_their_characters,
     pages_follow_each_other,
     a_page_is_stable_while_points_come,
     points_are_counted,
     values_are_counted,
+    values_of_an_indexed_field_are_of_its_kind,
     tenants_never_meet,
     an_id_of_another_tenant_is_refused,
     all_points_can_be_compared,
@@ -74,7 +83,13 @@ fn shape() -> Collection {
         name: NAME.into(),
         dense: BTreeMap::from([("text".into(), DIMENSION as u32)]),
         sparse: ["words".into()].into(),
-        indexed: [Field::of("user"), Field::of("n")].into(),
+        indexed: [
+            (Field::of("user"), Kind::Text),
+            (Field::of("n"), Kind::Number),
+            (Field::of("made_at"), Kind::Moment),
+            (Field::of("until"), Kind::Day),
+        ]
+        .into(),
     }
 }
 

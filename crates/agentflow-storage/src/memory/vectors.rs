@@ -1,12 +1,11 @@
 //! Vectors in memory: every point is looked at, so the answers are exact.
 
 use std::{
-    cmp::Reverse,
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use agentflow_types::{Error, Map, Result, Scope, Value};
+use agentflow_types::{Error, Result, Scope, Value};
 use async_trait::async_trait;
 use uuid::Uuid;
 
@@ -15,7 +14,7 @@ use crate::{
     filter,
     vector::{
         self, Collection, Hit, Mark, Point, Probe, Search, Sparse, Vectors, check_limit,
-        check_points, check_searches, no_collection, taken,
+        check_points, check_searches, facets, no_collection, taken,
     },
 };
 
@@ -151,9 +150,11 @@ impl Vectors for VectorIndex {
             return Err(Error::conflict("the collection exists with other vectors")
                 .with("collection", &collection.name));
         }
+        kept.shape.check_kinds(collection)?;
+        let fields = collection.indexed.iter();
         kept.shape
             .indexed
-            .extend(collection.indexed.iter().cloned());
+            .extend(fields.map(|(field, kind)| (field.clone(), *kind)));
         Ok(())
     }
 
@@ -286,7 +287,8 @@ impl Vectors for VectorIndex {
         condition.map_or(Ok(()), Condition::check)?;
         self.with(collection, |kept| {
             let payloads = kept.matching(scope, condition).map(|point| &point.payload);
-            Ok(facets(payloads, field, limit))
+            let kind = kept.shape.indexed.get(field).copied();
+            Ok(facets(payloads, field, kind, limit))
         })
     }
 
@@ -305,32 +307,4 @@ impl Vectors for VectorIndex {
             Ok(marks.take(limit as usize).collect())
         })
     }
-}
-
-/// The values of a field in payloads, counted.
-fn facets<'a>(
-    payloads: impl Iterator<Item = &'a Map>,
-    field: &Field,
-    limit: u32,
-) -> Vec<(Value, u64)> {
-    let mut counts: BTreeMap<String, (Value, u64)> = BTreeMap::new();
-    for payload in payloads {
-        let values: Vec<&Value> = match field.find(payload) {
-            None | Some(Value::Null) => continue,
-            Some(Value::List(items)) => items.iter().collect(),
-            Some(value) => vec![value],
-        };
-        let exact = values
-            .into_iter()
-            .filter(|v| matches!(v, Value::Str(_) | Value::Int(_) | Value::Bool(_)));
-        let distinct: BTreeMap<String, &Value> = exact.map(|v| (v.json_text(), v)).collect();
-        for (text, value) in distinct {
-            counts.entry(text).or_insert_with(|| (value.clone(), 0)).1 += 1;
-        }
-    }
-    let mut counts: Vec<(String, (Value, u64))> = counts.into_iter().collect();
-    // Stable, so that equal counts stay in the order of their values.
-    counts.sort_by_key(|(_, (_, count))| Reverse(*count));
-    counts.truncate(limit as usize);
-    counts.into_iter().map(|(_, counted)| counted).collect()
 }

@@ -6,7 +6,8 @@ use super::*;
 pub async fn a_collection_is_made_once(index: Index) -> Result<()> {
     filled(&index, vec![point(1, &value!({}))]).await?;
     let mut more = shape();
-    more.indexed.insert(Field::within(&["metadata", "a.b"]));
+    more.indexed
+        .insert(Field::within(&["metadata", "a.b"]), Kind::Bool);
     index.ensure(&more).await?;
     assert_eq!(index.collections().await?, [more]);
     assert_eq!(index.count(&Scope::local(), NAME, None).await?, 1);
@@ -22,6 +23,16 @@ pub async fn a_collection_with_other_vectors_is_refused(index: Index) -> Result<
     let mut fewer = shape();
     fewer.sparse.clear();
     refused(index.ensure(&fewer).await, Conflict);
+    assert_eq!(index.collections().await?, [shape()]);
+    Ok(())
+}
+
+/// What an index holds cannot change its kind.
+pub async fn a_field_of_another_kind_is_refused(index: Index) -> Result<()> {
+    index.ensure(&shape()).await?;
+    let mut other = shape();
+    other.indexed.insert(Field::of("n"), Kind::Text);
+    refused(index.ensure(&other).await, Conflict);
     assert_eq!(index.collections().await?, [shape()]);
     Ok(())
 }

@@ -68,6 +68,35 @@ pub async fn values_are_counted(index: Index) -> Result<()> {
     Ok(())
 }
 
+/// What does not fit the kind is left out.
+pub async fn values_of_an_indexed_field_are_of_its_kind(index: Index) -> Result<()> {
+    let shown = [
+        value!({"user": [1, "a"], "n": 2, "until": "2026-05-08", "any": [true, 1.5]}),
+        value!({"user": true, "n": ["2", 2], "any": ["true", 1]}),
+    ];
+    let points = shown.iter().zip(1..).map(|(shown, n)| point(n, shown));
+    filled(&index, points.collect()).await?;
+    for (field, wanted) in [
+        ("user", vec![(Value::str("a"), 1)]),
+        ("n", vec![(Value::Int(2), 2)]),
+        ("until", vec![(Value::str("2026-05-08"), 1)]),
+        (
+            "any",
+            vec![
+                (Value::str("true"), 1),
+                (Value::Int(1), 1),
+                (Value::Bool(true), 1),
+            ],
+        ),
+    ] {
+        let counts = index
+            .facet(&Scope::local(), NAME, &Field::of(field), None, 10)
+            .await?;
+        assert_eq!(counts, wanted, "{field}");
+    }
+    Ok(())
+}
+
 /// No call, and no condition however turned, shows or changes a point of another tenant.
 pub async fn tenants_never_meet(index: Index) -> Result<()> {
     let mut mine = point(1, &value!({"user": "a"}));

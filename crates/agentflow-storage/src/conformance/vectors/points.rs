@@ -54,6 +54,58 @@ pub async fn a_point_that_has_no_place_is_refused_and_none_is_stored(index: Inde
     Ok(())
 }
 
+/// Where moments or days are promised, nothing else is stored.
+pub async fn a_moment_in_another_form_is_refused(index: Index) -> Result<()> {
+    index.ensure(&shape()).await?;
+    for bad in [
+        value!({"made_at": "2026-05-01"}),
+        value!({"made_at": "2026-05-01T00:00:00Z"}),
+        value!({"made_at": ["2026-05-01T00:00:00.000000+00:00", 5]}),
+        value!({"until": "2026-02-30"}),
+        value!({"until": true}),
+    ] {
+        let points = vec![point(1, &bad)];
+        refused(index.upsert(&Scope::local(), NAME, points).await, Invalid);
+    }
+    let mut late = point(1, &value!({}));
+    late.version = MAX_VERSION + 1;
+    refused(
+        index.upsert(&Scope::local(), NAME, vec![late]).await,
+        Invalid,
+    );
+    let good = value!({"made_at": ["2026-05-01T00:00:00.000000+00:00", null], "until": null});
+    let mut last = point(1, &good);
+    last.version = MAX_VERSION;
+    let points = vec![last.clone(), point(1, &value!({}))];
+    index.upsert(&Scope::local(), NAME, points).await?;
+    let got = index.get(&Scope::local(), NAME, &[id(1)]).await?;
+    assert_eq!(
+        (got[0].version, &got[0].payload),
+        (MAX_VERSION, &last.payload)
+    );
+    Ok(())
+}
+
+/// Whatever is no JSON of a schema comes back all the same.
+pub async fn odd_payloads_are_read_back(index: Index) -> Result<()> {
+    let deep = (0..40).fold(
+        value!({"end": [1.0, -0.0]}),
+        |inner, _| value!({ "in": [(inner)] }),
+    );
+    let odd = value!({
+        "": {"": ""}, "a.b": {"c\"d": 1}, "payload": {"tenant": "x"}, "tenant": 7, "version": "v",
+        "e": {}, "l": [[], [null], {}], "f": 1e300, "i": (i64::MIN), "deep": (deep),
+    });
+    filled(&index, vec![point(1, &odd)]).await?;
+    let got = index.get(&Scope::local(), NAME, &[id(1)]).await?;
+    assert_eq!(got[0].payload, payload(&odd));
+    let quoted = Condition::Equals(Field::within(&["a.b", "c\"d"]), Value::Int(1));
+    assert_eq!(index.count(&Scope::local(), NAME, Some(&quoted)).await?, 1);
+    let empty = Condition::Exists(Field::within(&["", ""]));
+    assert_eq!(index.count(&Scope::local(), NAME, Some(&empty)).await?, 1);
+    Ok(())
+}
+
 /// A change that comes late does not undo a newer one.
 pub async fn an_older_version_is_passed_over(index: Index) -> Result<()> {
     let at = |version: u64, n: u32| Point {
