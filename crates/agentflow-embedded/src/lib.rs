@@ -31,6 +31,7 @@ mod schema;
 mod sessions;
 mod store;
 mod threads;
+mod vectors;
 mod writer;
 
 use std::{
@@ -41,8 +42,9 @@ use std::{
 };
 
 pub use backup::{Copied, SchemaVersion, backup, restore, schema_version};
+pub use vectors::VectorOptions;
 
-use agentflow_storage::{Backend, msgpack::typed::Codec, signal::Local};
+use agentflow_storage::{Backend, msgpack::typed::Codec, signal::Local, vector::Vectors};
 use agentflow_types::{Error, Result};
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
@@ -80,6 +82,8 @@ pub struct Options {
     /// How checkpoints are encoded; with a cipher they are encrypted as LangGraph encrypts them
     /// with `LANGGRAPH_AES_KEY`. Plain ones stay readable.
     pub codec: Codec,
+    /// How vectors are kept in memory.
+    pub vectors: VectorOptions,
 }
 
 impl Default for Options {
@@ -90,6 +94,7 @@ impl Default for Options {
             queue: 1024,
             busy_timeout: Duration::from_secs(5),
             codec: Codec::plain(),
+            vectors: VectorOptions::default(),
         }
     }
 }
@@ -108,6 +113,7 @@ struct Inner {
     path: PathBuf,
     signals: Arc<Local>,
     codec: Codec,
+    vectors: Arc<vectors::Index>,
     _lock: File,
 }
 
@@ -145,6 +151,7 @@ impl Embedded {
                 path,
                 signals: Arc::default(),
                 codec: options.codec,
+                vectors: Arc::new(vectors::Index::new(options.vectors)),
                 _lock: lock,
             }),
         })
@@ -172,6 +179,12 @@ impl Embedded {
             cache: this.clone(),
             memories: this,
         }
+    }
+
+    /// The vectors in this database. They are loaded into memory when they are first asked for.
+    #[must_use]
+    pub fn vectors(&self) -> Arc<dyn Vectors> {
+        Arc::new(self.clone())
     }
 
     /// Where the database is.

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod memories;
+mod vectors;
 
 use agentflow_types::{Error, Result};
 use rusqlite::{Connection, OptionalExtension};
@@ -56,7 +57,7 @@ const STORE_MIGRATIONS: [&str; 5] = [
 /// Our own tables; the position plus one is the version. Never change one that was released.
 ///
 /// Ids are lowercase hyphenated text, times are microseconds since 1970 UTC, maps are JSON text.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     "
     CREATE TABLE agentflow_assistants (
         assistant_id TEXT PRIMARY KEY NOT NULL,
@@ -228,6 +229,7 @@ const MIGRATIONS: [&str; 5] = [
 ",
     accounts::TABLES,
     memories::TABLES,
+    vectors::TABLES,
 ];
 
 /// Creates and updates all tables, in one transaction.

@@ -132,6 +132,18 @@ impl Writer {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T> + Send + 'static,
     {
+        self.run_then(job, |result| result).await
+    }
+
+    /// Runs `job` as [`Writer::run`] does, then `after` with what came of it, also if nobody waits
+    /// any more. Those of several jobs run in the order of the commits; others wait meanwhile.
+    pub(crate) async fn run_then<T, U, F, A>(&self, job: F, after: A) -> Result<U>
+    where
+        T: Send + 'static,
+        U: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T> + Send + 'static,
+        A: FnOnce(Result<T>) -> Result<U> + Send + 'static,
+    {
         let shared = &*self.shared;
         let room = shared.room.acquire().await.map_err(|_| stopped())?;
         // Whoever answers the request gives the room back.
@@ -140,6 +152,7 @@ impl Writer {
         shared.line.queue().push_back(Box::new(Call {
             job: Some(job),
             result: None,
+            after,
             reply,
         }));
         match self.place {
@@ -279,16 +292,19 @@ trait Request: Send {
     fn answer(self: Box<Self>, commit: Result<()>);
 }
 
-struct Call<T, F> {
+struct Call<T, U, F, A> {
     job: Option<F>,
     result: Option<Result<T>>,
-    reply: oneshot::Sender<Result<T>>,
+    after: A,
+    reply: oneshot::Sender<Result<U>>,
 }
 
-impl<T, F> Request for Call<T, F>
+impl<T, U, F, A> Request for Call<T, U, F, A>
 where
     T: Send,
+    U: Send,
     F: FnOnce(&Connection) -> Result<T> + Send,
+    A: FnOnce(Result<T>) -> Result<U> + Send,
 {
     fn run(&mut self, db: &Connection) -> bool {
         let Some(job) = self.job.take() else {
@@ -311,7 +327,7 @@ where
             (None, Ok(())) => Err(Error::bug("a write was not run")),
         };
         // The caller may have gone; what it asked for is done all the same.
-        let _ = self.reply.send(result);
+        let _ = self.reply.send((self.after)(result));
     }
 }
 
