@@ -314,12 +314,11 @@ fn pause(posted: &Posted) -> Duration {
 fn indexed() -> BTreeMap<Field, Kind> {
     let owners = OwnerKind::ALL.iter().map(|kind| kind.field());
     let texts = ["project", "kind", "state", "entities", "categories"];
-    let moments = ["timestamp", "created_at", "updated_at"];
+    let moments = ["timestamp", "created_at", "updated_at", "expiration_date"];
     owners
         .chain(texts)
         .map(|name| (name, Kind::Text))
         .chain(moments.map(|name| (name, Kind::Moment)))
-        .chain([("expiration_date", Kind::Day)])
         .map(|(name, kind)| (Field::of(name), kind))
         .collect()
 }

@@ -47,8 +47,8 @@ pub struct Collection {
 /// What an indexed field holds, in itself or in a list.
 ///
 /// Other texts, numbers and booleans may be there too, and conditions see them, but they may be
-/// slower to find, and [`Vectors::facet`] does not count them. Only [`Kind::Moment`] and
-/// [`Kind::Day`] are a promise, which [`Collection::check_point`] keeps.
+/// slower to find, and [`Vectors::facet`] does not count them. Only [`Kind::Moment`] is a promise,
+/// which [`Collection::check_point`] keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// Text that is compared as a whole.
@@ -57,10 +57,8 @@ pub enum Kind {
     Number,
     /// Booleans.
     Bool,
-    /// Text in the form of [`Timestamp`], and nothing else.
+    /// Text that [`moment`] reads, and nothing else.
     Moment,
-    /// Text in the form `2026-05-08`, and nothing else.
-    Day,
 }
 
 impl Kind {
@@ -71,27 +69,23 @@ impl Kind {
             (Self::Text, Value::Str(_)) | (Self::Bool, Value::Bool(_)) => true,
             (Self::Number, Value::Int(_) | Value::UInt(_) | Value::Float(_)) => true,
             (Self::Moment, Value::Str(text)) => moment(text).is_some(),
-            (Self::Day, Value::Str(text)) => day(text).is_some(),
             _ => false,
         }
     }
 }
 
-/// The moment of a text of [`Kind::Moment`].
+/// The moment of a text in the form of [`Timestamp`], or the begin of a day like `2026-05-08`.
+///
+/// Among texts of one form the order of texts is that of the moments.
 #[must_use]
 pub fn moment(text: &str) -> Option<Timestamp> {
-    // Years with a sign would not compare as text.
-    let moment: Timestamp = text.parse().ok()?;
-    (text.len() == 32 && moment.to_string() == text).then_some(moment)
-}
-
-/// The begin of the day of a text of [`Kind::Day`].
-#[must_use]
-pub fn day(text: &str) -> Option<Timestamp> {
-    match text.len() {
-        10 => moment(&format!("{text}T00:00:00.000000+00:00")),
-        _ => None,
-    }
+    let whole = match text.len() {
+        10 => format!("{text}T00:00:00.000000+00:00"),
+        _ => text.to_owned(),
+    };
+    // Other forms, and years with a sign, would not compare as text.
+    let moment: Timestamp = whole.parse().ok()?;
+    (whole.len() == 32 && moment.to_string() == whole).then_some(moment)
 }
 
 /// Words by number, with their weights.
@@ -212,7 +206,7 @@ pub trait Vectors: Send + Sync {
     ///
     /// # Errors
     /// `NotFound` without the collection; `Invalid` if a vector has no place in it or another
-    /// dimension, or a field of moments or days holds something else; `Conflict` if an id belongs
+    /// dimension, or a field of moments holds something else; `Conflict` if an id belongs
     /// to another tenant.
     async fn upsert(&self, scope: &Scope, collection: &str, points: Vec<Point>) -> Result<()>;
 
@@ -328,8 +322,8 @@ impl Collection {
             return Err(Error::invalid("a version is up to 2^53").with("version", point.version));
         }
         for (field, kind) in &self.indexed {
-            if matches!(kind, Kind::Moment | Kind::Day) {
-                check_promise(field, *kind, &point.payload)?;
+            if *kind == Kind::Moment {
+                check_moments(field, &point.payload)?;
             }
         }
         for (name, vector) in &point.dense {
@@ -401,19 +395,19 @@ impl Collection {
     }
 }
 
-/// Checks that a field of moments or days holds nothing else.
-fn check_promise(field: &Field, kind: Kind, payload: &Map) -> Result<()> {
-    let fits = match field.find(payload) {
-        None | Some(Value::Null) => true,
-        Some(Value::List(items)) => items.iter().all(|item| item.is_null() || kind.fits(item)),
-        Some(value) => kind.fits(value),
+/// Checks that a field of moments holds nothing else.
+fn check_moments(field: &Field, payload: &Map) -> Result<()> {
+    let fits = |value: &Value| value.is_null() || Kind::Moment.fits(value);
+    let all_fit = match field.find(payload) {
+        None => true,
+        Some(Value::List(items)) => items.iter().all(fits),
+        Some(value) => fits(value),
     };
-    match fits {
+    match all_fit {
         true => Ok(()),
         false => Err(
-            Error::invalid("the field holds moments or days in one form only")
-                .with("field", field)
-                .with("kind", format!("{kind:?}")),
+            Error::invalid("the field holds moments with microseconds in UTC, or days")
+                .with("field", field),
         ),
     }
 }

@@ -87,7 +87,7 @@ fn shape() -> Collection {
             (Field::of("user"), Kind::Text),
             (Field::of("n"), Kind::Number),
             (Field::of("made_at"), Kind::Moment),
-            (Field::of("until"), Kind::Day),
+            (Field::of("until"), Kind::Moment),
         ]
         .into(),
     }

@@ -248,6 +248,7 @@ pub async fn moments_and_days_compare_as_text(index: Index) -> Result<()> {
         value!({"made_at": "2026-05-01T00:00:00.000000+00:00", "until": "2026-05-01"}),
         value!({"made_at": "2026-05-01T00:00:00.000001+00:00", "until": "2026-04-30"}),
         value!({"made_at": ["1969-12-31T23:59:59.999999+00:00"], "until": ["2025-01-01", "2027-01-01"]}),
+        value!({"made_at": "2026-05-01", "until": "2026-05-01T00:00:00.000000+00:00"}),
         value!({"made_at": null, "until": []}),
         value!({}),
     ];
