@@ -344,12 +344,11 @@ pub(super) fn load(db: &Connection) -> Result<(Image, BTreeSet<i64>)> {
     Ok((image, gone))
 }
 
-const KINDS: [(&str, Kind); 5] = [
+const KINDS: [(&str, Kind); 4] = [
     ("text", Kind::Text),
     ("number", Kind::Number),
     ("bool", Kind::Bool),
     ("moment", Kind::Moment),
-    ("day", Kind::Day),
 ];
 
 /// A collection's vectors and indexed fields as JSON.
