@@ -1,5 +1,7 @@
 //! Reading facts out of turns with a chat model: one call, one prompt, one strict schema.
 
+use std::sync::LazyLock;
+
 use agentflow_models::chat::{Chat, ChatRequest};
 use agentflow_storage::memories::Memory;
 use agentflow_types::{Result, Value, message};
@@ -15,6 +17,32 @@ const MAX_FACTS: usize = 200;
 const NEIGHBOUR_CHARS: usize = 500;
 /// Most tokens of an answer.
 const MAX_TOKENS: u64 = 8_000;
+
+/// Categories where neither the add nor the project names any: those of the platform.
+static USUAL: LazyLock<Vec<(String, String)>> = LazyLock::new(|| {
+    let all = [
+        ("personal_details", "name, age, home, contacts"),
+        ("family", "relatives and partners"),
+        ("professional_details", "work, skills, colleagues"),
+        ("sports", "playing and watching"),
+        ("travel", "journeys made and planned"),
+        ("food", "eating, cooking, diets"),
+        ("music", "hearing and making it"),
+        ("health", "body, mind, medicine"),
+        ("technology", "devices, software, tools"),
+        ("hobbies", "what is done for pleasure"),
+        ("fashion", "clothes and style"),
+        ("entertainment", "films, books, games"),
+        ("milestones", "what was reached"),
+        (
+            "user_preferences",
+            "likes and dislikes, how things are wanted",
+        ),
+        ("misc", "nothing of the others"),
+    ];
+    all.map(|(name, what)| (name.to_owned(), what.to_owned()))
+        .into()
+});
 
 const FACTS: &str = "You keep the long-term memory of a conversation. Read the new messages and \
 write down every lasting fact in them: who the people are, what they like, own, plan, did and \
@@ -129,9 +157,13 @@ impl Prompt<'_> {
     }
 
     fn categories(&self) -> &[(String, String)] {
-        match self.add.custom_categories.as_slice() {
-            [] => &self.settings.custom_categories,
-            own => own,
+        match (
+            self.add.custom_categories.as_slice(),
+            self.settings.custom_categories.as_slice(),
+        ) {
+            ([], []) => &USUAL,
+            ([], project) => project,
+            (own, _) => own,
         }
     }
 

@@ -41,6 +41,78 @@ pub fn read(filter: &Map) -> Result<Condition> {
     Ok(condition)
 }
 
+/// Keys that a filter of the platform's dialect may have.
+const PLATFORM: [&str; 17] = [
+    "AND",
+    "OR",
+    "NOT",
+    "user_id",
+    "agent_id",
+    "app_id",
+    "run_id",
+    "created_at",
+    "updated_at",
+    "timestamp",
+    "expiration_date",
+    "text",
+    "categories",
+    "metadata",
+    "keywords_search",
+    "memory_ids",
+    "keywords",
+];
+
+/// Checks a filter of the platform's dialect, where metadata is filtered under `metadata` only,
+/// and somebody must be named.
+///
+/// # Errors
+/// `Invalid` with the keys that exist, or what is missing.
+pub fn check_platform(filter: &Map) -> Result<()> {
+    check_keys(filter, 0)?;
+    match names_owner(filter) {
+        true => Ok(()),
+        false => Err(Error::invalid(
+            "filters must name at least one of user_id, agent_id, app_id, run_id",
+        )),
+    }
+}
+
+fn check_keys(filter: &Map, depth: usize) -> Result<()> {
+    if depth > MAX_DEPTH {
+        return Err(Error::invalid("the filter is nested too deep").with("limit", MAX_DEPTH));
+    }
+    for (key, value) in filter {
+        if matches!(&**key, "AND" | "OR" | "NOT" | "and" | "or" | "not") {
+            let parts = value.as_list().unwrap_or(std::slice::from_ref(value));
+            for part in parts.iter().filter_map(Value::as_map) {
+                check_keys(part, depth + 1)?;
+            }
+        } else if !PLATFORM.contains(&name(key)) {
+            return Err(Error::invalid(format!(
+                "Top-level key must be a logical operator or an allowed field: {PLATFORM:?}"
+            ))
+            .with("key", key));
+        }
+    }
+    Ok(())
+}
+
+/// Whether all that meets a filter has an owner that the filter names, of whatever kind.
+#[must_use]
+pub fn names_owner(filter: &Map) -> bool {
+    let part = |part: &Value| part.as_map().is_some_and(names_owner);
+    filter.iter().any(|(key, value)| {
+        let mut parts = value.as_list().unwrap_or_default().iter();
+        match &**key {
+            "AND" | "and" => parts.any(part),
+            "OR" | "or" => parts.len() > 0 && parts.all(part),
+            _ => OwnerKind::ALL
+                .into_iter()
+                .any(|kind| gives(key, value, kind)),
+        }
+    })
+}
+
 /// Owners that every match has, because the filter names them (`*` counts) where all must hold, or
 /// in each branch of an `OR`. What an owner is not does not count.
 #[must_use]
@@ -336,6 +408,31 @@ mod tests_of_filters {
             value!({"categories": 1}),
         ] {
             assert!(read(wrong.as_map().unwrap()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_platform_knows_its_keys_and_wants_an_owner() {
+        for (filter, wanted) in [
+            (value!({"user_id": "a"}), ""),
+            (value!({"userId": "a", "metadata": {"x": 1}}), ""),
+            (value!({"OR": [{"user_id": "a"}, {"agent_id": "b"}]}), ""),
+            (
+                value!({"OR": [{"user_id": "a"}, {"categories": {"in": ["b"]}}]}),
+                "must name",
+            ),
+            (value!({"NOT": [{"user_id": "a"}]}), "must name"),
+            (value!({}), "must name"),
+            (value!({"user_id": "a", "colour": "red"}), "allowed field"),
+            (
+                value!({"AND": [{"user_id": "a"}, {"colour": "red"}]}),
+                "allowed field",
+            ),
+        ] {
+            let checked = check_platform(filter.as_map().unwrap());
+            let text = checked.err().map(|err| err.to_string()).unwrap_or_default();
+            assert_eq!(text.is_empty(), wanted.is_empty(), "{filter}: {text}");
+            assert!(text.contains(wanted), "{filter}: {text}");
         }
     }
 

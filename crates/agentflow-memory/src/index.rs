@@ -217,6 +217,19 @@ impl Index {
         Ok(drift)
     }
 
+    /// Fills an index that is empty while there are records: of a new embedder, or one that is
+    /// held in memory only.
+    pub(crate) async fn fill(&self) -> Result<()> {
+        let collection = self.collection().await?;
+        let is_empty = self.vectors.marks(collection, None, 1).await?.is_empty();
+        if is_empty && !self.backend.memories.marks(None, 1).await?.is_empty() {
+            tracing::info!(collection, "the index of memories is empty and is filled");
+            let filled = self.reconcile(true).await?;
+            tracing::info!(memories = filled.missing, "the index of memories is filled");
+        }
+        Ok(())
+    }
+
     /// Those of the points that have no record, by tenant.
     async fn orphans(
         &self,

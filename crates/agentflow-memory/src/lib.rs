@@ -12,6 +12,9 @@ pub mod retrieval;
 mod service;
 pub mod text;
 
+pub use index::Drift;
 pub use service::{
-    Add, Added, Deleted, Edit, Found, Models, Project, Search, Service, Speech, Which,
+    Add, Added, DEFAULT_PROJECT, Deleted, Edit, Export, Feedback, Found, Models, ModelsUsed,
+    Profile, ProfileSettings, ProfileStatus, Project, Search, Service, Speech, Verdict, Webhook,
+    WebhookPatch, Which,
 };

@@ -4,7 +4,10 @@ mod add;
 mod before;
 mod change;
 mod find;
+mod insight;
+mod jobs;
 mod notes;
+mod projects;
 mod work;
 
 use std::sync::Arc;
@@ -27,7 +30,9 @@ pub use add::{Add, Added, Speech};
 pub(crate) use before::Before;
 pub use change::{Deleted, Edit};
 pub use find::{Found, Search, Which};
+pub use insight::{Export, Profile, ProfileSettings, ProfileStatus};
 pub use notes::Project;
+pub use projects::{DEFAULT_PROJECT, Feedback, Verdict, Webhook, WebhookPatch};
 
 use crate::{
     index::{self, Drift, Index},
@@ -48,6 +53,15 @@ pub struct Models {
     pub rerank: Option<SharedRerank>,
 }
 
+/// The models in use.
+#[derive(Clone, Copy, Debug)]
+pub struct ModelsUsed<'a> {
+    /// Provider and model of what reads facts.
+    pub chat: Option<(&'a str, &'a str)>,
+    /// Model of what makes vectors.
+    pub embed: Option<&'a str>,
+}
+
 /// Long-term memory. Clones share it.
 #[derive(Clone)]
 pub struct Service {
@@ -62,6 +76,8 @@ struct Inner {
     usual: Language,
     /// Rings when there is a job.
     jobs: Notify,
+    /// Rings when an attempt of a job ended.
+    ended: Notify,
     /// The last turns of conversations.
     recent: before::Recent,
 }
@@ -88,6 +104,7 @@ impl Service {
                 clock,
                 usual,
                 jobs: Notify::new(),
+                ended: Notify::new(),
                 recent: before::Recent::default(),
             }),
         }
@@ -115,6 +132,18 @@ impl Service {
     /// Those of the records and of the index.
     pub async fn reconcile(&self) -> Result<Drift> {
         self.inner.index.reconcile(true).await
+    }
+
+    /// The models in use.
+    #[must_use]
+    pub fn models_used(&self) -> ModelsUsed<'_> {
+        let models = &self.inner.models;
+        let chat = models.chat.as_ref();
+        let embed = models.embed.as_ref();
+        ModelsUsed {
+            chat: chat.map(|(chat, model)| (chat.provider(), model.as_str())),
+            embed: embed.map(|(_, model)| model.as_str()),
+        }
     }
 
     fn now(&self) -> Timestamp {

@@ -193,7 +193,10 @@ async fn nothing_that_was_said_is_dropped() {
 async fn an_answer_is_found_by_the_words_of_its_question() {
     let (service, scope) = (service(None), Scope::local());
     // Apart, as clients send them, and together.
-    for text in ["Which instrument do you play?", "The cello, since I was six"] {
+    for text in [
+        "Which instrument do you play?",
+        "The cello, since I was six",
+    ] {
         let added = service.add(&scope, "p", said("ada", text, false)).await;
         added.unwrap();
     }
@@ -242,7 +245,9 @@ async fn a_batch_is_done_as_a_whole_or_not_at_all() {
 async fn everything_is_removed_only_if_all_four_owners_are_named() {
     let (service, scope) = (service(None), Scope::local());
     for user in ["ada", "bob"] {
-        let added = service.add(&scope, "p", said(user, "I like tea", false)).await;
+        let added = service
+            .add(&scope, "p", said(user, "I like tea", false))
+            .await;
         added.unwrap();
     }
     let all = |filter: Value| filter.as_map().cloned().unwrap();

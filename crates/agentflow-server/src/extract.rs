@@ -247,6 +247,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Params {
 }
 
 impl Params {
+    /// No parameters.
+    pub(crate) fn none() -> Self {
+        Self(Vec::new())
+    }
+
     /// The last value of a parameter.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0

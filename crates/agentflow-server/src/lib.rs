@@ -17,6 +17,7 @@ mod health;
 pub mod legacy;
 mod listen;
 mod mcp;
+mod mem0;
 mod metrics;
 mod openapi;
 mod page;

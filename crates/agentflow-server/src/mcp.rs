@@ -4,6 +4,7 @@
 //! deployment answers any request. What a request needs travels with it as a [`Caller`].
 
 mod assistants;
+mod memories;
 mod platform;
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use tower::{ServiceBuilder, util::MapRequestLayer};
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::{AppState, access, cors, error, metrics, openapi, routes, secure};
+use crate::{AppState, access, cors, error, mem0, metrics, openapi, routes, secure};
 
 /// The agent API.
 pub fn router(state: AppState) -> Router {
@@ -46,6 +46,7 @@ pub(crate) fn documented() -> OpenApiRouter<AppState> {
         .merge(routes::streams::routes())
         .merge(routes::crons::routes())
         .merge(routes::store::routes())
+        .merge(mem0::routes())
         .merge(routes::protocol::routes())
         .merge(routes::auth::routes())
         .merge(routes::admin::routes())

@@ -131,6 +131,7 @@ pub struct Security {
 #[derive(Clone)]
 pub struct AppState {
     pub(crate) service: Arc<Service>,
+    pub(crate) memory: Option<agentflow_memory::Service>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) info: Arc<Info>,
     pub(crate) metrics: Arc<Metrics>,
@@ -160,6 +161,7 @@ impl AppState {
     pub fn new(service: Arc<Service>) -> Self {
         Self {
             service,
+            memory: None,
             limits: Arc::default(),
             info: Arc::default(),
             metrics: Arc::default(),
@@ -175,6 +177,13 @@ impl AppState {
             tool_calls: Arc::new(Semaphore::new(Limits::default().tool_calls)),
             started: Arc::new(watch::Sender::new(0)),
         }
+    }
+
+    /// Serves memories.
+    #[must_use]
+    pub fn with_memory(mut self, memory: agentflow_memory::Service) -> Self {
+        self.memory = Some(memory);
+        self
     }
 
     /// Sets the limits.

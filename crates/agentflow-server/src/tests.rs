@@ -6,6 +6,7 @@ mod bodies;
 mod compatibility;
 mod host;
 mod listener;
+mod memories;
 mod protocol;
 mod runs;
 mod store;
@@ -17,7 +18,10 @@ mod tls;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use agentflow_runs::service::{Service, ServiceConfig, ServiceParts};
-use agentflow_storage::{Backend, memory::Memory};
+use agentflow_storage::{
+    Backend,
+    memory::{Memory, VectorIndex},
+};
 use agentflow_types::SystemClock;
 use axum::{Router, body::Body, response::Response};
 use http::{HeaderMap, Request, StatusCode};
@@ -92,7 +96,7 @@ impl Server {
         finish: impl FnOnce(AppState) -> AppState,
     ) -> Self {
         let service = Service::open(ServiceParts {
-            backend,
+            backend: backend.clone(),
             hosts: vec![Arc::new(host::Scripted::default())],
             clock: Arc::new(SystemClock),
             config: ServiceConfig {
@@ -109,7 +113,13 @@ impl Server {
         });
         // The worker takes runs from its first poll on.
         tokio::task::yield_now().await;
-        let state = finish(AppState::new(service).with_limits(limits));
+        let memory = memory(backend.clone());
+        tokio::spawn({
+            let (memory, stop) = (memory.clone(), stop.clone());
+            async move { memory.run(stop).await }
+        });
+        let state = AppState::new(service).with_memory(memory);
+        let state = finish(state.with_limits(limits));
         Self {
             router: crate::router(state.clone()),
             state,
@@ -146,6 +156,17 @@ impl Server {
         let made = self.call("POST /threads", "{}").await;
         made.json()["thread_id"].as_str().unwrap().to_owned()
     }
+}
+
+/// Memories over the backend, without models.
+fn memory(backend: Backend) -> agentflow_memory::Service {
+    agentflow_memory::Service::new(
+        backend,
+        Arc::new(VectorIndex::default()),
+        agentflow_memory::Models::default(),
+        Arc::new(SystemClock),
+        agentflow_memory::text::Language::English,
+    )
 }
 
 /// A request from `METHOD /path` and a body.

@@ -10,7 +10,7 @@ use std::{
 use agentflow_auth::Auth;
 use agentflow_graph::{Graph, Runtime};
 use agentflow_mcp::Pool;
-use agentflow_models::Tokens;
+use agentflow_models::Registry;
 use agentflow_runs::{
     host::GraphHost,
     patience,
@@ -32,7 +32,7 @@ use crate::{
     database::{self, Database},
     descriptors, figures, heap,
     host::{Hosted, InProcess},
-    models, project,
+    memory, models, project,
     remembered::Remembered,
     webhook,
 };
@@ -64,8 +64,8 @@ pub struct App {
     graphs_from: String,
     model: Option<String>,
     mcp: Pool,
-    /// Tokens that models cost; `None` without configured models.
-    tokens: Option<Arc<Tokens>>,
+    /// The configured models, if there are any.
+    registry: Option<Arc<Registry>>,
     /// The project whose graphs are in other processes.
     project: Option<Project>,
 }
@@ -82,7 +82,7 @@ impl App {
             graphs_from: "this program".into(),
             model: None,
             mcp,
-            tokens: None,
+            registry: None,
             project: None,
         }
     }
@@ -129,7 +129,7 @@ impl App {
     pub async fn graphs_from_config(mut self) -> Result<Self> {
         let models = models::from_config(&self.config.models).await?;
         self.model = models.default.clone();
-        self.tokens = Some(models.registry.tokens());
+        self.registry = Some(models.registry.clone());
         let section = &self.config.workers;
         if section.is_set() {
             self.project = Some(Project::read(&section.project)?);
@@ -169,7 +169,10 @@ impl App {
             .project
             .map(|project| crate::workers::open(&self.config.workers, project, &runtime));
         let workers = workers.transpose()?;
-        let samples = figures::of(meter, self.tokens.clone(), workers.clone());
+        let tokens = self.registry.as_ref().map(|registry| registry.tokens());
+        let samples = figures::of(meter, tokens, workers.clone());
+        let registry = self.registry.as_deref();
+        let memory = memory::open(&self.config, &database, registry, self.model.as_deref()).await?;
         let cache = Remembered::new(database.backend.cache.clone(), database.codec.clone());
         let native = InProcess::new(self.graphs, runtime).remembering(cache);
         let (hosts, graphs) = hosts_of(native, workers.as_ref());
@@ -190,6 +193,7 @@ impl App {
             .map_err(|err| Error::busy("the listener has no address").source_err(err))?;
         let state = state(&self.config, &database, service.clone(), auth.clone())?;
         let stop = CancellationToken::new();
+        let (state, remembering) = remember(state, memory, &stop);
         let worker = tokio::spawn({
             let (service, stop) = (service.clone(), stop.clone());
             async move { service.run_worker(stop).await }
@@ -218,6 +222,7 @@ impl App {
             stop,
             worker,
             upkeep,
+            remembering,
             heap,
             listening,
             mcp: self.mcp,
@@ -225,6 +230,22 @@ impl App {
             database,
         })
     }
+}
+
+/// Serves memories, and works on them in the background.
+fn remember(
+    state: AppState,
+    memory: Option<agentflow_memory::Service>,
+    stop: &CancellationToken,
+) -> (AppState, JoinHandle<()>) {
+    let Some(memory) = memory else {
+        return (state, tokio::spawn(async {}));
+    };
+    let work = tokio::spawn({
+        let (memory, stop) = (memory.clone(), stop.clone());
+        async move { memory.run(stop).await }
+    });
+    (state.with_memory(memory), work)
 }
 
 /// All graph hosts, and the ids of their graphs.
@@ -425,6 +446,7 @@ pub struct Running {
     stop: CancellationToken,
     worker: JoinHandle<Result<()>>,
     upkeep: JoinHandle<()>,
+    remembering: JoinHandle<()>,
     heap: JoinHandle<()>,
     listening: JoinHandle<Result<()>>,
     mcp: Pool,
@@ -506,6 +528,7 @@ impl Running {
         let panicked = |err| Error::bug("a server task panicked").source_err(err);
         let (worker, listening) = (self.worker.await, self.listening.await);
         self.upkeep.await.map_err(panicked)?;
+        self.remembering.await.map_err(panicked)?;
         self.heap.await.map_err(panicked)?;
         self.mcp.close().await;
         if let Some(workers) = &self.workers {

@@ -16,7 +16,7 @@ use crate::{
     banner::Style,
     certs,
     config::{self, Config, Merged, Sources},
-    logging, models, project,
+    logging, memory, models, project,
     upkeep::{self, Migrate, Place},
     workers,
 };
@@ -66,6 +66,18 @@ enum Command {
     /// Make, list, shut and open tenants.
     #[command(subcommand)]
     Tenants(accounts::Tenants),
+    /// Compare the index of memories with the records, and repair it; no server may use the
+    /// embedded database.
+    Reconcile {
+        /// Only tell what differs: exit code 1 if something does.
+        #[arg(long)]
+        check: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Look after local models.
+    #[command(subcommand)]
+    Models(ModelsCommand),
     /// Print the newest entries of the log of changes.
     Audit(accounts::Whose),
     /// Make certificates for development: an authority, a server's, clients'.
@@ -136,6 +148,12 @@ enum Import {
     },
 }
 
+#[derive(Debug, Subcommand)]
+enum ModelsCommand {
+    /// Fetch the local embedding model, 91 MB, into the Hugging Face cache.
+    Pull,
+}
+
 #[derive(Debug, Args)]
 struct Init {
     /// Folder; created if missing.
@@ -185,6 +203,8 @@ pub fn main(started: Instant) -> ExitCode {
         Command::Restore { from, place } => {
             at_rest(&place).and_then(|config| print(&upkeep::restore(&config, &from)?))
         }
+        Command::Reconcile { check, place } => reconcile(check, &place),
+        Command::Models(ModelsCommand::Pull) => pull(),
         Command::Version { json } => version(json),
     };
     match result {
@@ -258,6 +278,34 @@ fn at_rest(place: &Place) -> Result<Config> {
 fn account(command: accounts::Command) -> Result<ExitCode> {
     let config = at_rest(command.place())?;
     print(&runtime()?.block_on(command.run(&config))?)
+}
+
+/// Compares the index of memories with the records.
+fn reconcile(check: bool, place: &Place) -> Result<ExitCode> {
+    let config = at_rest(place)?;
+    let drift = runtime()?.block_on(memory::reconcile(&config, check))?;
+    let differs = drift.missing + drift.orphans;
+    let verb = if check { "differ" } else { "were repaired" };
+    print(&format!(
+        "{} memories: {} are missing in the index or stale there, {} are there without a record{}",
+        drift.records,
+        drift.missing,
+        drift.orphans,
+        if differs > 0 {
+            format!("; they {verb}")
+        } else {
+            String::new()
+        },
+    ))?;
+    Ok(match check && differs > 0 {
+        true => ExitCode::from(EXIT_FAILURE),
+        false => ExitCode::SUCCESS,
+    })
+}
+
+fn pull() -> Result<ExitCode> {
+    let folder = runtime()?.block_on(memory::pull())?;
+    print(&format!("the model is in {}", folder.display()))
 }
 
 fn data_flag(data: &Path) -> Result<(String, toml::Value)> {

@@ -7,6 +7,7 @@
 mod auth;
 mod file;
 mod mcp;
+pub(crate) mod memory;
 mod merge;
 mod redis;
 mod webhooks;
@@ -24,6 +25,7 @@ use serde::Deserialize;
 pub use auth::{AuditSection, AuthSection, Cors, JwtSection, LimitsSection, Mode, TlsSection};
 pub use file::find;
 pub use mcp::{Mcp, McpClient};
+pub use memory::MemorySection;
 pub use merge::{Merged, Origin};
 pub use redis::{Checkpointer, Redis};
 pub use webhooks::Webhooks;
@@ -62,6 +64,8 @@ pub struct Config {
     pub mcp: Mcp,
     /// Models.
     pub models: Models,
+    /// Memory.
+    pub memory: MemorySection,
     /// Graph files by graph id, absolute.
     pub graphs: BTreeMap<String, PathBuf>,
     /// Graphs in Python.
@@ -384,6 +388,7 @@ struct Raw {
     crons: Crons,
     mcp: Mcp,
     models: Models,
+    memory: MemorySection,
     graphs: BTreeMap<String, PathBuf>,
     workers: WorkersSection,
     log: Log,
@@ -433,6 +438,7 @@ fn check(merged: &Merged, base: PathBuf, file: Option<PathBuf>) -> Result<Config
         crons: raw.crons,
         mcp: raw.mcp.check()?,
         models: raw.models,
+        memory: raw.memory.checked(&base)?,
         graphs: raw
             .graphs
             .into_iter()

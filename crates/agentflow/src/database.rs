@@ -5,7 +5,12 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use agentflow_embedded::Embedded;
 use agentflow_postgres::{Dsn, Limits, Listen, Migrate, Postgres, Source, Strength};
 use agentflow_storage::{
-    Backend, cipher::Cipher, figures::Figures, memory::Memory, msgpack::typed::Codec,
+    Backend,
+    cipher::Cipher,
+    figures::Figures,
+    memory::{Memory, VectorIndex},
+    msgpack::typed::Codec,
+    vector::Vectors,
 };
 use agentflow_types::{Error, Result};
 
@@ -27,6 +32,8 @@ pub(crate) struct Database {
     pub(crate) is_exclusive: bool,
     /// What it tells about itself.
     pub(crate) figures: Option<Arc<dyn Figures>>,
+    /// The index of memories.
+    pub(crate) vectors: Arc<dyn Vectors>,
     /// How values are stored: plain or encrypted.
     pub(crate) codec: Codec,
     /// Redis beside it.
@@ -54,6 +61,7 @@ pub(crate) async fn open(config: &Config, keep: Keep) -> Result<Database> {
             place: None,
             is_exclusive: true,
             figures: None,
+            vectors: Arc::new(VectorIndex::default()),
             codec: Codec::plain(),
             redis: None,
             _handle: None,
@@ -100,6 +108,7 @@ async fn embedded(config: &Config) -> Result<Database> {
         // The file is locked.
         is_exclusive: true,
         figures: None,
+        vectors: opened.vectors(),
         codec: codec(&config.storage)?,
         redis: None,
         _handle: Some(opened),
@@ -117,6 +126,7 @@ async fn postgres(config: &Config) -> Result<Database> {
         place: Some(place),
         is_exclusive: false,
         figures: Some(Arc::new(opened)),
+        vectors: Arc::new(VectorIndex::default()),
         codec: codec(&config.storage)?,
         redis: None,
         _handle: None,

@@ -27,6 +27,7 @@ mod figures;
 mod heap;
 pub mod host;
 pub mod logging;
+mod memory;
 pub mod models;
 pub mod project;
 mod redis;

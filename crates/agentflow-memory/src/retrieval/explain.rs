@@ -1,5 +1,7 @@
 //! Why something is not among the results.
 
+use std::fmt;
+
 use super::rank::Ranked;
 
 /// Why a candidate lost.
@@ -23,6 +25,29 @@ pub enum Reason {
         /// How much it lacked in all.
         by: f32,
     },
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Threshold { threshold, score } => {
+                write!(
+                    f,
+                    "its score {score:.3} is below the threshold {threshold:.3}"
+                )
+            }
+            Self::Outranked {
+                place,
+                part,
+                lacked,
+                by,
+            } => write!(
+                f,
+                "it is in place {place}, {by:.3} behind the last result; it lacks most in {part} \
+                ({lacked:.3})"
+            ),
+        }
+    }
 }
 
 /// Why the candidate at `place` (from 0) of `ranked` is not among the first `kept`, or below

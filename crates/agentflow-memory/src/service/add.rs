@@ -5,7 +5,7 @@ use agentflow_storage::{
     memories::{Change, Event, Job, JobStatus, Kind, Memory, Owner, OwnerKind, State},
 };
 use agentflow_types::{
-    Error, JobId, Map, MemoryId, Result, Scope, Timestamp, Value, from_value, to_value,
+    Error, Map, MemoryId, Result, Scope, Timestamp, Value, from_value, to_value,
 };
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,8 @@ pub(super) const MAX_BYTES: usize = 1 << 20;
 const MAX_NAME_BYTES: usize = 256;
 /// Marks a turn that is kept as a source only: it is in no list.
 pub(crate) const SOURCE: &str = "source";
+/// Kind of the jobs.
+pub(super) const ADD: &str = "ADD";
 /// What the job says when there is no chat model.
 const NO_MODEL: &str = "no chat model is configured: the messages themselves are stored";
 
@@ -204,40 +206,26 @@ impl Service {
             immutable: add.immutable,
             happened_at: add.happened_at.unwrap_or(now),
             expires_on: add.expires_on.clone(),
-            created_at: now,
+            // What was said long ago is listed where it belongs; versions tell when it came.
+            created_at: add.happened_at.unwrap_or(now),
             updated_at: now,
             extra: Map::new(),
         }
     }
 
     fn job_of(&self, project: &str, add: &Add, turns: &[Memory]) -> Result<Job> {
-        let now = self.now();
         let ids = turns.iter().map(|turn| Value::str(turn.memory_id.text()));
         let payload = [
             ("request", to_value(add)?),
             ("turns", Value::list(ids.collect())),
         ];
-        Ok(Job {
-            job_id: JobId::mint(),
-            project: project.to_owned(),
-            kind: "ADD".into(),
-            lane: lane(project, &add.owner),
-            status: JobStatus::Pending,
-            payload: payload.map(|(key, value)| (key.into(), value)).into(),
-            results: vec![],
-            error: String::new(),
-            attempt: 0,
-            due_at: now,
-            created_at: now,
-            updated_at: now,
-            started_at: None,
-            completed_at: None,
-        })
+        let payload = payload.map(|(key, value)| (key.into(), value)).into();
+        Ok(self.new_job(project, ADD, lane(project, &add.owner), payload))
     }
 }
 
 /// Jobs of one user, or of whom else it is, follow each other.
-fn lane(project: &str, owner: &Owner) -> String {
+pub(super) fn lane(project: &str, owner: &Owner) -> String {
     let mut owners = OwnerKind::ALL.into_iter();
     let first = owners.find_map(|kind| Some((kind, owner.get(kind)?)));
     first.map_or_else(

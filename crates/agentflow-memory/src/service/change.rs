@@ -102,7 +102,7 @@ impl Service {
             next.metadata.insert(key, value);
         }
         if let Some(moment) = edit.happened_at {
-            next.happened_at = moment;
+            (next.happened_at, next.created_at) = (moment, moment);
         }
         if let Some(day) = &edit.expires_on {
             next.expires_on.clone_from(day);
@@ -184,11 +184,7 @@ impl Service {
     /// # Errors
     /// `Invalid` if the filter names no owner, or is none.
     pub async fn delete_all(&self, scope: &Scope, project: &str, by: &Map) -> Result<Deleted> {
-        if filter::owners(by).is_empty() {
-            return Err(Error::invalid(
-                "At least one of the filters: user_id, agent_id, app_id, run_id is required!",
-            ));
-        }
+        check_owned(by)?;
         let is_any = |kind: &OwnerKind| by.get(kind.field()).and_then(Value::as_str) == Some("*");
         let nothing = Map::new();
         let by = match OwnerKind::ALL.iter().all(is_any) {
@@ -283,6 +279,18 @@ impl Service {
             Some(missing) => Err(not_found().with("memory_id", missing)),
             None => Ok(found),
         }
+    }
+}
+
+/// # Errors
+/// `Invalid` if a filter names no owner, or is none.
+pub(super) fn check_owned(by: &Map) -> Result<()> {
+    filter::read(by)?;
+    match filter::owners(by).is_empty() {
+        true => Err(Error::invalid(
+            "At least one of the filters: user_id, agent_id, app_id, run_id is required!",
+        )),
+        false => Ok(()),
     }
 }
 

@@ -314,13 +314,7 @@ impl Service {
     }
 
     /// The pool in order. Those that are not to be shown have done their part then.
-    fn ranked(
-        &self,
-        search: &Search,
-        query: &Query,
-        pool: &Pool,
-        shown: &Condition,
-    ) -> Vec<Found> {
+    fn ranked(&self, search: &Search, query: &Query, pool: &Pool, shown: &Condition) -> Vec<Found> {
         let (texts, pool) = (pool.texts, &pool.memories);
         let places: HashMap<MemoryId, usize> = pool
             .iter()
@@ -410,6 +404,21 @@ impl Service {
         let found = self.backend().memories.get(scope, &[id], as_of).await?;
         let own = found.into_iter().find(|memory| memory.project == project);
         own.ok_or_else(super::not_found)
+    }
+
+    /// Those of the memories that exist.
+    ///
+    /// # Errors
+    /// Those of the records.
+    pub async fn some(
+        &self,
+        scope: &Scope,
+        project: &str,
+        ids: &[MemoryId],
+    ) -> Result<Vec<Memory>> {
+        let mut found = self.backend().memories.get(scope, ids, None).await?;
+        found.retain(|memory| memory.project == project);
+        Ok(found)
     }
 
     /// All versions of a memory, the first one first; also of one that is gone.

@@ -8,14 +8,12 @@ use agentflow_storage::{
 use agentflow_types::{Error, LetterId, Map, Result, Scope, Value, from_value, to_value};
 use serde::{Deserialize, Serialize};
 
-use super::{Service, was_late};
+use super::{Service, projects::MAX_WEBHOOKS, was_late};
 
 /// Topic of letters that are delivered by calling a URL.
 const WEBHOOK: &str = "webhook";
 /// Kind and key of the settings of a project.
 const SETTINGS: (&str, &str) = ("project", "settings");
-/// Most webhooks of a project.
-const MAX_WEBHOOKS: u32 = 100;
 
 /// Settings of a project.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -173,15 +171,23 @@ impl Service {
             let Some(url) = webhook.body.get("url").and_then(Value::as_str) else {
                 continue;
             };
-            for memory in memories.iter().filter(|memory| wants(webhook, memory)) {
-                letters.push(self.call(url, memory));
+            let is_source = |memory: &&Memory| memory.extra.contains_key(super::add::SOURCE);
+            for memory in memories.iter().filter(|memory| !is_source(memory)) {
+                if wants(webhook, word(memory)) {
+                    letters.push(self.call(url, super::add::result(memory)));
+                }
+                if !memory.categories.is_empty()
+                    && memory.event == Event::Add
+                    && wants(webhook, "memory_categorize")
+                {
+                    letters.push(self.call(url, categorized(memory)));
+                }
             }
         }
         Ok(letters)
     }
 
-    fn call(&self, url: &str, memory: &Memory) -> Change {
-        let details = super::add::result(memory);
+    fn call(&self, url: &str, details: Value) -> Change {
         let body = Value::object([("event_details", details)]);
         Change::Post(Box::new(Letter {
             letter_id: LetterId::mint(),
@@ -192,17 +198,29 @@ impl Service {
     }
 }
 
-fn wants(webhook: &Note, memory: &Memory) -> bool {
-    let word = match memory.event {
+fn word(memory: &Memory) -> &'static str {
+    match memory.event {
         Event::Add => "memory_add",
         Event::Update => "memory_update",
         Event::Delete => "memory_delete",
-    };
-    let is_source = memory.extra.contains_key(super::add::SOURCE);
+    }
+}
+
+fn categorized(memory: &Memory) -> Value {
+    let names = memory.categories.iter();
+    let names = names.map(|name| Value::str(name.as_str()));
+    Value::object([
+        ("event", Value::str("CATEGORIZE")),
+        ("memory_id", Value::str(memory.memory_id.text())),
+        ("categories", Value::list(names.collect())),
+    ])
+}
+
+/// Whether a webhook asks for such events.
+fn wants(webhook: &Note, word: &str) -> bool {
     let wanted = webhook.body.get("event_types").and_then(Value::as_list);
     let wanted = wanted.unwrap_or_default().iter();
-    !is_source
-        && wanted
-            .filter_map(Value::as_str)
-            .any(|one| one == word || one.replace(':', "_") == word)
+    wanted
+        .filter_map(Value::as_str)
+        .any(|one| one == word || one.replace(':', "_") == word)
 }

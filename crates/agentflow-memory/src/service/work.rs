@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Service,
-    add::{Add, SOURCE, result},
+    add::{ADD, Add, SOURCE, result},
     find::{Search, Which},
     hash,
 };
@@ -28,6 +28,8 @@ const LEASE: Duration = Duration::from_secs(30);
 const RENEW: Duration = Duration::from_secs(10);
 /// How often it looks by itself.
 const POLL: Duration = Duration::from_secs(1);
+/// Pause before an index that could not be reached is looked at again.
+const FILL_AGAIN: Duration = Duration::from_secs(5);
 /// Attempts before a job fails.
 const MAX_ATTEMPTS: u32 = 5;
 /// Memories that the model is shown beside what is new.
@@ -39,6 +41,10 @@ impl Service {
     /// Does jobs and delivers letters until `stop` fires; jobs that are under way end first.
     pub async fn run(&self, stop: CancellationToken) {
         let mut jobs = JoinSet::new();
+        let filling = {
+            let (service, stop) = (self.clone(), stop.clone());
+            tokio::spawn(async move { stop.run_until_cancelled(service.fill()).await })
+        };
         while !stop.is_cancelled() {
             while jobs.try_join_next().is_some() {}
             match self.claim(AT_ONCE - jobs.len()).await {
@@ -61,6 +67,16 @@ impl Service {
             }
         }
         while jobs.join_next().await.is_some() {}
+        if let Err(err) = filling.await {
+            tracing::error!(error = %err, "filling the index panicked");
+        }
+    }
+
+    async fn fill(&self) {
+        while let Err(err) = self.inner.index.fill().await {
+            tracing::warn!(error = %err, "the index of memories cannot be reached yet");
+            tokio::time::sleep(FILL_AGAIN).await;
+        }
     }
 
     /// Does the jobs that are due now, one after the other; how many.
@@ -115,7 +131,7 @@ impl Service {
         let Claimed { tenant, job } = claimed;
         let scope = Scope::new(&tenant, PRINCIPAL);
         let held = job.clone();
-        let work = self.infer(&scope, &held);
+        let work = self.perform(&scope, &held);
         tokio::pin!(work);
         let outcome = loop {
             tokio::select! {
@@ -136,6 +152,7 @@ impl Service {
             self.set_back(&scope, job, &err).await;
         }
         self.inner.jobs.notify_one();
+        self.inner.ended.notify_waiters();
     }
 
     /// Tries a job later; at last its turns become the memories, so that nothing is lost.
@@ -143,8 +160,15 @@ impl Service {
         tracing::warn!(job = %job.job_id, error = %err, "an attempt of a job failed");
         job.error = err.to_string();
         job.updated_at = self.now();
-        let ended = if job.attempt >= MAX_ATTEMPTS {
+        let is_last = job.attempt >= MAX_ATTEMPTS;
+        let ended = if is_last && job.kind == ADD {
             self.keep_turns(scope, job, JobStatus::Failed).await
+        } else if is_last {
+            if let Err(err) = self.gave_up(scope, &job).await {
+                tracing::warn!(error = %err, "a profile was not marked as failed");
+            }
+            let change = self.end(job, JobStatus::Failed);
+            self.backend().memories.apply(scope, vec![change]).await
         } else {
             job.status = JobStatus::Pending;
             // Somebody changed what was read: that is decided anew at once. If it is the job
@@ -186,7 +210,7 @@ impl Service {
         self.commit(scope, changes).await
     }
 
-    fn end(&self, mut job: Job, status: JobStatus) -> Change {
+    pub(super) fn end(&self, mut job: Job, status: JobStatus) -> Change {
         job.status = status;
         job.updated_at = self.now();
         job.completed_at = Some(job.updated_at);
@@ -194,7 +218,7 @@ impl Service {
     }
 
     /// Reads facts out of the turns of a job, and stores them with its end in one transaction.
-    async fn infer(&self, scope: &Scope, job: &Job) -> Result<()> {
+    pub(super) async fn infer(&self, scope: &Scope, job: &Job) -> Result<()> {
         let add = Add::of_job(job)?;
         let Some((chat, model)) = &self.inner.models.chat else {
             return self

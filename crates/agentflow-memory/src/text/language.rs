@@ -95,6 +95,11 @@ impl Language {
         ALL[self as usize].1
     }
 
+    /// The codes of all languages.
+    pub fn codes() -> impl Iterator<Item = &'static str> {
+        ALL.iter().map(|row| row.1)
+    }
+
     /// The language of a two-letter code, if it is a known one.
     #[must_use]
     pub fn of_code(code: &str) -> Option<Self> {

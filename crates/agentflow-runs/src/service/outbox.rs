@@ -161,7 +161,7 @@ impl Service {
     }
 
     /// Checks the URL that a run or a cron wants to be called.
-    pub(super) fn check_webhook(&self, url: Option<&str>) -> Result<()> {
+    pub fn check_webhook(&self, url: Option<&str>) -> Result<()> {
         match (url, &self.webhook) {
             (None, _) => Ok(()),
             (Some(url), Some(webhook)) => webhook.check(url),

@@ -64,7 +64,7 @@ impl Rule {
 
 /// All rules, by area.
 pub(crate) const RULES: &[&[Rule]] = &[
-    SYSTEM, ACCOUNTS, ASSISTANTS, THREADS, RUNS, CRONS, WEBHOOKS, STORE, HOSTS,
+    SYSTEM, ACCOUNTS, ASSISTANTS, THREADS, RUNS, CRONS, WEBHOOKS, STORE, MEMORIES, HOSTS,
 ];
 
 const SYSTEM: &[Rule] = &[
@@ -200,6 +200,164 @@ const STORE: &[Rule] = &[
     needs("POST", "/store/namespaces", StoreRead),
 ];
 
+/// Memories, in both dialects.
+const MEMORIES: &[Rule] = &[
+    needs("GET", "/v1/entities", MemoriesRead),
+    needs(
+        "GET",
+        "/v2/entities/{entity_type}/{entity_id}",
+        MemoriesRead,
+    ),
+    needs(
+        "DELETE",
+        "/v2/entities/{entity_type}/{entity_id}",
+        MemoriesWrite,
+    )
+    .logged("memories.forget"),
+    needs(
+        "DELETE",
+        "/v1/entities/{entity_type}/{entity_id}",
+        MemoriesWrite,
+    )
+    .logged("memories.forget"),
+    needs(
+        "GET",
+        "/v1/memories/{entity_type}/{entity_id}",
+        MemoriesRead,
+    ),
+    needs("POST", "/v1/users", MemoriesWrite),
+    needs("POST", "/v1/agents", MemoriesWrite),
+    needs("POST", "/v1/apps", MemoriesWrite),
+    needs("POST", "/v1/runs", MemoriesWrite),
+    needs("GET", "/v1/stats", MemoriesRead),
+    needs("GET", "/v1/entities/filters", MemoriesRead),
+    needs("POST", "/v1/exports", MemoriesWrite),
+    needs("POST", "/v1/exports/get", MemoriesRead),
+    needs("POST", "/v1/summary", MemoriesRead),
+    needs("POST", "/v1/feedback", MemoriesWrite),
+    needs("GET", "/v2/entities/user/{entity_id}/profile", MemoriesRead),
+    needs("POST", "/v2/profiles/jobs", MemoriesWrite),
+    needs("GET", "/v2/profiles/jobs/{job_id}", MemoriesRead),
+    needs("GET", "/v2/profiles/settings", MemoriesRead),
+    needs("POST", "/v2/profiles/settings", MemoriesWrite),
+    needs("DELETE", "/v1/memories", MemoriesWrite).logged("memories.delete_all"),
+    needs("GET", "/v1/memories", MemoriesRead),
+    needs("POST", "/v1/memories", MemoriesWrite),
+    needs("POST", "/v1/memories/search", MemoriesRead),
+    needs("POST", "/v2/memories/search", MemoriesRead),
+    needs("POST", "/v2/memories", MemoriesRead),
+    open("POST", "/api/v1/auth/email_code"),
+    open("POST", "/api/v1/auth/email_code/verify"),
+    open("POST", "/api/v1/auth/agent_mode"),
+    open("PATCH", "/api/v1/auth/agent_mode/caller"),
+    needs("GET", "/v1/ping", MemoriesRead),
+    needs("POST", "/v3/memories/add", MemoriesWrite),
+    needs("POST", "/v3/memories/search", MemoriesRead),
+    needs("POST", "/v3/memories", MemoriesRead),
+    needs("GET", "/v1/memories/{memory_id}", MemoriesRead),
+    needs("PUT", "/v1/memories/{memory_id}", MemoriesWrite),
+    needs("DELETE", "/v1/memories/{memory_id}", MemoriesWrite),
+    needs("GET", "/v1/memories/{memory_id}/history", MemoriesRead),
+    needs("PUT", "/v1/batch", MemoriesWrite),
+    needs("DELETE", "/v1/batch", MemoriesWrite),
+    needs("GET", "/v1/event/{event_id}", MemoriesRead),
+    needs("GET", "/v1/events", MemoriesRead),
+    needs("GET", "/v1/memories/events", MemoriesRead),
+    needs("GET", "/api/v1/orgs/organizations", MemoriesRead),
+    needs("GET", "/api/v1/orgs/organizations/{org_id}", MemoriesRead),
+    needs(
+        "GET",
+        "/api/v1/orgs/organizations/{org_id}/members",
+        MemoriesRead,
+    ),
+    needs(
+        "GET",
+        "/api/v1/orgs/organizations/{org_id}/projects",
+        MemoriesRead,
+    ),
+    needs(
+        "POST",
+        "/api/v1/orgs/organizations/{org_id}/projects",
+        MemoriesWrite,
+    )
+    .logged("projects.create"),
+    needs(
+        "GET",
+        "/api/v1/orgs/organizations/{org_id}/projects/{project_id}",
+        MemoriesRead,
+    ),
+    needs(
+        "PATCH",
+        "/api/v1/orgs/organizations/{org_id}/projects/{project_id}",
+        MemoriesWrite,
+    )
+    .logged("projects.update"),
+    needs(
+        "DELETE",
+        "/api/v1/orgs/organizations/{org_id}/projects/{project_id}",
+        MemoriesWrite,
+    )
+    .logged("projects.delete"),
+    needs(
+        "GET",
+        "/api/v1/orgs/organizations/{org_id}/projects/{project_id}/members",
+        MemoriesRead,
+    ),
+    needs(
+        "POST",
+        "/api/v1/orgs/organizations/{org_id}/projects/{project_id}/members",
+        MemoriesWrite,
+    )
+    .logged("projects.members"),
+    needs(
+        "PUT",
+        "/api/v1/orgs/organizations/{org_id}/projects/{project_id}/members",
+        MemoriesWrite,
+    )
+    .logged("projects.members"),
+    needs(
+        "DELETE",
+        "/api/v1/orgs/organizations/{org_id}/projects/{project_id}/members",
+        MemoriesWrite,
+    )
+    .logged("projects.members"),
+    needs("POST", "/memories", MemoriesWrite),
+    needs("GET", "/memories", MemoriesRead),
+    needs("DELETE", "/memories", MemoriesWrite).logged("memories.delete_all"),
+    needs("GET", "/memories/{memory_id}", MemoriesRead),
+    needs("PUT", "/memories/{memory_id}", MemoriesWrite),
+    needs("DELETE", "/memories/{memory_id}", MemoriesWrite),
+    needs("GET", "/memories/{memory_id}/history", MemoriesRead),
+    needs("POST", "/search", MemoriesRead),
+    needs("POST", "/reset", MemoriesWrite).logged("memories.reset"),
+    needs("GET", "/entities", MemoriesRead),
+    needs(
+        "DELETE",
+        "/entities/{entity_type}/{entity_id}",
+        MemoriesWrite,
+    )
+    .logged("memories.forget"),
+    needs("GET", "/configure", MemoriesRead),
+    needs("POST", "/configure", MemoriesWrite),
+    needs("GET", "/configure/providers", MemoriesRead),
+    open("POST", "/v1/agent-rush/memories"),
+    open("POST", "/v1/agent-rush/memories/search"),
+    needs(
+        "GET",
+        "/api/v1/webhooks/projects/{project_id}",
+        MemoriesRead,
+    ),
+    needs(
+        "POST",
+        "/api/v1/webhooks/projects/{project_id}",
+        MemoriesWrite,
+    )
+    .logged("memory_webhooks.create"),
+    needs("PUT", "/api/v1/webhooks/{webhook_id}", MemoriesWrite).logged("memory_webhooks.update"),
+    needs("DELETE", "/api/v1/webhooks/{webhook_id}", MemoriesWrite)
+        .logged("memory_webhooks.delete"),
+];
+
 /// Hosts of tools and other agents.
 const HOSTS: &[Rule] = &[
     // Its tools are checked one by one.
@@ -292,6 +450,16 @@ mod tests {
             };
             // What a command does is checked when it is known.
             let later = ["/mcp", "/threads/{thread_id}/stream"].contains(&rule.path);
+            // Memories are listed, and exports and summaries made, with a body.
+            let later = later
+                || rule.method == "POST"
+                    && [
+                        "/v3/memories",
+                        "/v2/memories",
+                        "/v1/exports/get",
+                        "/v1/summary",
+                    ]
+                    .contains(&rule.path);
             if later || rule.path.ends_with("/commands") {
                 continue;
             }
@@ -317,6 +485,13 @@ mod tests {
             "/docs",
             "/openapi.json",
             "/auth/login",
+            // They refuse strangers themselves.
+            "/api/v1/auth/email_code",
+            "/api/v1/auth/email_code/verify",
+            "/api/v1/auth/agent_mode",
+            "/api/v1/auth/agent_mode/caller",
+            "/v1/agent-rush/memories",
+            "/v1/agent-rush/memories/search",
         ];
         assert_eq!(open, want);
     }

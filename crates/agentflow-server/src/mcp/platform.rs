@@ -29,20 +29,22 @@ const WAIT_SECONDS: f64 = 60.0;
 
 /// Whether a tool only reads.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Effect {
+pub(super) enum Effect {
     Reads,
     Writes,
 }
 
-type Body = for<'a> fn(&'a Caller, JsonObject) -> BoxFuture<'a, Result<Value>>;
+pub(super) type Body = for<'a> fn(&'a Caller, JsonObject) -> BoxFuture<'a, Result<Value>>;
 
 /// A tool of the platform.
 pub(super) struct PlatformTool {
     pub(super) name: &'static str,
-    description: &'static str,
-    effect: Effect,
-    schema: fn() -> Json,
-    body: Body,
+    pub(super) description: &'static str,
+    pub(super) effect: Effect,
+    /// What a caller must be permitted.
+    pub(super) permission: Permission,
+    pub(super) schema: fn() -> Json,
+    pub(super) body: Body,
 }
 
 static TOOLS: [PlatformTool; 9] = [
@@ -51,6 +53,7 @@ static TOOLS: [PlatformTool; 9] = [
         description: "Starts a run of an assistant in the background, on a thread that stays. \
             With `resume` it answers the question that the thread waits for.",
         effect: Effect::Writes,
+        permission: Permission::RunsWrite,
         schema: || {
             schema(
                 json!({
@@ -70,6 +73,7 @@ static TOOLS: [PlatformTool; 9] = [
         description: "Waits for the end of a run and gives its result; `__interrupt__` in it is a \
             question, `__error__` a failure. Gives the status alone if the run goes on.",
         effect: Effect::Reads,
+        permission: Permission::RunsRead,
         schema: || {
             schema(
                 json!({
@@ -87,6 +91,7 @@ static TOOLS: [PlatformTool; 9] = [
         name: "runs_get",
         description: "Gives the status of a run.",
         effect: Effect::Reads,
+        permission: Permission::RunsRead,
         schema: || schema(run_place(), &["thread_id", "run_id"]),
         body: |caller, args| Box::pin(runs_get(caller, args)),
     },
@@ -94,6 +99,7 @@ static TOOLS: [PlatformTool; 9] = [
         name: "runs_cancel",
         description: "Stops a run that waits or executes.",
         effect: Effect::Writes,
+        permission: Permission::RunsWrite,
         schema: || {
             let mut properties = run_place();
             properties["action"] = json!({ "enum": ["interrupt", "rollback"],
@@ -106,6 +112,7 @@ static TOOLS: [PlatformTool; 9] = [
         name: "threads_state",
         description: "Gives the state of a thread: values, next nodes, unanswered questions.",
         effect: Effect::Reads,
+        permission: Permission::ThreadsRead,
         schema: || schema(json!({ "thread_id": text("Thread id.") }), &["thread_id"]),
         body: |caller, args| Box::pin(threads_state(caller, args)),
     },
@@ -113,6 +120,7 @@ static TOOLS: [PlatformTool; 9] = [
         name: "threads_search",
         description: "Lists threads, newest first.",
         effect: Effect::Reads,
+        permission: Permission::ThreadsRead,
         schema: || {
             let mut properties = paging();
             properties["metadata"] = json!({ "type": "object",
@@ -127,6 +135,7 @@ static TOOLS: [PlatformTool; 9] = [
         name: "store_search",
         description: "Lists long-term items below a namespace, newest first.",
         effect: Effect::Reads,
+        permission: Permission::StoreRead,
         schema: || {
             let mut properties = paging();
             properties["namespace_prefix"] = labels("Leading labels of the namespace.");
@@ -140,6 +149,7 @@ static TOOLS: [PlatformTool; 9] = [
         name: "store_get",
         description: "Gives a long-term item, or null.",
         effect: Effect::Reads,
+        permission: Permission::StoreRead,
         schema: || {
             schema(
                 json!({ "namespace": labels("Labels, outermost first."), "key": text("Key.") }),
@@ -152,6 +162,7 @@ static TOOLS: [PlatformTool; 9] = [
         name: "store_put",
         description: "Stores a long-term item, or replaces it.",
         effect: Effect::Writes,
+        permission: Permission::StoreWrite,
         schema: || {
             schema(
                 json!({
@@ -167,7 +178,7 @@ static TOOLS: [PlatformTool; 9] = [
     },
 ];
 
-fn text(description: &str) -> Json {
+pub(super) fn text(description: &str) -> Json {
     json!({ "type": "string", "description": description })
 }
 
@@ -186,14 +197,14 @@ fn paging() -> Json {
     })
 }
 
-fn schema(properties: Json, required: &[&str]) -> Json {
+pub(super) fn schema(properties: Json, required: &[&str]) -> Json {
     json!({ "type": "object", "properties": properties, "required": required,
         "additionalProperties": false })
 }
 
 /// All of them.
 pub(super) fn tools() -> impl Iterator<Item = &'static PlatformTool> {
-    TOOLS.iter()
+    TOOLS.iter().chain(super::memories::TOOLS)
 }
 
 /// The one of a name.
@@ -209,18 +220,6 @@ impl PlatformTool {
         Tool::new(self.name, self.description, schema_of((self.schema)())).with_annotations(hints)
     }
 
-    /// What a caller must be permitted.
-    fn permission(&self) -> Permission {
-        let about = self.name.split('_').next().unwrap_or_default();
-        match (about, self.effect) {
-            ("threads", Effect::Reads) => Permission::ThreadsRead,
-            ("store", Effect::Reads) => Permission::StoreRead,
-            ("store", Effect::Writes) => Permission::StoreWrite,
-            ("runs", Effect::Reads) => Permission::RunsRead,
-            _ => Permission::RunsWrite,
-        }
-    }
-
     /// Runs it.
     ///
     /// # Errors
@@ -231,7 +230,7 @@ impl PlatformTool {
         args: JsonObject,
         gone: &CancellationToken,
     ) -> Result<Value> {
-        permitted(caller, self.permission())?;
+        permitted(caller, self.permission)?;
         let work = (self.body)(caller, args);
         attended(work, gone, caller.app.limits.tool_call).await?
     }
@@ -247,7 +246,7 @@ pub(super) fn permitted(caller: &Caller, permission: Permission) -> Result<()> {
 }
 
 /// Reads arguments; the error names the place.
-fn read<T: DeserializeOwned>(args: JsonObject) -> Result<T> {
+pub(super) fn read<T: DeserializeOwned>(args: JsonObject) -> Result<T> {
     serde_path_to_error::deserialize(Json::Object(args)).map_err(|err| {
         let path = err.path().to_string();
         let what = err.into_inner();

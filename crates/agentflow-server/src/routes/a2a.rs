@@ -118,7 +118,7 @@ fn caller(
 }
 
 /// The base URL of this server as the client, or the proxy before us, names it.
-fn base(headers: &HeaderMap) -> String {
+pub(crate) fn base(headers: &HeaderMap) -> String {
     let text = |name: &str| {
         let value = headers.get(name)?.to_str().ok()?;
         value

@@ -1,0 +1,185 @@
+//! Long-term memory as the configuration wants it: models, index, service.
+
+use std::{path::PathBuf, sync::Arc};
+
+use agentflow_memory::{Drift, Models, Service};
+use agentflow_minilm::{CrossEncoder, Embedder, Files, Workers};
+use agentflow_models::{
+    Registry, SharedEmbed,
+    chat::Embed,
+    hub::{ALL_MINILM_L6_V2, Cache, Network},
+    rerank::{ChatRerank, Cohere, SharedRerank},
+};
+use agentflow_storage::vector::Vectors;
+use agentflow_types::{Error, Result, SystemClock};
+use async_trait::async_trait;
+use tokio::sync::OnceCell;
+
+use crate::{
+    app::Keep,
+    config::{
+        Config, MemorySection,
+        memory::{LOCAL, OFF},
+    },
+    database::{self, Database},
+    models,
+};
+
+/// Name of the local embedding model.
+const MINILM: &str = "all-MiniLM-L6-v2";
+
+/// The memory service; `None` if the configuration wants none.
+///
+/// # Errors
+/// `Invalid` for a model that does not exist, `NotFound` if a file of a local one is missing.
+pub(crate) async fn open(
+    config: &Config,
+    database: &Database,
+    registry: Option<&Registry>,
+    default: Option<&str>,
+) -> Result<Option<Service>> {
+    let section = &config.memory;
+    if !section.enabled {
+        return Ok(None);
+    }
+    let chat = match (section.model.as_str(), default) {
+        (OFF, _) | ("", None) => None,
+        ("", Some(spec)) | (spec, _) => Some(known(registry)?.resolve(spec)?),
+    };
+    let rerank = reranker(section, registry, chat.as_ref())?;
+    let models = Models {
+        embed: embedder(section, registry).await?,
+        chat,
+        rerank,
+    };
+    let vectors: Arc<dyn Vectors> = database.vectors.clone();
+    let language = section.language()?;
+    let clock = Arc::new(SystemClock);
+    let backend = database.backend.clone();
+    Ok(Some(Service::new(
+        backend, vectors, models, clock, language,
+    )))
+}
+
+fn known(registry: Option<&Registry>) -> Result<&Registry> {
+    registry.ok_or_else(|| Error::invalid("memory names a model, and this program has none"))
+}
+
+async fn embedder(
+    section: &MemorySection,
+    registry: Option<&Registry>,
+) -> Result<Option<(SharedEmbed, String)>> {
+    let files = match section.embedding.as_str() {
+        OFF => return Ok(None),
+        LOCAL => local(section)?.ok_or_else(|| {
+            Error::not_found(
+                "the files of the local embedding model are not there: fetch them with \
+                `agentflow models pull`, or set memory.embedding_folder",
+            )
+        })?,
+        "" => match local(section)? {
+            Some(files) => files,
+            None => return Ok(None),
+        },
+        spec => return known(registry)?.resolve_embed(spec).map(Some),
+    };
+    let embed = Late {
+        files,
+        loaded: OnceCell::new(),
+    };
+    Ok(Some((Arc::new(embed), MINILM.to_owned())))
+}
+
+/// The files of the local embedding model, if they are there.
+fn local(section: &MemorySection) -> Result<Option<Files>> {
+    if let Some(folder) = database::file(&section.embedding_folder) {
+        return Files::in_folder(folder).map(Some);
+    }
+    let Ok(cache) = Cache::from_env(|name| std::env::var(name).ok()) else {
+        return Ok(None);
+    };
+    let model = ALL_MINILM_L6_V2;
+    let found = cache.find(model.repo, Some(model.revision));
+    let found = found.or_else(|| cache.find(model.repo, None));
+    found.map(Files::in_folder).transpose()
+}
+
+fn reranker(
+    section: &MemorySection,
+    registry: Option<&Registry>,
+    chat: Option<&(agentflow_models::SharedChat, String)>,
+) -> Result<Option<SharedRerank>> {
+    Ok(Some(match section.reranker.as_str() {
+        "" | OFF => return Ok(None),
+        LOCAL => {
+            let files = Files::in_folder(&section.reranker_folder)?;
+            Arc::new(CrossEncoder::load(&files, Workers::default())?)
+        }
+        "llm" => {
+            let (chat, model) = chat.ok_or_else(|| {
+                Error::invalid("memory.reranker = \"llm\" needs a chat model: set memory.model")
+            })?;
+            Arc::new(ChatRerank::new(chat.clone(), model.clone()))
+        }
+        spec => {
+            let wrong = || {
+                Error::invalid(
+                    "memory.reranker must be local, llm, or provider:model of a known provider",
+                )
+                .with("found", spec)
+            };
+            let (name, model) = spec.split_once(':').ok_or_else(wrong)?;
+            let provider = known(registry)?.provider(name).ok_or_else(wrong)?;
+            Arc::new(Cohere::new(provider, model)?)
+        }
+    }))
+}
+
+/// The local embedding model, read when it is needed first: a server that keeps no memories need
+/// not hold it.
+struct Late {
+    files: Files,
+    loaded: OnceCell<Embedder>,
+}
+
+#[async_trait]
+impl Embed for Late {
+    async fn embed(&self, model: &str, texts: &[String]) -> Result<Vec<Vec<f32>>> {
+        let load = || async {
+            let files = self.files.clone();
+            let load = move || Embedder::load(MINILM, &files, Workers::default());
+            tokio::task::spawn_blocking(load)
+                .await
+                .map_err(|err| Error::bug("reading the model panicked").source_err(err))?
+        };
+        let embedder = self.loaded.get_or_try_init(load).await?;
+        embedder.embed(model, texts).await
+    }
+}
+
+/// Fetches the local embedding model into the Hugging Face cache; where it is then.
+///
+/// # Errors
+/// As [`Cache::fetch`].
+pub(crate) async fn pull() -> Result<PathBuf> {
+    let cache = Cache::from_env(|name| std::env::var(name).ok())?;
+    let cache = cache.network(Network::Allowed);
+    let files = Files::locate(None, &cache, &ALL_MINILM_L6_V2).await?;
+    Ok(files.folder().to_owned())
+}
+
+/// Compares the index of memories with the records, and repairs it unless it is only a check.
+///
+/// # Errors
+/// `Busy` if a server uses the embedded database; `Invalid` if memory is off.
+pub(crate) async fn reconcile(config: &Config, check: bool) -> Result<Drift> {
+    let found = models::from_config(&config.models).await?;
+    let database = database::open(config, Keep::OnDisk).await?;
+    let registry = Some(&*found.registry);
+    let service = open(config, &database, registry, found.default.as_deref()).await?;
+    let service = service.ok_or_else(|| Error::invalid("memory.enabled is false"))?;
+    match check {
+        true => service.check().await,
+        false => service.reconcile().await,
+    }
+}
