@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Result, bail};
 
 use crate::{
-    differential, install, registry, schemathesis,
+    differential, install, mem0, registry, schemathesis,
     shell::{cargo, exists, run as run_to_end, target},
     suites,
     summary::{Outcome, Tally, counted},
@@ -34,6 +34,8 @@ const STEPS: &[Step] = &[
     ("clients-replicas", suites::clients_replicas),
     ("clients-rolling", suites::clients_rolling),
     ("clients-browser", suites::clients_browser),
+    ("clients-mem0", mem0::embedded),
+    ("clients-mem0-postgres", mem0::postgres),
     ("sdk-suite", suites::sdk_suite),
     ("worker-package", workers::package),
     ("workers", workers::templates),

@@ -85,6 +85,26 @@ pub fn worker_python() -> Result<PathBuf> {
     environment("python-workers", &packages)
 }
 
+/// Mem0's client and its program for Python, and what runs their suite.
+const MEM0: [&str; 6] = [
+    "mem0ai==2.2.1",
+    "mem0-cli==0.2.13",
+    "httpx",
+    "pytest==9.2.0",
+    "pytest-asyncio==1.5.0",
+    "pytest-timeout==2.4.0",
+];
+
+/// A Python environment with Mem0's clients; returns its interpreter.
+pub fn mem0_python() -> Result<PathBuf> {
+    environment("python-mem0", &MEM0)
+}
+
+/// Node packages of `clients/mem0-js`, from its lock file.
+pub fn mem0_node() -> Result<PathBuf> {
+    node_packages("mem0-js")
+}
+
 /// A Python environment with Schemathesis; returns its interpreter.
 pub fn schemathesis() -> Result<PathBuf> {
     environment("python-schemathesis", &["schemathesis==4.32.5"])

@@ -5,6 +5,7 @@ mod ci;
 mod differential;
 mod fixture;
 mod install;
+mod mem0;
 mod registry;
 mod schemathesis;
 mod shell;

@@ -18,13 +18,15 @@ use crate::{
 };
 
 /// A program that prints one JSON line when it is ready; killed on drop.
-struct Program {
+pub(crate) struct Program {
     child: Child,
-    ready: Value,
+    /// The line.
+    pub(crate) ready: Value,
 }
 
 impl Program {
-    fn start(command: &mut Command) -> Result<Self> {
+    /// Starts it and waits for the line.
+    pub(crate) fn start(command: &mut Command) -> Result<Self> {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -46,12 +48,13 @@ impl Drop for Program {
     }
 }
 
-fn debug(name: &str) -> PathBuf {
+/// A binary that [`build`] built.
+pub(crate) fn debug(name: &str) -> PathBuf {
     target().join("debug").join(name)
 }
 
 /// Builds the server and the servers that tests need.
-fn build() -> Result<()> {
+pub(crate) fn build() -> Result<()> {
     let packages = ["-p", "agentflow", "-p", "agentflow-testkit", "--bins"];
     run(cargo(["build"]).args(packages))
 }
