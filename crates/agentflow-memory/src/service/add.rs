@@ -241,13 +241,17 @@ pub(super) fn result(memory: &Memory) -> Value {
         Event::Update => "UPDATE",
         Event::Delete => "DELETE",
     };
-    Value::object([
+    let text = || Value::str(memory.text.as_str());
+    let fields = [
         ("id", Value::str(memory.memory_id.text())),
-        ("memory", Value::str(memory.text.as_str())),
+        ("memory", text()),
         ("event", Value::str(event)),
-        (
-            "data",
-            Value::object([("memory", Value::str(memory.text.as_str()))]),
-        ),
-    ])
+        ("data", Value::object([("memory", text())])),
+    ];
+    let owners = OwnerKind::ALL.into_iter().filter_map(|kind| {
+        let name = memory.owner.get(kind)?;
+        Some((kind.field(), Value::str(name)))
+    });
+    let all = fields.into_iter().chain(owners);
+    Value::map(all.map(|(key, value)| (key.into(), value)).collect())
 }

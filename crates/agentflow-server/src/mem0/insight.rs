@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use agentflow_memory::{Export, Feedback, Profile, ProfileSettings, ProfileStatus, Verdict};
-use agentflow_storage::memories::{JobStatus, OwnerKind};
-use agentflow_types::{Error, JobId, Map, Value};
+use agentflow_memory::{Export, Feedback, Profile, ProfileSettings, ProfileStatus, Verdict, Which};
+use agentflow_storage::{
+    memories::{Job, JobStatus, OwnerKind},
+    page::PageQuery,
+};
+use agentflow_types::{Error, JobId, Map, Result, Value};
 use axum::Json as Out;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
@@ -12,7 +15,10 @@ use serde_json::{Value as Json, json};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::place::{Place, memory_id};
+use super::{
+    place::{Place, memory_id},
+    read,
+};
 use crate::{
     AppState,
     error::{Failure, Reply},
@@ -24,6 +30,8 @@ use crate::{
 const EXPORTING: Duration = Duration::from_secs(10);
 /// Kind of the notes that keep answers for requests that come again.
 const REPEATED: &str = "profile-request";
+/// Kind of the notes that tell which jobs one request for profiles made.
+const REQUESTED: &str = "profile-jobs";
 /// Most bytes of the key of such a request.
 const MAX_KEY_BYTES: usize = 256;
 /// Profiles of one sample.
@@ -211,6 +219,30 @@ fn word(status: ProfileStatus) -> &'static str {
     }
 }
 
+/// Whether a user has memories.
+///
+/// # Errors
+/// `NotFound` if not.
+async fn check_known(place: &Place, user: &str) -> Result<()> {
+    let which = Which {
+        filter: read::only(OwnerKind::User.field(), Value::str(user)),
+        show_expired: true,
+        include_merged: true,
+        include_sources: true,
+        ..Which::default()
+    };
+    let one = PageQuery {
+        limit: 1,
+        ..PageQuery::default()
+    };
+    let (scope, project) = (&place.scope, &place.project);
+    let found = place.memory.list(scope, project, &which, &one).await?;
+    match found.items.is_empty() {
+        true => Err(Error::not_found("User not found")),
+        false => Ok(()),
+    }
+}
+
 /// Get the profile of a user.
 #[utoipa::path(get, path = "/v2/entities/user/{entity_id}/profile", tag = "memories",
     params(("entity_id" = String, Path, description = "Name of the user.")),
@@ -219,6 +251,9 @@ async fn profile(place: Place, Text(user): Text<String>) -> Reply<Out<Json>> {
     let (scope, project, memory) = (&place.scope, &place.project, &place.memory);
     let settings = memory.profile_settings(scope, project).await?;
     let found = memory.profile(scope, project, &user).await?;
+    if found.is_none() {
+        check_known(&place, &user).await?;
+    }
     let status = match (&found, settings.enabled) {
         (_, false) => "not_enabled",
         (Some(found), true) => word(found.status),
@@ -277,7 +312,10 @@ async fn profile_jobs(
         return Err(Error::invalid("entity_type must be user").into());
     }
     let users = match (body.operation.as_str(), body.entity_id) {
-        ("trigger", Some(user)) => vec![user],
+        ("trigger", Some(user)) => {
+            check_known(&place, &user).await?;
+            vec![user]
+        }
         ("trigger", None) => return Err(Error::invalid("entity_id is required").into()),
         ("sample", _) => {
             let limit = body.limit.unwrap_or(5);
@@ -291,13 +329,22 @@ async fn profile_jobs(
     };
     let mut jobs = Vec::new();
     for user in &users {
-        jobs.push(memory.describe(scope, project, user).await?);
+        let job = memory.describe(scope, project, user).await?;
+        jobs.push(Value::str(job.job_id.text()));
     }
-    let id = jobs.first().map(|job| job.job_id.text());
+    let Some(id) = jobs.first().and_then(Value::as_str).map(str::to_owned) else {
+        return Err(Error::invalid("no user has memories yet").into());
+    };
+    let request = [
+        ("operation".into(), Value::str(body.operation.as_str())),
+        ("jobs".into(), Value::list(jobs)),
+    ];
+    let put = memory.put_note(scope, project, REQUESTED, &id, request.into());
+    put.await?;
     let answer = json!({
         "job_id": id,
         "status": "pending",
-        "status_url": id.as_ref().map(|id| format!("/v2/profiles/jobs/{id}/")),
+        "status_url": format!("/v2/profiles/jobs/{id}/"),
         "operation": body.operation,
         "entity_type": "user",
         "entity_count_reserved": users.len(),
@@ -317,20 +364,63 @@ async fn profile_jobs(
     params(("job_id" = String, Path, description = "Id.")),
     responses((status = 200, body = Json)))]
 async fn profile_job(place: Place, Text(id): Text<String>) -> Reply<Out<Json>> {
-    let id: JobId = id.parse().map_err(|_| Error::not_found("Job not found"))?;
-    let job = place.memory.event(&place.scope, &place.project, id).await?;
-    let is = |status| u8::from(job.status == status);
-    let status = match job.status {
-        JobStatus::Pending => "pending",
-        JobStatus::Running => "running",
-        JobStatus::Succeeded => "succeeded",
-        JobStatus::Failed => "failed",
-    };
+    let (scope, project, memory) = (&place.scope, &place.project, &place.memory);
+    let note = memory.note(scope, project, REQUESTED, &id).await?;
+    let request = note.ok_or_else(|| Error::not_found("Job not found"))?.body;
+    let ids = request.get("jobs").and_then(Value::as_list);
+    let ids = ids.unwrap_or_default().iter();
+    let mut progress = Progress::default();
+    for id in ids.filter_map(|id| id.as_str()?.parse::<JobId>().ok()) {
+        progress.count(&memory.event(scope, project, id).await?);
+    }
+    let operation = request.get("operation").and_then(Value::as_str);
     Ok(Out(json!({ "job": {
-        "job_id": job.job_id.text(), "status": status, "total": 1,
-        "completed": u8::from(job.status.is_over()), "succeeded": is(JobStatus::Succeeded),
-        "failed": is(JobStatus::Failed), "skipped": 0, "enumeration_complete": true,
+        "id": id, "job_id": id, "operation": operation, "entity_type": "user",
+        "status": progress.status(), "total": progress.total, "completed": progress.completed(),
+        "succeeded": progress.succeeded, "failed": progress.failed, "skipped": progress.skipped,
+        "enumeration_complete": true,
     } })))
+}
+
+/// How far the profiles of one request are.
+#[derive(Debug, Default)]
+struct Progress {
+    total: u32,
+    running: u32,
+    succeeded: u32,
+    failed: u32,
+    /// Users with too few memories.
+    skipped: u32,
+}
+
+impl Progress {
+    fn count(&mut self, job: &Job) {
+        self.total += 1;
+        let made = job.results.first().and_then(Value::as_map);
+        let made = made.and_then(|made| made.get("status")?.as_str());
+        match job.status {
+            JobStatus::Pending => {}
+            JobStatus::Running => self.running += 1,
+            JobStatus::Failed => self.failed += 1,
+            JobStatus::Succeeded if made == Some(word(ProfileStatus::InsufficientData)) => {
+                self.skipped += 1;
+            }
+            JobStatus::Succeeded => self.succeeded += 1,
+        }
+    }
+
+    const fn completed(&self) -> u32 {
+        self.succeeded + self.failed + self.skipped
+    }
+
+    const fn status(&self) -> &'static str {
+        match (self.completed() == self.total, self.failed) {
+            (true, 0) => "succeeded",
+            (true, _) => "failed",
+            (false, _) if self.completed() + self.running == 0 => "pending",
+            (false, _) => "running",
+        }
+    }
 }
 
 fn settings_shown(settings: &ProfileSettings) -> Json {
@@ -398,6 +488,12 @@ async fn put_settings(place: Place, Body(body): Body<SettingsBody>) -> Reply<Out
         .and_then(|entities| entities.user)
         .unwrap_or_default();
     if let Some(schema) = user.schema {
+        if schema
+            .as_ref()
+            .is_some_and(|schema| schema.as_map().is_none())
+        {
+            return Err(Error::invalid("schema must be a JSON Schema, or null").into());
+        }
         settings.schema = schema;
     }
     if let Some(text) = user.custom_instructions {
