@@ -107,6 +107,13 @@ const BACKENDS: &[Backend] = &[
         module: "",
         suites: VECTORS,
     },
+    Backend {
+        name: "vectors on Qdrant's protocol",
+        package: "agentflow-qdrant",
+        binary: "conformance",
+        module: "",
+        suites: VECTORS,
+    },
     database("faulty, without faults", "agentflow-storage", "faulty", ""),
     database("SQLite", "agentflow-embedded", "conformance", ""),
     database(

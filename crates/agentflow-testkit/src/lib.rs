@@ -6,6 +6,8 @@
 //!
 //! [`ModelServer`] speaks OpenAI's, Anthropic's and Ollama's APIs from one [`Script`], with
 //! faults. The binary `agentflow-testkit-model-server` is the same for tests in other languages.
+//!
+//! With the feature `qdrant` there is a stand-in for a Qdrant server.
 
 mod delivery;
 pub mod embedding;
@@ -13,6 +15,8 @@ pub mod faults;
 mod listener;
 pub mod ports;
 pub mod process;
+#[cfg(feature = "qdrant")]
+pub mod qdrant;
 pub mod receiver;
 pub mod script;
 pub mod server;

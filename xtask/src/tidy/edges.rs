@@ -9,7 +9,7 @@ use crate::shell::{cargo, output};
 
 /// Layer of each crate: a crate depends on lower layers only. The derive macro is part of the
 /// graph library and stands below it.
-const LAYERS: [(&str, u8); 20] = [
+const LAYERS: [(&str, u8); 21] = [
     ("agentflow-types", 0),
     ("agentflow-storage", 1),
     ("agentflow-models", 1),
@@ -23,6 +23,7 @@ const LAYERS: [(&str, u8); 20] = [
     ("agentflow-embedded", 2),
     ("agentflow-postgres", 2),
     ("agentflow-redis", 2),
+    ("agentflow-qdrant", 2),
     ("agentflow-declarative", 3),
     ("agentflow-server", 3),
     ("agentflow-workers", 3),
@@ -33,24 +34,28 @@ const LAYERS: [(&str, u8); 20] = [
 ];
 
 /// Crates of the third layer that need not know each other.
-const SERVER_NEVER: [&str; 8] = [
+const SERVER_NEVER: [&str; 9] = [
     "agentflow-mcp",
     "agentflow-graph",
     "agentflow-embedded",
     "agentflow-postgres",
     "agentflow-redis",
+    "agentflow-qdrant",
     "agentflow-models",
     "agentflow-declarative",
     "agentflow-workers",
 ];
 
 /// Drivers and the crates that may name them.
-const OWNERS: [(&str, &[&str]); 6] = [
+const OWNERS: [(&str, &[&str]); 8] = [
     ("axum", &["agentflow-server", "agentflow-testkit"]),
     // The bench measures SQLite alone as the floor.
     ("rusqlite", &["agentflow-embedded", "agentflow-bench"]),
     ("tokio-postgres", &["agentflow-postgres"]),
     ("redis", &["agentflow-redis"]),
+    // The stand-in serves what the index asks.
+    ("qdrant-client", &["agentflow-qdrant", "agentflow-testkit"]),
+    ("tonic", &["agentflow-qdrant", "agentflow-testkit"]),
     // MCP: servers as tools of graphs, and our own server.
     ("rmcp", &["agentflow-mcp", "agentflow-server"]),
     (
