@@ -61,6 +61,9 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Run a conformance suite against a server that is already there.
+    #[command(subcommand)]
+    Conformance(Conformance),
     /// Measure us and a peer side by side.
     #[command(subcommand)]
     Bench(Bench),
@@ -70,6 +73,12 @@ enum Command {
         #[arg(long)]
         suite: Option<std::path::PathBuf>,
     },
+}
+
+#[derive(Subcommand)]
+enum Conformance {
+    /// The suite of vectors on a Qdrant server; it makes collections of its own and drops them.
+    Vectors(suites::VectorArgs),
 }
 
 #[derive(Subcommand)]
@@ -95,6 +104,7 @@ fn main() -> ExitCode {
         Command::Chaos { args } => suites::by_hand(suites::chaos(&args)),
         Command::Soak { args } => suites::by_hand(suites::soak(&args)),
         Command::Differential { args } => suites::by_hand(differential::run(&args)),
+        Command::Conformance(Conformance::Vectors(args)) => suites::by_hand(suites::vectors(&args)),
         Command::Bench(Bench::Graph(args)) => bench::graph(&args),
         Command::Bench(Bench::Checkpoints(args)) => bench::checkpoints(&args),
         Command::Bench(Bench::Locomo(args)) => bench::locomo(&args),

@@ -114,6 +114,13 @@ const BACKENDS: &[Backend] = &[
         module: "",
         suites: VECTORS,
     },
+    Backend {
+        name: "vectors on Qdrant's protocol over TLS with a key",
+        package: "agentflow-qdrant",
+        binary: "conformance",
+        module: "over_tls",
+        suites: VECTORS,
+    },
     database("faulty, without faults", "agentflow-storage", "faulty", ""),
     database("SQLite", "agentflow-embedded", "conformance", ""),
     database(

@@ -36,6 +36,62 @@ pub fn conformance() -> Result<Outcome> {
     counted(program(python).arg(script).arg(saver))
 }
 
+/// A Qdrant server that is already there.
+#[derive(clap::Args)]
+pub struct VectorArgs {
+    /// Address of its gRPC port, for example `https://qdrant.example.com:6334`.
+    #[arg(long)]
+    url: String,
+    /// File with the authorities that may have signed its certificate, PEM.
+    #[arg(long)]
+    ca: Option<PathBuf>,
+    /// File with our certificate, PEM.
+    #[arg(long, requires = "key")]
+    cert: Option<PathBuf>,
+    /// File with its key, PEM.
+    #[arg(long, requires = "cert")]
+    key: Option<PathBuf>,
+    /// File with an API key that may make and drop collections.
+    #[arg(long)]
+    api_key_file: Option<PathBuf>,
+}
+
+/// The suite of vectors on the server that is named.
+pub fn vectors(args: &VectorArgs) -> Result<Outcome> {
+    let mut command = cargo([
+        "test",
+        "--quiet",
+        "--package",
+        "agentflow-qdrant",
+        "--test",
+        "conformance",
+        "--",
+        // Not those of the stand-in over TLS.
+        "vector_conformance::",
+        "--skip",
+        "over_tls::",
+        // Each case has a collection of its own, which costs a server files and threads.
+        "--test-threads",
+        "4",
+    ]);
+    command.env("AGENTFLOW_QDRANT_URL", &args.url);
+    for (name, path) in [
+        ("AGENTFLOW_QDRANT_CA", &args.ca),
+        ("AGENTFLOW_QDRANT_CERT", &args.cert),
+        ("AGENTFLOW_QDRANT_KEY", &args.key),
+        ("AGENTFLOW_QDRANT_API_KEY_FILE", &args.api_key_file),
+    ] {
+        if let Some(path) = path {
+            // The tests run in the folder of their crate.
+            let path = path
+                .canonicalize()
+                .with_context(|| path.display().to_string())?;
+            command.env(name, path);
+        }
+    }
+    counted(&mut command)
+}
+
 /// A folder of this process in the cache, removed on drop.
 pub struct Scratch(pub PathBuf);
 

@@ -214,8 +214,8 @@ impl Qdrant {
         };
         let sent = |mut stubs: Stubs, request| async move { stubs.points.delete(request).await };
         let done = self.link.attempt(Call::WriteOnce, request, sent).await;
-        done.map_err(|status| self.lost(status, collection, Call::WriteOnce))?;
-        Ok(())
+        let done = done.map_err(|status| self.lost(status, collection, Call::WriteOnce))?;
+        refusal::completed(done.result.as_slice())
     }
 
     async fn counted(&self, collection: &str, filter: Option<Filter>) -> Result<u64> {
@@ -270,7 +270,7 @@ impl Vectors for Qdrant {
             match self.link.attempt(Call::Setup, request, sent).await {
                 Ok(_) => {}
                 // Somebody else was faster, or an earlier try was.
-                Err(status) if status.code() == Code::AlreadyExists => {}
+                Err(status) if refusal::is_already_there(&status) => {}
                 Err(status) => return Err(refusal::name(status, Call::Setup.effect())),
             }
         }
@@ -328,6 +328,8 @@ impl Vectors for Qdrant {
         points
             .iter()
             .try_for_each(|point| shape.check_point(point))?;
+        // Ids are drawn at random, so one that another tenant stores in between is not told of; the
+        // filter of the request protects it all the same.
         let points = self.own(scope, collection, batch::once(points)).await?;
         let name = self.named(collection);
         for piece in batch::pieces(&points) {
@@ -335,7 +337,8 @@ impl Vectors for Qdrant {
             let sent =
                 |mut stubs: Stubs, request| async move { stubs.points.update_batch(request).await };
             let done = self.link.attempt(Call::Write, request, sent).await;
-            done.map_err(|status| self.lost(status, collection, Call::Write))?;
+            let done = done.map_err(|status| self.lost(status, collection, Call::Write))?;
+            refusal::completed(&done.result)?;
         }
         Ok(())
     }

@@ -2,8 +2,9 @@
 
 use std::{error::Error as StdError, io};
 
-use agentflow_types::Error;
-use rustls::{AlertDescription, CertificateError, Error as Tls};
+use agentflow_types::{Error, Result};
+use qdrant_client::qdrant::{UpdateResult, UpdateStatus};
+use rustls::{CertificateError, Error as Tls};
 use tonic::{Code, ConnectError, Status};
 
 /// What may have happened if an answer is lost.
@@ -15,9 +16,23 @@ pub(crate) enum Effect {
     Unknown,
 }
 
+/// How TLS tells of the peer's refusal. HTTP/2 hands on only the words of what broke it.
+const ALERT: &str = "received fatal alert: ";
+
+/// Alerts about our certificate.
+const OF_CLIENT: [&str; 7] = [
+    "CertificateRequired",
+    "BadCertificate",
+    "UnknownCA",
+    "CertificateExpired",
+    "CertificateRevoked",
+    "CertificateUnknown",
+    "UnsupportedCertificate",
+];
+
 /// Whether another try may go better.
 pub(crate) fn is_transient(status: &Status) -> bool {
-    if tls(status).is_some() {
+    if tls(status).is_some() || alert(&reason(status)).is_some() {
         return false;
     }
     // What the server says has no source; what the channel says has.
@@ -29,12 +44,36 @@ fn is_lost(status: &Status) -> bool {
     status.source().is_some() && status.code() != Code::OutOfRange
 }
 
+/// Whether a collection could not be made because it exists.
+pub(crate) fn is_already_there(status: &Status) -> bool {
+    // Servers have said it with both codes.
+    let is_invalid = status.code() == Code::InvalidArgument;
+    status.code() == Code::AlreadyExists
+        || is_invalid && status.message().contains("already exists")
+}
+
+/// Checks that updates were applied, not only taken.
+///
+/// # Errors
+/// `Uncertain` if one was not: it may be applied later.
+pub(crate) fn completed(updates: &[UpdateResult]) -> Result<()> {
+    let is_open = |update: &&UpdateResult| update.status() != UpdateStatus::Completed;
+    match updates.iter().find(is_open) {
+        None => Ok(()),
+        Some(open) => Err(
+            Error::uncertain("Qdrant did not say that it has stored a change")
+                .with("status", open.status().as_str_name()),
+        ),
+    }
+}
+
 /// The shared error for a status.
 pub(crate) fn name(status: Status, effect: Effect) -> Error {
     let reason = reason(&status);
-    let (check, message) = match tls(&status) {
-        Some(err) => of_tls(err),
-        None => match status.code() {
+    let (check, message) = match (tls(&status), alert(&reason)) {
+        (Some(err), _) => of_tls(err),
+        (None, Some(named)) => named,
+        (None, None) => match status.code() {
             Code::Unauthenticated => ("api key", "Qdrant refused the API key"),
             Code::PermissionDenied => ("rights", "the API key of Qdrant lacks a right"),
             Code::ResourceExhausted => ("room", "Qdrant takes no more at the moment"),
@@ -63,21 +102,25 @@ pub(crate) fn name(status: Status, effect: Effect) -> Error {
         .source_err(status)
 }
 
-fn of_tls(err: &Tls) -> (&'static str, &'static str) {
-    match err {
-        Tls::InvalidCertificate(found) => of_certificate(found),
-        Tls::AlertReceived(
-            AlertDescription::CertificateRequired
-            | AlertDescription::BadCertificate
-            | AlertDescription::UnknownCA
-            | AlertDescription::CertificateExpired
-            | AlertDescription::CertificateRevoked
-            | AlertDescription::CertificateUnknown
-            | AlertDescription::UnsupportedCertificate,
-        ) => (
+/// What the peer said while or after TLS was agreed on.
+fn alert(reason: &str) -> Option<(&'static str, &'static str)> {
+    let (_, alert) = reason.split_once(ALERT)?;
+    Some(match OF_CLIENT.iter().any(|name| alert.starts_with(name)) {
+        true => (
             "client certificate",
             "Qdrant refused our client certificate",
         ),
+        false => ("tls", "no TLS connection to Qdrant"),
+    })
+}
+
+fn of_tls(err: &Tls) -> (&'static str, &'static str) {
+    let said = err.to_string();
+    if let Some(named) = alert(&said) {
+        return named;
+    }
+    match err {
+        Tls::InvalidCertificate(found) => of_certificate(found),
         Tls::InvalidMessage(_) => ("tls offered", "Qdrant offers no TLS"),
         _ => ("tls", "no TLS connection to Qdrant"),
     }
@@ -144,4 +187,44 @@ pub(crate) fn causes(err: &dyn StdError) -> String {
         cause = next.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_that_was_only_taken_is_uncertain() {
+        let with = |status: UpdateStatus| UpdateResult {
+            operation_id: None,
+            status: status.into(),
+        };
+        let done = with(UpdateStatus::Completed);
+        assert!(completed(&[]).is_ok() && completed(&[done, done]).is_ok());
+        for status in [UpdateStatus::Acknowledged, UpdateStatus::WaitTimeout] {
+            let err = completed(&[done, with(status)]).unwrap_err();
+            assert_eq!(err.kind(), agentflow_types::ErrorKind::Uncertain);
+        }
+    }
+
+    #[test]
+    fn advice_fits_what_happened() {
+        use agentflow_types::ErrorKind::{Bug, Busy, Uncertain};
+        for (code, effect, kind) in [
+            (Code::Unavailable, Effect::None, Busy),
+            (Code::Unavailable, Effect::Unknown, Uncertain),
+            (Code::DeadlineExceeded, Effect::Unknown, Uncertain),
+            (Code::Internal, Effect::Unknown, Uncertain),
+            (Code::Unauthenticated, Effect::Unknown, Busy),
+            (Code::PermissionDenied, Effect::None, Busy),
+            (Code::ResourceExhausted, Effect::Unknown, Busy),
+            (Code::InvalidArgument, Effect::Unknown, Bug),
+        ] {
+            assert_eq!(
+                name(Status::new(code, "x"), effect).kind(),
+                kind,
+                "{code:?}"
+            );
+        }
+    }
 }

@@ -7,7 +7,8 @@
 //! [`ModelServer`] speaks OpenAI's, Anthropic's and Ollama's APIs from one [`Script`], with
 //! faults. The binary `agentflow-testkit-model-server` is the same for tests in other languages.
 //!
-//! With the feature `qdrant` there is a stand-in for a Qdrant server.
+//! With the feature `qdrant` there is a stand-in for a Qdrant server, also as the binary
+//! `agentflow-testkit-qdrant`.
 
 mod delivery;
 pub mod embedding;

@@ -74,9 +74,17 @@ impl QdrantServer {
     /// # Errors
     /// If no port can be bound or a certificate cannot be read.
     pub async fn start(options: Options) -> io::Result<Self> {
+        Self::start_on(options, 0).await
+    }
+
+    /// Starts on `port`; 0 means a free one.
+    ///
+    /// # Errors
+    /// If the port cannot be bound or a certificate cannot be read.
+    pub async fn start_on(options: Options, port: u16) -> io::Result<Self> {
         let shared = Arc::new(Shared::new(options.version.clone()));
         let mut server = Self {
-            port: 0,
+            port,
             options,
             shared,
             stop: CancellationToken::new(),
