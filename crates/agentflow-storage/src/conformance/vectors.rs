@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::{refused, sample::stranger, suite};
 use crate::{
-    condition::{Case, Condition, Field, Order},
+    condition::{Case, Condition, Field, MAX_DEPTH, Order},
     vector::{
         Collection, Hit, Kind, MAX_POINTS, MAX_VERSION, Point, Probe, Search, Sparse, Vectors,
         rarity,
@@ -58,6 +58,7 @@ suite! {
     conditions_are_evaluated_alike,
     moments_and_days_compare_as_text,
     many_conditions_are_evaluated_alike,
+    the_deepest_condition_is_evaluated,
     texts_keep_their_characters,
     pages_follow_each_other,
     a_page_is_stable_while_points_come,

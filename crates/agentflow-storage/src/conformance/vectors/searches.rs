@@ -334,6 +334,27 @@ pub async fn many_conditions_are_evaluated_alike(index: Index) -> Result<()> {
     Ok(())
 }
 
+/// What is allowed is not too deep for any index.
+pub async fn the_deepest_condition_is_evaluated(index: Index) -> Result<()> {
+    let payloads = [value!({"user": "a"}), value!({"user": "b", "o": 1})];
+    let points = payloads.iter().zip(1..);
+    filled(&index, points.map(|(shown, n)| point(n, shown)).collect()).await?;
+    // Nothing of it can be left out, and the leaf is one that no filter may express.
+    let leaf = Condition::Includes(Field::of("user"), "A".into(), Case::Ignored);
+    let deep = (0..MAX_DEPTH / 2).fold(leaf, |inner, n| match n % 2 {
+        0 => Condition::All(vec![inner, Condition::Exists(Field::of("user"))]).negated(),
+        _ => Condition::Any(vec![inner, Condition::Exists(Field::of("o"))]).negated(),
+    });
+    deep.check()?;
+    check(&index, &payloads, &deep).await?;
+    check(
+        &index,
+        &payloads,
+        &Condition::Any(vec![user("a"), user("b")]),
+    )
+    .await
+}
+
 fn tree(draw: &mut impl FnMut(usize) -> usize, values: &[Value], depth: usize) -> Condition {
     if depth > 0 && draw(3) > 0 {
         return match draw(3) {
