@@ -22,7 +22,7 @@ const { AuthenticationError, MemoryClient, MemoryNotFoundError, ValidationError 
 
 const host = process.env.AGENTFLOW_URL.replace(/\/$/, "");
 const apiKey = process.env.AGENTFLOW_MEM0_KEY;
-const DEPLOYMENTS = ["SQLite", "PostgreSQL"];
+const DEPLOYMENTS = ["SQLite", "PostgreSQL and Qdrant"];
 const HERE = process.env.AGENTFLOW_DEPLOYMENT ?? DEPLOYMENTS[0];
 const PAGE = "mem0-methods.md";
 const SCHEMA = {

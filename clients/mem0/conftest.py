@@ -23,7 +23,7 @@ from mem0 import AsyncMemoryClient, MemoryClient  # noqa: E402
 URL = os.environ["AGENTFLOW_URL"].rstrip("/")
 KEY = os.environ["AGENTFLOW_MEM0_KEY"]
 KINDS = {"sync": MemoryClient, "async": AsyncMemoryClient}
-DEPLOYMENTS = ["SQLite", "PostgreSQL"]
+DEPLOYMENTS = ["SQLite", "PostgreSQL and Qdrant"]
 HERE = os.environ.get("AGENTFLOW_DEPLOYMENT", DEPLOYMENTS[0])
 PAGE = "mem0-methods.md"
 TRIES = 400

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::shell::{cargo, program, run, target};
+use crate::shell::{built, program, target};
 
 /// A running fixture server; killed on drop.
 pub struct Fixture {
@@ -21,13 +21,7 @@ pub struct Fixture {
 
 /// Builds the server and returns the binary.
 pub fn build() -> Result<PathBuf> {
-    run(&mut cargo([
-        "build",
-        "--package",
-        "agentflow",
-        "--example",
-        "fixture_server",
-    ]))?;
+    built()?;
     Ok(binary())
 }
 

@@ -1,39 +1,74 @@
 //! Mem0's published clients, for Python and JavaScript, and its program, against the real server.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result};
 
 use crate::{
     install,
-    shell::program,
+    shell::{built, program, run},
     suites::Scratch,
     summary::{Outcome, counted},
-    workers::{self, Program, debug},
+    workers::{Program, debug},
 };
 
 /// What the clients show: the server's first key.
 const KEY: &str = "a-key-for-the-clients-of-mem0-that-is-long-enough";
+
+/// What our server shows to the stand-in for Qdrant.
+const QDRANT_KEY: &str = "a-key-for-the-index-of-vectors";
 
 /// What the model server answers to, and makes vectors with.
 const MODEL: &str = "openai:test-model";
 
 /// All clients, with the embedded database and index.
 pub fn embedded() -> Result<Outcome> {
-    workers::build()?;
+    built()?;
     clients("SQLite", None)
 }
 
-/// The same with PostgreSQL.
+/// The same with PostgreSQL, and the index on the stand-in for Qdrant, over TLS and with a key.
 pub fn postgres() -> Result<Outcome> {
     install::servers()?;
-    workers::build()?;
+    built()?;
+    let scratch = Scratch::new("clients-mem0-certs")?;
+    let folder = scratch.path();
+    run(program(debug("agentflow")).arg("certs").arg(folder))?;
+    let key = folder.join("qdrant-key");
+    fs::write(&key, QDRANT_KEY)?;
     let database = Program::start(&mut program(debug("agentflow-testkit-postgres")))?;
-    let url = database.ready["url"].as_str().context("no url")?;
-    clients("PostgreSQL", Some(url))
+    let database = Remote {
+        url: database.ready["url"].as_str().context("no url")?.to_owned(),
+        _database: database,
+        qdrant: Program::start(
+            program(debug("agentflow-testkit-qdrant"))
+                .arg("--api-key-file")
+                .arg(&key)
+                .arg("--cert")
+                .arg(folder.join("server.pem"))
+                .arg("--key")
+                .arg(folder.join("server.key")),
+        )?,
+        ca: folder.join("ca.pem"),
+        key,
+    };
+    clients("PostgreSQL and Qdrant", Some(&database))
 }
 
-fn clients(deployment: &str, database: Option<&str>) -> Result<Outcome> {
+/// A database and an index of vectors on servers.
+struct Remote {
+    url: String,
+    _database: Program,
+    qdrant: Program,
+    ca: PathBuf,
+    key: PathBuf,
+}
+
+fn clients(deployment: &str, database: Option<&Remote>) -> Result<Outcome> {
     let python = install::mem0_python()?;
     let node = install::mem0_node()?;
     let scratch = Scratch::new("clients-mem0")?;
@@ -64,7 +99,7 @@ fn clients(deployment: &str, database: Option<&str>) -> Result<Outcome> {
 }
 
 /// A server that lets the clients in by the key, and calls the model server.
-fn serve(folder: &Path, models: &str, database: Option<&str>) -> Result<Program> {
+fn serve(folder: &Path, models: &str, remote: Option<&Remote>) -> Result<Program> {
     let key = folder.join("key");
     fs::write(&key, KEY)?;
     let mut command = program(debug("agentflow"));
@@ -80,8 +115,13 @@ fn serve(folder: &Path, models: &str, database: Option<&str>) -> Result<Program>
         .env("AGENTFLOW_MEMORY__EMBEDDING", MODEL)
         .env("OPENAI_API_KEY", "test")
         .env("OPENAI_BASE_URL", models);
-    if let Some(url) = database {
-        command.env("DATABASE_URL", url);
+    if let Some(remote) = remote {
+        let url = remote.qdrant.ready["url"].as_str().context("no url")?;
+        command
+            .env("DATABASE_URL", &remote.url)
+            .env("QDRANT_URL", url)
+            .env("QDRANT_API_KEY_FILE", &remote.key)
+            .env("AGENTFLOW_QDRANT__CA_FILE", &remote.ca);
     }
     Program::start(&mut command)
 }

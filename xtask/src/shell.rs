@@ -51,6 +51,20 @@ pub fn cargo<'a>(args: impl IntoIterator<Item = &'a str>) -> Command {
     command
 }
 
+/// Builds every program and example of the workspace, as the step `tests` does: with the same
+/// features, so that dependencies are not built a second time.
+pub fn built() -> Result<()> {
+    run(&mut cargo([
+        "build",
+        "--locked",
+        "--quiet",
+        "--workspace",
+        "--bins",
+        "--examples",
+        "--tests",
+    ]))
+}
+
 /// Runs to the end; an exit code other than 0 is an error.
 pub fn run(command: &mut Command) -> Result<()> {
     let shown = show(command);

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::{
     fixture::{self, Fixture},
     install,
-    shell::{cache, cargo, program, root, run, target},
+    shell::{built, cache, cargo, program, root, run, target},
     summary::{Outcome, Tally, counted},
 };
 
@@ -23,14 +23,7 @@ const SUITE_URL: &str = "http://localhost:2024";
 /// LangGraph's published conformance suite for checkpointers, over our database.
 pub fn conformance() -> Result<Outcome> {
     let python = install::python()?;
-    run(&mut cargo([
-        "build",
-        "--quiet",
-        "--package",
-        "agentflow-embedded",
-        "--example",
-        "saver",
-    ]))?;
+    built()?;
     let saver = target().join("debug").join("examples").join("saver");
     let script = "crates/agentflow-embedded/tests/python/run_conformance.py";
     counted(program(python).arg(script).arg(saver))
@@ -318,12 +311,7 @@ fn drive<S: AsRef<std::ffi::OsStr>>(name: &str, args: &[S]) -> Result<Outcome> {
 
 /// Builds `agentflow-bench` and returns the binary.
 fn driver() -> Result<PathBuf> {
-    run(&mut cargo([
-        "build",
-        "--quiet",
-        "--package",
-        "agentflow-bench",
-    ]))?;
+    built()?;
     Ok(target().join("debug").join("agentflow-bench"))
 }
 

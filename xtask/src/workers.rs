@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::{
     fixture::{self, Fixture},
     install,
-    shell::{cargo, program, root, run, target},
+    shell::{built, cargo, program, root, run, target},
     suites::{self, Scratch},
     summary::{Outcome, counted},
 };
@@ -53,15 +53,9 @@ pub(crate) fn debug(name: &str) -> PathBuf {
     target().join("debug").join(name)
 }
 
-/// Builds the server and the servers that tests need.
-pub(crate) fn build() -> Result<()> {
-    let packages = ["-p", "agentflow", "-p", "agentflow-testkit", "--bins"];
-    run(cargo(["build"]).args(packages))
-}
-
 fn templates_with(database: Option<&str>) -> Result<Outcome> {
     let python = install::worker_python()?;
-    build()?;
+    built()?;
     let mut command = program(&python);
     command
         .args(["-m", "pytest", "-p", "no:cacheprovider", "--timeout", "120"])
@@ -86,7 +80,7 @@ pub fn templates() -> Result<Outcome> {
 /// The same with PostgreSQL.
 pub fn templates_postgres() -> Result<Outcome> {
     install::servers()?;
-    build()?;
+    built()?;
     let database = Program::start(&mut program(debug("agentflow-testkit-postgres")))?;
     let url = database.ready["url"].as_str().context("no url")?;
     templates_with(Some(url))
@@ -97,7 +91,7 @@ pub fn sdk_suite() -> Result<Outcome> {
     let python = install::worker_python()?;
     let suite = install::sdk_suite()?;
     let sources = suite.ancestors().nth(2).context("no sources of the SDK")?;
-    let binary = fixture::build()?;
+    let binary = fixture::built()?;
     let data = Scratch::new("worker-suite")?;
     let project = sources.join("integration").display().to_string();
     let interpreter = python.display().to_string();

@@ -45,9 +45,14 @@ impl Timestamp {
 }
 
 impl fmt::Display for Timestamp {
-    /// ISO 8601 with microseconds and `+00:00`, as Python's `isoformat` writes it.
+    /// ISO 8601 with microseconds and `+00:00`, as Python's `isoformat` writes it. What lies before
+    /// or after all years of four digits is written as the first or last moment.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let moment = jiff::Timestamp::from_microsecond(self.0).map_err(|_| fmt::Error)?;
+        let (first, last) = (jiff::Timestamp::MIN, jiff::Timestamp::MAX);
+        let within = self
+            .0
+            .clamp(first.as_microsecond() + 1, last.as_microsecond());
+        let moment = jiff::Timestamp::from_microsecond(within).unwrap_or(last);
         let utc = moment.to_zoned(jiff::tz::TimeZone::UTC).datetime();
         write!(
             f,

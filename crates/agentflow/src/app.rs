@@ -171,8 +171,8 @@ impl App {
         let workers = workers.transpose()?;
         let tokens = self.registry.as_ref().map(|registry| registry.tokens());
         let samples = figures::of(meter, tokens, workers.clone());
-        let registry = self.registry.as_deref();
-        let memory = memory::open(&self.config, &database, registry, self.model.as_deref()).await?;
+        let models = (self.registry.as_deref(), self.model.as_deref());
+        let memory = memory::open(&self.config, &database, models).await?;
         let cache = Remembered::new(database.backend.cache.clone(), database.codec.clone());
         let native = InProcess::new(self.graphs, runtime).remembering(cache);
         let (hosts, graphs) = hosts_of(native, workers.as_ref());
@@ -187,10 +187,7 @@ impl App {
 
         let auth = crate::auth::open(&self.config, database.backend.clone())?;
         let told = auth_told(&self.config, &auth).await?;
-        let (listener, wanted_port) = bind(&self.config)?;
-        let address = listener
-            .local_addr()
-            .map_err(|err| Error::busy("the listener has no address").source_err(err))?;
+        let (listener, address, wanted_port) = bind(&self.config)?;
         let state = state(&self.config, &database, service.clone(), auth.clone())?;
         let stop = CancellationToken::new();
         let (state, remembering) = remember(state, memory, &stop);
@@ -301,6 +298,10 @@ fn state(
         Some(figures) => state.with_figures(figures.clone()),
         None => state,
     };
+    let state = match &database.qdrant {
+        Some(qdrant) => state.with_part(qdrant.clone()),
+        None => state,
+    };
     Ok(match &database.redis {
         Some(redis) => state
             .with_figures(Arc::new(redis.redis.clone()))
@@ -383,8 +384,9 @@ fn service_config(config: &Config, database: &Database) -> ServiceConfig {
     }
 }
 
-/// Binds the configured port, or the next free one if nobody asked for this one.
-fn bind(config: &Config) -> Result<(TcpListener, Option<u16>)> {
+/// Binds the configured port, or the next free one if nobody asked for this one; the listener, its
+/// address, and the port that was wanted if it is another one.
+fn bind(config: &Config) -> Result<(TcpListener, SocketAddr, Option<u16>)> {
     let wanted = config.server.port;
     let tries = if config.port_is_explicit {
         0
@@ -394,7 +396,12 @@ fn bind(config: &Config) -> Result<(TcpListener, Option<u16>)> {
     let mut last = None;
     for port in wanted..=wanted.saturating_add(tries) {
         match listen(SocketAddr::new(config.server.host, port), config) {
-            Ok(listener) => return Ok((listener, (port != wanted).then_some(wanted))),
+            Ok(listener) => {
+                let address = listener
+                    .local_addr()
+                    .map_err(|err| Error::busy("the listener has no address").source_err(err))?;
+                return Ok((listener, address, (port != wanted).then_some(wanted)));
+            }
             Err(err) if err.kind() == std::io::ErrorKind::AddrInUse => last = Some(err),
             Err(err) => {
                 return Err(Error::invalid("the address cannot be listened on")

@@ -9,6 +9,7 @@ mod file;
 mod mcp;
 pub(crate) mod memory;
 mod merge;
+mod qdrant;
 mod redis;
 mod webhooks;
 mod workers;
@@ -27,6 +28,7 @@ pub use file::find;
 pub use mcp::{Mcp, McpClient};
 pub use memory::MemorySection;
 pub use merge::{Merged, Origin};
+pub use qdrant::Qdrant;
 pub use redis::{Checkpointer, Redis};
 pub use webhooks::Webhooks;
 pub use workers::WorkersSection;
@@ -54,6 +56,8 @@ pub struct Config {
     pub storage: Storage,
     /// Redis.
     pub redis: Redis,
+    /// Qdrant.
+    pub qdrant: Qdrant,
     /// Run execution.
     pub runs: Runs,
     /// Webhooks.
@@ -383,6 +387,7 @@ struct Raw {
     audit: AuditSection,
     storage: Storage,
     redis: Redis,
+    qdrant: Qdrant,
     runs: Runs,
     webhooks: Webhooks,
     crons: Crons,
@@ -433,6 +438,7 @@ fn check(merged: &Merged, base: PathBuf, file: Option<PathBuf>) -> Result<Config
         audit: raw.audit,
         storage,
         redis: raw.redis.checked(&base)?,
+        qdrant: raw.qdrant.checked(&base)?,
         runs: raw.runs,
         webhooks,
         crons: raw.crons,

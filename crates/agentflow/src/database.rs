@@ -17,7 +17,7 @@ use agentflow_types::{Error, Result};
 use crate::{
     app::{DATABASE_FILE, Keep},
     config::{Config, Profile, Storage, Synchronous},
-    redis,
+    qdrant, redis,
 };
 
 /// Largest secret in a file, in bytes.
@@ -38,6 +38,8 @@ pub(crate) struct Database {
     pub(crate) codec: Codec,
     /// Redis beside it.
     pub(crate) redis: Option<Arc<redis::Health>>,
+    /// Qdrant beside it.
+    pub(crate) qdrant: Option<Arc<qdrant::Health>>,
     _handle: Option<Embedded>,
 }
 
@@ -64,6 +66,7 @@ pub(crate) async fn open(config: &Config, keep: Keep) -> Result<Database> {
             vectors: Arc::new(VectorIndex::default()),
             codec: Codec::plain(),
             redis: None,
+            qdrant: None,
             _handle: None,
         }),
         Keep::OnDisk => {
@@ -71,11 +74,17 @@ pub(crate) async fn open(config: &Config, keep: Keep) -> Result<Database> {
                 true => postgres(config).await?,
                 false => embedded(config).await?,
             };
+            let qdrant = qdrant::Health::open(config).await?.map(Arc::new);
             let codec = opened.codec.clone();
             let beside = redis::beside(config, opened.backend, codec).await?;
             Ok(Database {
                 backend: beside.backend,
                 redis: beside.redis.map(Arc::new),
+                vectors: match &qdrant {
+                    Some(qdrant) => qdrant.vectors(),
+                    None => opened.vectors.clone(),
+                },
+                qdrant,
                 ..opened
             })
         }
@@ -111,6 +120,7 @@ async fn embedded(config: &Config) -> Result<Database> {
         vectors: opened.vectors(),
         codec: codec(&config.storage)?,
         redis: None,
+        qdrant: None,
         _handle: Some(opened),
     })
 }
@@ -129,6 +139,7 @@ async fn postgres(config: &Config) -> Result<Database> {
         vectors: Arc::new(VectorIndex::default()),
         codec: codec(&config.storage)?,
         redis: None,
+        qdrant: None,
         _handle: None,
     })
 }

@@ -30,6 +30,7 @@ pub mod logging;
 mod memory;
 pub mod models;
 pub mod project;
+mod qdrant;
 mod redis;
 mod remembered;
 pub mod traces;

@@ -28,15 +28,15 @@ use crate::{
 /// Name of the local embedding model.
 const MINILM: &str = "all-MiniLM-L6-v2";
 
-/// The memory service; `None` if the configuration wants none.
+/// The memory service; `None` if the configuration wants none. Models come from a registry, with
+/// the model of who names none.
 ///
 /// # Errors
 /// `Invalid` for a model that does not exist, `NotFound` if a file of a local one is missing.
 pub(crate) async fn open(
     config: &Config,
     database: &Database,
-    registry: Option<&Registry>,
-    default: Option<&str>,
+    (registry, default): (Option<&Registry>, Option<&str>),
 ) -> Result<Option<Service>> {
     let section = &config.memory;
     if !section.enabled {
@@ -175,8 +175,8 @@ pub(crate) async fn pull() -> Result<PathBuf> {
 pub(crate) async fn reconcile(config: &Config, check: bool) -> Result<Drift> {
     let found = models::from_config(&config.models).await?;
     let database = database::open(config, Keep::OnDisk).await?;
-    let registry = Some(&*found.registry);
-    let service = open(config, &database, registry, found.default.as_deref()).await?;
+    let models = (Some(&*found.registry), found.default.as_deref());
+    let service = open(config, &database, models).await?;
     let service = service.ok_or_else(|| Error::invalid("memory.enabled is false"))?;
     match check {
         true => service.check().await,

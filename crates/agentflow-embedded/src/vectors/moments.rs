@@ -15,8 +15,26 @@ const NONE: i64 = i64::MIN;
 const FIRST: i64 = -62_167_219_200_000_000;
 /// The last moment that can be written.
 const LAST: i64 = 253_402_207_200_000_000;
+/// Characters of a day, such as `2026-05-08`.
+const DAY: usize = 10;
 
-/// Microseconds by slot.
+/// The place of a text in the order of texts: twice its microseconds, and one more if it is no
+/// day, because a day comes before its first moment.
+fn place(text: &str) -> Option<i64> {
+    let at = moment(text)?;
+    Some(2 * at.0 + i64::from(text.len() != DAY))
+}
+
+/// The text at a place; between a moment and the next that of the moment, if no day begins there.
+fn text_at(place: i64) -> String {
+    let text = Timestamp(place.div_euclid(2)).to_string();
+    match place.rem_euclid(2) == 0 && text.ends_with("T00:00:00.000000+00:00") {
+        true => text.get(..DAY).unwrap_or_default().to_owned(),
+        false => text,
+    }
+}
+
+/// Places of moments by slot.
 #[derive(Default)]
 pub(super) struct Moments {
     first: Vec<i64>,
@@ -26,7 +44,7 @@ pub(super) struct Moments {
 
 impl Moments {
     pub(super) fn put(&mut self, slot: u32, value: &Value) {
-        let Some(moment) = value.as_str().and_then(moment) else {
+        let Some(at) = value.as_str().and_then(place) else {
             return;
         };
         let index = slot as usize;
@@ -34,15 +52,15 @@ impl Moments {
             self.first.resize(index + 1, NONE);
         }
         if self.first[index] == NONE {
-            self.first[index] = moment.0;
+            self.first[index] = at;
         } else {
-            self.more.entry(slot).or_default().push(moment.0);
+            self.more.entry(slot).or_default().push(at);
         }
     }
 
     pub(super) fn remove(&mut self, slot: u32) {
-        if let Some(moment) = self.first.get_mut(slot as usize) {
-            *moment = NONE;
+        if let Some(at) = self.first.get_mut(slot as usize) {
+            *at = NONE;
         }
         self.more.remove(&slot);
     }
@@ -71,8 +89,8 @@ impl Moments {
     }
 
     fn equal(&self, wanted: &[Value]) -> RoaringBitmap {
-        let wanted = wanted.iter().filter_map(|value| moment(value.as_str()?));
-        let mut wanted: Vec<i64> = wanted.map(|moment| moment.0).collect();
+        let wanted = wanted.iter().filter_map(|value| place(value.as_str()?));
+        let mut wanted: Vec<i64> = wanted.collect();
         wanted.sort_unstable();
         self.testing(|at| wanted.binary_search(&at).is_ok())
     }
@@ -105,7 +123,7 @@ impl Moments {
                 *counts.entry(at).or_default() += 1;
             }
         }
-        let value = |at| Value::str(Timestamp(at).to_string());
+        let value = |at| Value::str(text_at(at));
         counts
             .into_iter()
             .map(|(at, count)| (value(at), count))
@@ -113,12 +131,12 @@ impl Moments {
     }
 }
 
-/// The first moment whose text is so, from which on all are.
+/// The first place whose text is so, from which on all are.
 fn first_where(is_so: impl Fn(&str) -> bool) -> i64 {
-    let (mut from, mut to) = (FIRST, LAST + 1);
+    let (mut from, mut to) = (2 * FIRST, 2 * LAST + 2);
     while from < to {
         let middle = from + (to - from) / 2;
-        if is_so(&Timestamp(middle).to_string()) {
+        if is_so(&text_at(middle)) {
             to = middle;
         } else {
             from = middle + 1;

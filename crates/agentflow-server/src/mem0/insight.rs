@@ -284,6 +284,35 @@ struct ProfileJobBody {
     limit: Option<u32>,
 }
 
+/// The users whom a request is about.
+///
+/// # Errors
+/// `Invalid` if it names none.
+async fn chosen(place: &Place, body: &ProfileJobBody) -> Result<Vec<String>> {
+    let kind = body.entity_type.as_deref();
+    if kind.is_some_and(|kind| kind != "user") {
+        return Err(Error::invalid("entity_type must be user"));
+    }
+    match (body.operation.as_str(), &body.entity_id) {
+        ("trigger", Some(user)) => {
+            check_known(place, user).await?;
+            Ok(vec![user.clone()])
+        }
+        ("trigger", None) => Err(Error::invalid("entity_id is required")),
+        ("sample", _) => {
+            let limit = body.limit.unwrap_or(5);
+            if !SAMPLE.contains(&limit) {
+                return Err(Error::invalid("limit must be between 1 and 10"));
+            }
+            let (scope, project) = (&place.scope, &place.project);
+            let kind = Some(OwnerKind::User);
+            let found = place.memory.entities(scope, project, kind, limit, 0);
+            Ok(found.await?.items.into_iter().map(|one| one.name).collect())
+        }
+        _ => Err(Error::invalid("operation must be trigger or sample")),
+    }
+}
+
 /// Begin to describe users.
 #[utoipa::path(post, path = "/v2/profiles/jobs", tag = "memories", request_body = ProfileJobBody,
     responses((status = 200, body = Json)))]
@@ -304,29 +333,7 @@ async fn profile_jobs(
         answer["replayed"] = json!(true);
         return Ok(Out(answer));
     }
-    if body
-        .entity_type
-        .as_deref()
-        .is_some_and(|kind| kind != "user")
-    {
-        return Err(Error::invalid("entity_type must be user").into());
-    }
-    let users = match (body.operation.as_str(), body.entity_id) {
-        ("trigger", Some(user)) => {
-            check_known(&place, &user).await?;
-            vec![user]
-        }
-        ("trigger", None) => return Err(Error::invalid("entity_id is required").into()),
-        ("sample", _) => {
-            let limit = body.limit.unwrap_or(5);
-            if !SAMPLE.contains(&limit) {
-                return Err(Error::invalid("limit must be between 1 and 10").into());
-            }
-            let found = memory.entities(scope, project, Some(OwnerKind::User), limit, 0);
-            found.await?.items.into_iter().map(|one| one.name).collect()
-        }
-        _ => return Err(Error::invalid("operation must be trigger or sample").into()),
-    };
+    let users = chosen(&place, &body).await?;
     let mut jobs = Vec::new();
     for user in &users {
         let job = memory.describe(scope, project, user).await?;

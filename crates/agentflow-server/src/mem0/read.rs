@@ -6,6 +6,9 @@ use agentflow_memory::{Speech, filter};
 use agentflow_storage::memories::{Owner, OwnerKind};
 use agentflow_types::{Error, Map, Result, Timestamp, Value};
 
+/// Microseconds of the years 1 to 9998, which all texts of moments can say.
+const YEARS: std::ops::Range<i64> = -62_135_596_800_000_000..253_370_764_800_000_000;
+
 /// Messages: a text, one message, or a list.
 ///
 /// # Errors
@@ -135,6 +138,16 @@ pub(super) fn categories(given: Option<&Value>) -> Result<Vec<(String, String)>>
 /// # Errors
 /// `Invalid` for something else.
 pub(super) fn moment(name: &str, given: Option<&Value>) -> Result<Option<Timestamp>> {
+    let found = any_moment(name, given)?;
+    match found.is_some_and(|at| !YEARS.contains(&at.0)) {
+        true => Err(Error::invalid(format!(
+            "{name} must be in the years 1 to 9998"
+        ))),
+        false => Ok(found),
+    }
+}
+
+fn any_moment(name: &str, given: Option<&Value>) -> Result<Option<Timestamp>> {
     let wrong = || {
         Error::invalid(format!(
             "{name} must be seconds, a date or an ISO 8601 time"
@@ -157,7 +170,7 @@ pub(super) fn moment(name: &str, given: Option<&Value>) -> Result<Option<Timesta
                 _ => Cow::Borrowed(&**text),
             };
             if let Ok(seconds) = whole.parse::<f64>() {
-                return moment(name, Some(&Value::Float(seconds)));
+                return any_moment(name, Some(&Value::Float(seconds)));
             }
             whole.parse().map(Some).map_err(|_| wrong())
         }
@@ -284,7 +297,14 @@ mod tests {
             assert_eq!(moment("t", Some(&given)).unwrap(), Some(day), "{given}");
         }
         assert_eq!(moment("t", None).unwrap(), None);
-        for wrong in [value!("soon"), value!(true), value!(1e300), value!([])] {
+        for wrong in [
+            value!("soon"),
+            value!(true),
+            value!(1e300),
+            value!(9e11),
+            value!(i64::MAX),
+            value!([]),
+        ] {
             assert!(moment("t", Some(&wrong)).is_err(), "{wrong}");
         }
     }

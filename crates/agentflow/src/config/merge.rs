@@ -19,11 +19,14 @@ const OPEN_TABLES: [&str; 3] = ["graphs", "models.providers", "auth.jwt.roles"];
 const ENV_PREFIX: &str = "AGENTFLOW_";
 
 /// Environment variables that many programs know, and the keys that they set.
-const KNOWN_VARIABLES: [(&str, &str); 7] = [
+const KNOWN_VARIABLES: [(&str, &str); 10] = [
     ("DATABASE_URL", "storage.url"),
     ("DATABASE_URL_FILE", "storage.url_file"),
     ("REDIS_URL", "redis.url"),
     ("REDIS_URL_FILE", "redis.url_file"),
+    ("QDRANT_URL", "qdrant.url"),
+    ("QDRANT_API_KEY", "qdrant.api_key"),
+    ("QDRANT_API_KEY_FILE", "qdrant.api_key_file"),
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "traces.endpoint"),
     ("LANGGRAPH_AES_KEY", "storage.encryption_key"),
     ("LANGGRAPH_AES_KEY_FILE", "storage.encryption_key_file"),
