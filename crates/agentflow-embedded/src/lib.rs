@@ -50,6 +50,7 @@ use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 use crate::{
     reader::Readers,
+    vectors::Linker,
     writer::{Place, Writer},
 };
 
@@ -114,6 +115,7 @@ struct Inner {
     signals: Arc<Local>,
     codec: Codec,
     vectors: Arc<vectors::Index>,
+    _linker: Linker,
     _lock: File,
 }
 
@@ -144,6 +146,7 @@ impl Embedded {
             options.busy_timeout,
         )?;
         let readers = Readers::start(&path, &options)?;
+        let vectors = Arc::new(vectors::Index::new(options.vectors));
         Ok(Self {
             inner: Arc::new(Inner {
                 readers,
@@ -151,7 +154,8 @@ impl Embedded {
                 path,
                 signals: Arc::default(),
                 codec: options.codec,
-                vectors: Arc::new(vectors::Index::new(options.vectors)),
+                _linker: Linker::start(&vectors)?,
+                vectors,
                 _lock: lock,
             }),
         })

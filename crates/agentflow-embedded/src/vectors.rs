@@ -5,13 +5,17 @@
 //! is first asked for, and again after a commit of which nobody knows whether it was stored.
 
 mod blob;
+mod graph;
 mod image;
+mod linker;
 mod moments;
 mod postings;
 mod rows;
 mod shelf;
 mod table;
 mod values;
+
+pub(crate) use linker::Linker;
 
 use std::{
     collections::BTreeSet,
@@ -37,6 +41,7 @@ use crate::{
     Embedded,
     vectors::{
         image::{Change, Held, Image},
+        linker::Bell,
         table::Stored,
     },
 };
@@ -53,11 +58,38 @@ pub struct VectorOptions {
     /// Most bytes of memory, about; points that need more are refused. What is stored already is
     /// loaded all the same.
     pub max_bytes: usize,
+    /// Points up to which a search by a dense vector looks at each of those that its condition
+    /// leaves. With more in one tenant, links are made between them, along which it walks.
+    pub exact_limit: u64,
+    /// Candidates that a walk keeps; more of them find more of the nearest, and take longer.
+    pub search_width: usize,
 }
 
 impl Default for VectorOptions {
     fn default() -> Self {
-        Self { max_bytes: 8 << 30 }
+        Self {
+            max_bytes: 8 << 30,
+            exact_limit: 4_000,
+            search_width: 96,
+        }
+    }
+}
+
+/// Rows that are looked at in the time in which a walk looks at the links of one candidate.
+const ROWS_PER_CANDIDATE: u64 = 48;
+
+impl VectorOptions {
+    /// Candidates of a walk that is to find this many.
+    fn width(&self, limit: u32) -> usize {
+        self.search_width.max(limit as usize * 2)
+    }
+
+    /// Whether to walk towards the nearest of `chosen` points among `all`: a walk meets others,
+    /// too, and the more of them, the fewer are chosen.
+    fn walks(&self, limit: u32, chosen: u64, all: u64) -> bool {
+        let candidates = self.width(limit) as u64;
+        chosen > self.exact_limit
+            && chosen.saturating_mul(chosen) > all.saturating_mul(candidates * ROWS_PER_CANDIDATE)
     }
 }
 
@@ -72,6 +104,7 @@ pub(crate) struct Index {
     inbox: Mutex<Vec<Change>>,
     /// A commit's fate is unknown: the image may lack something.
     is_doubtful: AtomicBool,
+    bell: Bell,
 }
 
 type Open = OwnedRwLockReadGuard<bool>;
@@ -84,6 +117,7 @@ impl Index {
             image: RwLock::default(),
             inbox: Mutex::default(),
             is_doubtful: AtomicBool::new(false),
+            bell: Bell::default(),
         }
     }
 
@@ -98,6 +132,7 @@ impl Index {
                 self.is_doubtful.store(true, Ordering::Release);
                 return Err(err);
             }
+            self.bell.ring();
         }
         Ok(self.image.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -144,6 +179,7 @@ impl Embedded {
             index.inbox().clear();
             *index.image.write().unwrap_or_else(PoisonError::into_inner) = image;
             index.is_doubtful.store(false, Ordering::Release);
+            index.bell.ring();
             *made = true;
             for collection_id in gone {
                 self.sweep(collection_id).await?;
@@ -174,20 +210,20 @@ impl Embedded {
     async fn held<T, F>(&self, open: Open, scope: &Scope, name: &str, job: F) -> Result<T>
     where
         T: Send + 'static,
-        F: FnOnce(&Held) -> Result<T> + Send + 'static,
+        F: FnOnce(&Held, &VectorOptions) -> Result<T> + Send + 'static,
     {
         let index = self.inner.vectors.clone();
         {
             let image = index.look()?;
             let held = image.named(name)?;
             if held.len(scope) <= MOST_INLINE {
-                return job(held);
+                return job(held, &index.options);
             }
         }
         let name = name.to_owned();
         let far = tokio::task::spawn_blocking(move || {
             let _open = open;
-            job(index.look()?.named(&name)?)
+            job(index.look()?.named(&name)?, &index.options)
         });
         far.await
             .map_err(|err| Error::bug("a search panicked").source_err(err))?
@@ -199,6 +235,23 @@ impl Embedded {
         let held = image.named(name)?;
         check(&held.shape)?;
         Ok(held.collection_id)
+    }
+
+    /// Waits until all links are made that searches of many points walk along. They are made in
+    /// any case; until then, points without links are looked at one by one.
+    ///
+    /// # Errors
+    /// Those of loading the vectors.
+    pub async fn link_vectors(&self) -> Result<()> {
+        let open = self.opened().await?;
+        let index = self.inner.vectors.clone();
+        drop(index.look()?);
+        let far = tokio::task::spawn_blocking(move || {
+            linker::link(&index);
+            drop(open);
+        });
+        far.await
+            .map_err(|err| Error::bug("linking panicked").source_err(err))
     }
 
     async fn sweep(&self, collection_id: i64) -> Result<()> {
@@ -285,7 +338,7 @@ impl Vectors for Embedded {
         let open = self.opened().await?;
         let collection_id = self.checked(collection, |_| Ok(()))?;
         let (who, wanted) = (scope.clone(), condition.clone());
-        let rows = self.held(open, scope, collection, move |held| {
+        let rows = self.held(open, scope, collection, move |held, _| {
             held.page(&who, Some(&wanted), None, usize::MAX)
         });
         let rows = rows.await?;
@@ -317,13 +370,13 @@ impl Vectors for Embedded {
         check_searches(searches.len())?;
         let open = self.opened().await?;
         let (who, searches) = (scope.clone(), searches.to_vec());
-        let job = move |held: &Held| {
+        let job = move |held: &Held, options: &VectorOptions| {
             searches
                 .iter()
                 .try_for_each(|search| held.shape.check_search(search))?;
             searches
                 .iter()
-                .map(|search| held.search(&who, search))
+                .map(|search| held.search(&who, search, options))
                 .collect()
         };
         self.held(open, scope, collection, job).await
@@ -345,7 +398,7 @@ impl Vectors for Embedded {
             let open = self.opened().await?;
             let left = limit as usize - points.len();
             let (who, wanted) = (scope.clone(), condition.cloned());
-            let rows = self.held(open, scope, collection, move |held| {
+            let rows = self.held(open, scope, collection, move |held, _| {
                 held.page(&who, wanted.as_ref(), after, left)
             });
             let rows = rows.await?;
@@ -369,7 +422,7 @@ impl Vectors for Embedded {
         check(condition)?;
         let open = self.opened().await?;
         let (who, wanted) = (scope.clone(), condition.cloned());
-        let job = move |held: &Held| held.count(&who, wanted.as_ref());
+        let job = move |held: &Held, _: &VectorOptions| held.count(&who, wanted.as_ref());
         self.held(open, scope, collection, job).await
     }
 
@@ -385,7 +438,8 @@ impl Vectors for Embedded {
         check(condition)?;
         let open = self.opened().await?;
         let (who, wanted, field) = (scope.clone(), condition.cloned(), field.clone());
-        let job = move |held: &Held| held.facet(&who, &field, wanted.as_ref(), limit);
+        let job =
+            move |held: &Held, _: &VectorOptions| held.facet(&who, &field, wanted.as_ref(), limit);
         self.held(open, scope, collection, job).await
     }
 

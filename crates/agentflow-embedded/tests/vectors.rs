@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use agentflow_embedded::{Embedded, Options, VectorOptions};
 use agentflow_storage::{
-    condition::{Condition, Field},
+    condition::{Condition, Field, Order},
     conformance::refused,
     vector::{Collection, Hit, Kind, Point, Probe, Search, Sparse, Vectors, rarity},
 };
@@ -173,7 +173,10 @@ async fn a_call_that_nobody_waits_for_is_seen() {
 async fn more_than_fits_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let options = Options {
-        vectors: VectorOptions { max_bytes: 10_000 },
+        vectors: VectorOptions {
+            max_bytes: 10_000,
+            ..VectorOptions::default()
+        },
         ..Options::default()
     };
     let index = Embedded::open(folder.path().join("a.db"), options)
@@ -210,4 +213,103 @@ async fn points_of_a_dropped_collection_are_swept() {
     assert_eq!(left("agentflow_point_vectors"), 0);
     fill(&index, 0..3, 1).await;
     assert_eq!(index.count(&Scope::local(), NAME, None).await.unwrap(), 3);
+}
+
+/// 64 numbers around one of 40 centres, most of the spread in few directions, as embeddings have.
+fn clustered(seed: u64) -> Vec<f32> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut centre = fastrand::Rng::with_seed(random.u64(..40));
+    (0..64)
+        .map(|i| {
+            let spread = 3.0 / (1.0 + i as f32).sqrt();
+            centre.f32() - 0.5 + (random.f32() - 0.5) * spread
+        })
+        .collect()
+}
+
+/// Of what looking at each point finds, a walk finds nearly all: with a condition and without,
+/// with removed points, changed ones and those that have no links yet among them.
+#[tokio::test]
+async fn a_walk_finds_what_looking_at_each_does() {
+    const POINTS: u32 = 6_500;
+    const SEARCHES: u64 = 100;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let open = |exact_limit| {
+        let vectors = VectorOptions {
+            exact_limit,
+            // Narrow, so that with this few points walking is less work.
+            search_width: 48,
+            ..VectorOptions::default()
+        };
+        let options = Options {
+            vectors,
+            ..Options::default()
+        };
+        Embedded::open(&path, options).unwrap()
+    };
+    let shape = Collection {
+        dense: [("text".into(), 64)].into(),
+        ..shape()
+    };
+    let point = |n: u32, version: u64| Point {
+        dense: BTreeMap::from([("text".into(), clustered(u64::from(n) + version * 1_000_000))]),
+        ..point(n, version)
+    };
+    let many = Condition::In(
+        Field::of("user"),
+        ["u0", "u1", "u2", "u3", "u4", "u5", "u6"]
+            .map(Value::str)
+            .into(),
+    );
+    let old = Condition::Compares(Field::of("n"), Order::Less, Value::Int(5_000));
+    let search = |n: u64| Search {
+        probe: Probe::Dense("text".into(), clustered((1 << 40) + n)),
+        condition: match n % 4 {
+            0 => Some(many.clone()),
+            1 => Some(old.clone()),
+            _ => None,
+        },
+        limit: 10,
+        threshold: None,
+    };
+
+    let database = open(100);
+    let index = database.vectors();
+    let scope = Scope::local();
+    index.ensure(&shape).await.unwrap();
+    let store = async |numbers: std::ops::Range<u32>, version| {
+        let points = numbers.map(|n| point(n, version)).collect();
+        index.upsert(&scope, NAME, points).await.unwrap();
+    };
+    store(0..POINTS, 1).await;
+    database.link_vectors().await.unwrap();
+    store(100..600, 2).await;
+    let gone: Vec<Uuid> = (0..POINTS).step_by(9).map(id).collect();
+    index.delete(&scope, NAME, &gone).await.unwrap();
+
+    let mut walked = Vec::new();
+    for n in 0..SEARCHES {
+        let hits = index.search(&scope, NAME, &[search(n)]).await.unwrap();
+        walked.extend(hits);
+    }
+    drop((index, database));
+    let index = open(u64::MAX).vectors();
+    let (mut all, mut same) = (0, 0);
+    for (n, walked) in (0..).zip(&walked) {
+        let exact = index.search(&scope, NAME, &[search(n)]).await.unwrap();
+        assert_eq!((exact[0].len(), walked.len()), (10, 10));
+        assert!(walked.is_sorted_by(|a, b| a.score >= b.score));
+        let condition = search(n).condition;
+        assert!(
+            walked
+                .iter()
+                .all(|hit| condition.as_ref().is_none_or(|c| c.holds(&hit.payload)))
+        );
+        all += exact[0].len();
+        same += exact[0].iter().filter(|hit| walked.contains(hit)).count();
+    }
+    let recall = f64::from(same as u32) / all as f64;
+    println!("recall at 10 over {SEARCHES} searches of {POINTS} points: {recall:.4}");
+    assert!(recall >= 0.98, "{recall}");
 }

@@ -10,9 +10,15 @@ use agentflow_storage::{
     vector::{Collection, Hit, Point, Probe, Search, Sparse, no_collection},
 };
 use agentflow_types::{Result, Scope, Value};
+use roaring::RoaringBitmap;
 use uuid::Uuid;
 
-use super::shelf::{Counts, Cut, Shelf};
+use super::{
+    VectorOptions,
+    graph::Graph,
+    rows::Pieces,
+    shelf::{Counts, Cut, Shelf},
+};
 
 /// What a committed call changed.
 pub(super) enum Change {
@@ -46,6 +52,13 @@ pub(super) struct Removed {
     pub(super) id: Uuid,
     pub(super) number: u64,
     pub(super) words: BTreeMap<String, Sparse>,
+}
+
+/// Rows that lack links.
+pub(super) struct Unlinked {
+    pub(super) graph: Arc<Graph>,
+    pub(super) pieces: Pieces,
+    pub(super) has: RoaringBitmap,
 }
 
 /// All collections.
@@ -119,6 +132,17 @@ impl Image {
             .ok_or_else(|| no_collection(name))
     }
 
+    /// Links that are to be made.
+    pub(super) fn unlinked(&self, options: &VectorOptions) -> Option<Unlinked> {
+        let mut shelves = self.held.values().flat_map(|held| held.shelves.values());
+        let (rows, graph) = shelves.find_map(|shelf| shelf.unlinked(options))?;
+        Some(Unlinked {
+            graph: graph.clone(),
+            pieces: rows.pieces().clone(),
+            has: rows.has().clone(),
+        })
+    }
+
     /// Bytes of memory, about.
     pub(super) fn size_bytes(&self) -> usize {
         self.held.values().map(|held| held.size_bytes).sum()
@@ -182,7 +206,12 @@ impl Held {
         self.shelf(scope).map_or(0, Shelf::len)
     }
 
-    pub(super) fn search(&self, scope: &Scope, search: &Search) -> Result<Vec<Hit>> {
+    pub(super) fn search(
+        &self,
+        scope: &Scope,
+        search: &Search,
+        options: &VectorOptions,
+    ) -> Result<Vec<Hit>> {
         let Some(shelf) = self.shelf(scope) else {
             return Ok(vec![]);
         };
@@ -192,7 +221,7 @@ impl Held {
             threshold: search.threshold,
         };
         match &search.probe {
-            Probe::Dense(name, wanted) => shelf.nearest(name, wanted, cut),
+            Probe::Dense(name, wanted) => shelf.nearest(name, wanted, cut, options),
             Probe::Sparse(name, wanted) => {
                 let weighted = self.counts.get(name).map(|counts| counts.weighted(wanted));
                 shelf.worded(name, &weighted.unwrap_or_default(), cut)

@@ -1,34 +1,81 @@
 //! Dense vectors in memory: rows of one length, by slot.
 
-use pulp::Arch;
+use std::sync::{Arc, OnceLock};
+
+use pulp::{Arch, NullaryFnOnce};
 use roaring::RoaringBitmap;
 
-/// Rows of one piece of memory; a growing index never copies what it has.
-const PIECE: usize = 1024;
-/// Sums that are added up side by side; as many as the widest registers hold.
-const LANES: usize = 16;
+use super::graph::Graph;
 
-/// Unit vectors by slot.
-pub(super) struct Rows {
+/// Rows of one piece of memory; a growing index never copies what it has.
+pub(super) const PIECE: usize = 1024;
+/// Sums that are added up side by side: as many as four registers hold, so that one need not wait
+/// for the other.
+const LANES: usize = 32;
+
+/// Rows that do not change any more, shared with whoever links them.
+#[derive(Clone)]
+pub(super) struct Pieces {
     dimension: usize,
-    /// `[PIECE, dimension]` each, the last one as far as it is filled.
-    pieces: Vec<Vec<f32>>,
+    /// `[PIECE, dimension]` each.
+    full: Vec<Arc<[f32]>>,
+}
+
+impl Pieces {
+    /// Slots below this one have their rows here.
+    pub(super) fn full_slots(&self) -> usize {
+        self.full.len() * PIECE
+    }
+
+    pub(super) fn row(&self, slot: u32) -> &[f32] {
+        row(self, &[], slot)
+    }
+
+    /// The cosines of these slots with a unit vector, in their order.
+    pub(super) fn cosines(&self, wanted: &[f32], slots: &[u32], into: &mut Vec<(f32, u32)>) {
+        into.clear();
+        let last = &[];
+        Arch::new().dispatch(Products {
+            pieces: self,
+            last,
+            wanted,
+            slots,
+            into,
+        });
+    }
+}
+
+/// Unit vectors by slot; a slot is written once.
+pub(super) struct Rows {
+    pieces: Pieces,
+    /// The piece that is being filled.
+    last: Vec<f32>,
     /// Slots that have a vector.
     has: RoaringBitmap,
+    /// Links between the vectors in full pieces, once there are many.
+    graph: OnceLock<Arc<Graph>>,
 }
 
 impl Rows {
     pub(super) fn new(dimension: u32) -> Self {
         Self {
-            dimension: dimension as usize,
-            pieces: Vec::new(),
+            pieces: Pieces {
+                dimension: dimension as usize,
+                full: Vec::new(),
+            },
+            last: Vec::new(),
             has: RoaringBitmap::new(),
+            graph: OnceLock::new(),
         }
     }
 
     /// Slots that have a vector.
     pub(super) fn has(&self) -> &RoaringBitmap {
         &self.has
+    }
+
+    pub(super) fn pieces(&self) -> &Pieces {
+        &self.pieces
     }
 
     /// Keeps the direction of a vector.
@@ -39,31 +86,19 @@ impl Rows {
     /// The row of a slot, which has a vector from now on.
     fn place(&mut self, slot: u32) -> &mut [f32] {
         self.has.insert(slot);
-        let index = slot as usize;
-        while self.pieces.len() <= index / PIECE {
-            if let Some(full) = self.pieces.last_mut() {
-                full.resize(PIECE * self.dimension, 0.0);
-                full.shrink_to_fit();
-            }
-            self.pieces.push(Vec::new());
+        let dimension = self.pieces.dimension;
+        while slot as usize / PIECE > self.pieces.full.len() {
+            let mut full = std::mem::take(&mut self.last);
+            full.resize(PIECE * dimension, 0.0);
+            self.pieces.full.push(full.into());
         }
-        let start = index % PIECE * self.dimension;
-        let piece = &mut self.pieces[index / PIECE];
-        // The last one grows: most tenants have few points.
-        if piece.len() < start + self.dimension {
-            piece.resize(start + self.dimension, 0.0);
-        }
-        &mut piece[start..start + self.dimension]
+        let start = slot as usize % PIECE * dimension;
+        self.last.resize(start + dimension, 0.0);
+        &mut self.last[start..]
     }
 
     pub(super) fn remove(&mut self, slot: u32) {
         self.has.remove(slot);
-    }
-
-    /// The unit vector of a slot that has one.
-    pub(super) fn row(&self, slot: u32) -> &[f32] {
-        let start = slot as usize % PIECE * self.dimension;
-        &self.pieces[slot as usize / PIECE][start..start + self.dimension]
     }
 
     /// The cosines of these slots, which all have a vector, with a unit vector.
@@ -72,30 +107,80 @@ impl Rows {
         wanted: &[f32],
         slots: impl Iterator<Item = u32>,
     ) -> Vec<(f32, u32)> {
-        Arch::new().dispatch(|| {
-            slots
-                .map(|slot| (product(wanted, self.row(slot)), slot))
-                .collect()
-        })
+        let slots: Vec<u32> = slots.collect();
+        let mut cosines = Vec::new();
+        Arch::new().dispatch(Products {
+            pieces: &self.pieces,
+            last: &self.last,
+            wanted,
+            slots: &slots,
+            into: &mut cosines,
+        });
+        cosines
     }
 
-    /// The same with other slots: `slots` names the new one of each that is kept.
+    /// The links, if there are any yet.
+    pub(super) fn graph(&self) -> Option<&Arc<Graph>> {
+        self.graph.get().filter(|graph| graph.covered() > 0)
+    }
+
+    /// The links that are to be made, if a full piece lacks them.
+    pub(super) fn unlinked(&self) -> Option<&Arc<Graph>> {
+        let graph = self.graph.get_or_init(|| Arc::new(Graph::new()));
+        (graph.covered() < self.pieces.full_slots()).then_some(graph)
+    }
+
+    /// The same with other slots: `slots` names the new one of each that is kept, in their order.
     pub(super) fn moved(&self, slots: &[Option<u32>]) -> Self {
-        let mut moved = Self::new(self.dimension as u32);
+        let mut moved = Self::new(self.pieces.dimension as u32);
         for old in &self.has {
             if let Some(new) = slots.get(old as usize).copied().flatten() {
-                moved.place(new).copy_from_slice(self.row(old));
+                moved
+                    .place(new)
+                    .copy_from_slice(row(&self.pieces, &self.last, old));
             }
         }
         moved
     }
 
-    /// Bytes of memory.
+    /// Bytes of memory, without the links, which come by themselves.
     pub(super) fn size_bytes(&self) -> usize {
-        let last = self.pieces.last().map_or(0, Vec::capacity);
-        let full = self.pieces.len().saturating_sub(1) * PIECE * self.dimension;
-        (full + last) * size_of::<f32>()
+        let full = self.pieces.full_slots() * self.pieces.dimension;
+        (full + self.last.capacity()) * size_of::<f32>()
     }
+}
+
+/// Products with rows. All of it is inlined into what is compiled for the processor: a function
+/// that is called from there, as an iterator's may be, is compiled for any.
+struct Products<'a> {
+    pieces: &'a Pieces,
+    last: &'a [f32],
+    wanted: &'a [f32],
+    slots: &'a [u32],
+    into: &'a mut Vec<(f32, u32)>,
+}
+
+impl NullaryFnOnce for Products<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        self.into.reserve(self.slots.len());
+        for slot in self.slots {
+            let row = row(self.pieces, self.last, *slot);
+            self.into.push((product(self.wanted, row), *slot));
+        }
+    }
+}
+
+#[inline(always)]
+fn row<'a>(pieces: &'a Pieces, last: &'a [f32], slot: u32) -> &'a [f32] {
+    let start = slot as usize % PIECE * pieces.dimension;
+    let piece = match pieces.full.get(slot as usize / PIECE) {
+        Some(full) => full,
+        None => last,
+    };
+    &piece[start..start + pieces.dimension]
 }
 
 /// The vector of length 1 in this direction.
@@ -114,16 +199,14 @@ pub(super) fn unit(vector: &[f32]) -> Vec<f32> {
 fn product(a: &[f32], b: &[f32]) -> f32 {
     let (a, a_rest) = a.as_chunks::<LANES>();
     let (b, b_rest) = b.as_chunks::<LANES>();
-    let mut sums = [[0.0_f32; LANES]; 2];
-    for (index, (a, b)) in a.iter().zip(b).enumerate() {
-        let sums = &mut sums[index % 2];
+    let mut sums = [0.0_f32; LANES];
+    for (a, b) in a.iter().zip(b) {
         for lane in 0..LANES {
             sums[lane] += a[lane] * b[lane];
         }
     }
     let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
-    let [even, odd] = sums;
-    even.iter().zip(odd).map(|(a, b)| a + b).sum::<f32>() + rest
+    sums.iter().sum::<f32>() + rest
 }
 
 #[cfg(test)]

@@ -4,9 +4,11 @@
 //! the rest moves together. Slots are in the order of the numbers.
 
 use std::{
+    borrow::Cow,
     cmp::Reverse,
     collections::{BTreeMap, HashMap},
     ops::Bound,
+    sync::Arc,
 };
 
 use agentflow_storage::{
@@ -19,6 +21,8 @@ use roaring::RoaringBitmap;
 use uuid::Uuid;
 
 use super::{
+    VectorOptions,
+    graph::Graph,
     postings::Postings,
     rows::{Rows, unit},
     values::{Chosen, Values, choose},
@@ -281,17 +285,49 @@ impl Shelf {
     }
 
     /// The nearest by a dense vector.
-    pub(super) fn nearest(&self, name: &str, wanted: &[f32], cut: Cut<'_>) -> Result<Vec<Hit>> {
+    pub(super) fn nearest(
+        &self,
+        name: &str,
+        wanted: &[f32],
+        cut: Cut<'_>,
+        options: &VectorOptions,
+    ) -> Result<Vec<Hit>> {
         let Some(rows) = self.dense.get(name) else {
             return Ok(vec![]);
         };
-        let chosen = self.choose(cut.condition);
+        let Chosen { slots, is_exact } = self.choose(cut.condition);
         let wanted = unit(wanted);
-        let found = match chosen.slots {
-            None => rows.cosines(&wanted, rows.has().iter()),
-            Some(slots) => rows.cosines(&wanted, (slots & rows.has()).iter()),
+        let slots = match slots {
+            None => Cow::Borrowed(rows.has()),
+            Some(slots) => Cow::Owned(slots & rows.has()),
         };
-        self.best(found, chosen.is_exact, cut)
+        if let Some(graph) = rows.graph()
+            && options.walks(cut.limit, slots.len(), rows.has().len())
+        {
+            let covered = graph.covered() as u32;
+            let condition = cut.condition.filter(|_| !is_exact);
+            let counts = |slot| {
+                slot < covered
+                    && slots.contains(slot)
+                    // What cannot be read is reported by those who read it.
+                    && self.meets(slot, condition).unwrap_or(false)
+            };
+            let width = options.width(cut.limit);
+            let mut found = graph.nearest(rows.pieces(), &wanted, width, counts);
+            found.extend(rows.cosines(&wanted, slots.range(covered..)));
+            if found.len() as u64 >= slots.len().min(cut.limit.into()) {
+                return self.best(found, is_exact, cut);
+            }
+        }
+        let found = rows.cosines(&wanted, slots.iter());
+        self.best(found, is_exact, cut)
+    }
+
+    /// Rows whose links are to be made.
+    pub(super) fn unlinked(&self, options: &VectorOptions) -> Option<(&Rows, &Arc<Graph>)> {
+        let many = self.dense.values();
+        let mut many = many.filter(|rows| rows.has().len() > options.exact_limit);
+        many.find_map(|rows| Some((rows, rows.unlinked()?)))
     }
 
     /// The most words in common; `wanted` are words with their weight times their rarity.
