@@ -1,8 +1,8 @@
 //! Prints a Compose project as Docker Compose resolves it, or what is wrong with it.
 //!
-//! `cargo run -p agentflow-gate --example resolve -- [--leave] [--name NAME] FILE...`
+//! `cargo run -p agentflow-gate --example resolve -- [--leave|--leave-paths] [--name NAME] FILE...`
 //!
-//! `--leave` fills no variables in and leaves paths as they are.
+//! `--leave` fills no variables in and leaves paths as they are, `--leave-paths` only paths.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -20,6 +20,7 @@ fn main() -> ExitCode {
                 request.variables = Variables::Leave;
                 request.paths = Paths::Leave;
             }
+            "--leave-paths" => request.paths = Paths::Leave,
             "--name" => request.name = args.next(),
             path => match std::path::absolute(PathBuf::from(path)) {
                 Ok(path) => request.files.push(path),

@@ -77,7 +77,7 @@ pub struct Request {
     pub environment: Environment,
     /// Files of variables; `.env` of the folder, if there is one, if absent.
     pub env_files: Option<Vec<PathBuf>>,
-    /// Profiles whose services count.
+    /// Profiles whose services count; those that `COMPOSE_PROFILES` names if there are none.
     pub profiles: Vec<String>,
     /// Whether variables in values are filled in.
     pub variables: Variables,

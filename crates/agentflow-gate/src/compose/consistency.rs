@@ -30,8 +30,9 @@ pub(super) fn check(project: &Project) -> Vec<Problem> {
         checker.mounts();
         checker.watch();
         resources::check(&mut checker);
-        let services = Path::ROOT.child("services");
-        texts(service, &services.child(name), &mut found);
+    }
+    if let Some(services) = project.root.get("services") {
+        texts(services, &Path::ROOT.child("services"), &mut found);
     }
     for (name, entry) in project
         .root
@@ -309,6 +310,11 @@ enum Meaning {
     SizeOrNumber,
     Number,
     CommandLine,
+    Flag,
+    /// The rights of a file.
+    Mode,
+    /// A name and its address.
+    Host,
 }
 
 impl Meaning {
@@ -335,6 +341,14 @@ impl Meaning {
             ["memswap_limit" | "mem_swappiness"] => Self::SizeOrNumber,
             ["deploy", "resources", "limits" | "reservations", "cpus"] => Self::Number,
             ["command" | "entrypoint"] => Self::CommandLine,
+            ["attach"]
+            | ["build", "no_cache" | "pull" | "privileged"]
+            | ["depends_on", _, "restart"]
+            | ["env_file", _, "required"]
+            | ["post_start" | "pre_stop", _, "privileged"]
+            | ["volumes", _, "bind", "create_host_path"] => Self::Flag,
+            ["secrets" | "configs", _, "mode"] | ["build", "secrets", _, "mode"] => Self::Mode,
+            ["extra_hosts", "[]"] | ["build", "extra_hosts", "[]"] => Self::Host,
             _ => return None,
         })
     }
@@ -352,6 +366,17 @@ impl Meaning {
             Self::CommandLine => {
                 let wanted = "a command line whose quotes are closed";
                 (units::is_command_line(text), wanted)
+            }
+            Self::Flag => (units::flag(text).is_some(), "true or false"),
+            Self::Mode => {
+                let fits = i64::from_str_radix(text, 8).is_ok();
+                (fits, "the rights of a file, as `0440`")
+            }
+            Self::Host => {
+                let name = text.split_once('=').or_else(|| text.split_once(':'));
+                let fits =
+                    name.is_some_and(|(name, _)| !name.is_empty() && !name.contains([':', '=']));
+                (fits, "a name and an address, as `name=10.0.0.1`")
             }
         };
         (!fits).then_some(wanted)

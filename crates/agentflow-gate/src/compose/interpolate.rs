@@ -1,6 +1,7 @@
 //! Variables in values: `$A`, `${A}`, `${A:-b}`, `${A-b}`, `${A:?e}`, `${A?e}`, `${A:+b}`,
 //! `${A+b}`, `$$`.
 
+use super::units;
 use crate::{
     problem::{Kind, Problem},
     tree::{Node, Path, Value},
@@ -331,11 +332,7 @@ fn apply(cast: Cast, text: &str) -> Option<Value> {
     match cast {
         Cast::Int => text.parse().ok().map(Value::Int),
         Cast::Float => text.parse().ok().map(Value::Float),
-        Cast::Bool => match text.to_lowercase().as_str() {
-            "true" | "y" | "yes" | "on" => Some(Value::Bool(true)),
-            "false" | "n" | "no" | "off" => Some(Value::Bool(false)),
-            _ => None,
-        },
+        Cast::Bool => units::flag(text).map(Value::Bool),
     }
 }
 

@@ -121,6 +121,15 @@ impl<'a> Loader<'a> {
         let folder = folder.to_string_lossy().into_owned();
         let mut environment = self.environment(&folder)?;
         let name = self.name(&folder, &environment);
+        let profiles = match self.request.profiles.as_slice() {
+            [] => {
+                let set = environment
+                    .get("COMPOSE_PROFILES")
+                    .map_or("", String::as_str);
+                set.split(',').map(|it| it.trim().to_owned()).collect()
+            }
+            asked => asked.to_vec(),
+        };
         if self.request.variables == Variables::Leave {
             // Docker then knows no variables but those of included projects.
             environment.clear();
@@ -151,7 +160,7 @@ impl<'a> Loader<'a> {
             name,
             root,
             environment: Rc::unwrap_or_clone(environment),
-            profiles: self.request.profiles.clone(),
+            profiles,
         })
     }
 

@@ -58,6 +58,15 @@ pub(super) fn bytes(text: &str) -> Option<f64> {
     (number >= 0.0).then_some(number * 1024_f64.powi(power))
 }
 
+/// A flag; the words of YAML 1.1 count.
+pub(super) fn flag(text: &str) -> Option<bool> {
+    match text.to_lowercase().as_str() {
+        "true" | "y" | "yes" | "on" => Some(true),
+        "false" | "n" | "no" | "off" => Some(false),
+        _ => None,
+    }
+}
+
 /// Whether a command line can be split into words: quotes and brackets are closed.
 pub(super) fn is_command_line(text: &str) -> bool {
     let mut escaped = false;
