@@ -319,7 +319,7 @@ fn driver() -> Result<PathBuf> {
 pub fn fuzz() -> Result<Outcome> {
     install::fuzzer()?;
     let mut outcome = Outcome::default();
-    for name in ["msgpack", "graph_file"] {
+    for name in ["msgpack", "graph_file", "compose_file"] {
         // A fresh corpus and a fixed seed: the same code gives the same run. By hand, fuzz longer
         // with `cargo fuzz run`.
         let corpus = Scratch::new(name)?;

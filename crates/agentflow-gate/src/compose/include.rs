@@ -64,6 +64,10 @@ impl Loader<'_> {
         };
         let shown = match &include.directory {
             Some(directory) if directory.starts_with('/') => directory.clone(),
+            // As Docker does, a folder that is not there counts as the one that would hold it.
+            Some(_) if !self.files.is_dir(FilePath::new(&folder)) => {
+                relative(&place.folder, &parent(&folder))
+            }
             _ => relative(&place.folder, &folder),
         };
         let mut environment = (*place.environment).clone();
