@@ -61,7 +61,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Run a conformance suite against a server that is already there.
+    /// Run a conformance suite against a server that is already there, or compare real files.
     #[command(subcommand)]
     Conformance(Conformance),
     /// Measure us and a peer side by side.
@@ -79,6 +79,12 @@ enum Command {
 enum Conformance {
     /// The suite of vectors on a Qdrant server; it makes collections of its own and drops them.
     Vectors(suites::VectorArgs),
+    /// Compose files against the models that Docker Compose 2.40.3 printed.
+    Compose {
+        /// The folder with `files/` and the two `golden-*.jsonl.gz`.
+        #[arg(long)]
+        data: std::path::PathBuf,
+    },
 }
 
 #[derive(Subcommand)]
@@ -105,6 +111,7 @@ fn main() -> ExitCode {
         Command::Soak { args } => suites::by_hand(suites::soak(&args)),
         Command::Differential { args } => suites::by_hand(differential::run(&args)),
         Command::Conformance(Conformance::Vectors(args)) => suites::by_hand(suites::vectors(&args)),
+        Command::Conformance(Conformance::Compose { data }) => suites::compose(&data),
         Command::Bench(Bench::Graph(args)) => bench::graph(&args),
         Command::Bench(Bench::Checkpoints(args)) => bench::checkpoints(&args),
         Command::Bench(Bench::Locomo(args)) => bench::locomo(&args),

@@ -85,6 +85,15 @@ pub fn vectors(args: &VectorArgs) -> Result<Outcome> {
     counted(&mut command)
 }
 
+/// Compares our models of Compose files with Docker's. The files are those of other projects, so
+/// they are not ours to keep: `data` says where they are.
+pub fn compose(data: &Path) -> Result<()> {
+    let data = std::path::absolute(data)?;
+    let example = ["--package", "agentflow-gate", "--example", "conformance"];
+    let mut command = cargo(["run", "--quiet", "--release"]);
+    run(command.args(example).arg("--").arg(data))
+}
+
 /// A folder of this process in the cache, removed on drop.
 pub struct Scratch(pub PathBuf);
 

@@ -113,11 +113,12 @@ fn ranges_and_variables_do_not_flood_the_memory() {
 
 #[test]
 fn ten_megabytes_are_read() {
+    let long = "x".repeat(500);
     let mut text = "services:\n".to_owned();
     let mut at = 0;
     while text.len() < 10 << 20 {
         text.push_str(&format!(
-            "  s{at}:\n    image: image-{at}\n    ports: [\"{}:80\"]\n",
+            "  s{at}:\n    image: image-{at}\n    ports: [\"{}:80\"]\n    command: {long}\n",
             1 + at % 60000
         ));
         at += 1;

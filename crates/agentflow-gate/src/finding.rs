@@ -1,0 +1,148 @@
+//! What a rule has to say, and how people read it.
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+
+use crate::{
+    problem::{Kind, Problem},
+    source::{Sources, Span},
+};
+
+/// Most places that one finding shows.
+const MAX_RELATED: usize = 5;
+/// Most bytes of a line that are shown.
+const MAX_LINE_BYTES: usize = 400;
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// It may be meant.
+    Warning,
+    /// It is to be mended.
+    Error,
+}
+
+/// Whether a rendered finding has colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Colour {
+    /// Plain text.
+    #[default]
+    Plain,
+    /// ANSI colours.
+    Ansi,
+}
+
+/// One thing that a rule found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The rule, as `AFC003`.
+    pub rule: &'static str,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What is wrong, in one line.
+    pub message: String,
+    /// What to do about it; empty if the message says it.
+    pub help: String,
+    /// Dotted path of the value in the model.
+    pub path: String,
+    /// Where it stands.
+    pub span: Span,
+    /// Other places that explain it.
+    pub related: Vec<(Span, String)>,
+}
+
+impl Finding {
+    /// A problem of reading as a finding: AFC007 for what is no YAML, AFC006 for all else.
+    pub fn of_problem(problem: &Problem) -> Self {
+        let rule = match problem.kind {
+            Kind::Encoding | Kind::Syntax | Kind::Limit => "AFC007",
+            _ => "AFC006",
+        };
+        Self {
+            rule,
+            severity: Severity::Error,
+            message: problem.to_string(),
+            help: String::new(),
+            path: problem.path.clone(),
+            span: problem.span,
+            related: problem.related.clone(),
+        }
+    }
+
+    /// The finding in rustc's style, with the lines it is about.
+    pub fn render(&self, sources: &Sources, colour: Colour) -> String {
+        let level = match self.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
+        let related = &self.related[..self.related.len().min(MAX_RELATED)];
+        let first = (self.span, "", AnnotationKind::Primary);
+        let others = related
+            .iter()
+            .map(|(span, label)| (*span, label.as_str(), AnnotationKind::Context));
+        let title = level.primary_title(self.message.as_str()).id(self.rule);
+        let mut group = Group::with_title(title);
+        for (span, label, kind) in std::iter::once(first).chain(others) {
+            let Some(line) = Line::of(sources, span) else {
+                continue;
+            };
+            let mut annotation = kind.span(line.start..line.end);
+            if !label.is_empty() {
+                annotation = annotation.label(label);
+            }
+            group = group.element(
+                Snippet::source(line.text)
+                    .path(line.name)
+                    .line_start(line.number)
+                    .annotation(annotation),
+            );
+        }
+        if !self.help.is_empty() {
+            group = group.element(Level::HELP.message(self.help.as_str()));
+        }
+        let renderer = match colour {
+            Colour::Plain => Renderer::plain(),
+            Colour::Ansi => Renderer::styled(),
+        };
+        renderer.render(&[group])
+    }
+}
+
+/// The line in which a place begins, and the part of it that the place covers.
+struct Line<'a> {
+    name: &'a str,
+    text: &'a str,
+    number: usize,
+    start: usize,
+    end: usize,
+}
+
+impl<'a> Line<'a> {
+    fn of(sources: &'a Sources, span: Span) -> Option<Self> {
+        let file = sources.file(span.file)?;
+        let whole = file.text.as_str();
+        let floor = |at: usize| {
+            let mut at = at.min(whole.len());
+            while !whole.is_char_boundary(at) {
+                at -= 1;
+            }
+            at
+        };
+        let start = floor(span.start as usize);
+        let end = floor(span.end as usize).max(start);
+        let line_start = whole[..start].rfind('\n').map_or(0, |at| at + 1);
+        let line_end = whole[start..]
+            .find('\n')
+            .map_or(whole.len(), |at| start + at);
+        // A long line is cut, so that a minified file still shows where it is wrong.
+        let from = floor(line_start.max(start.saturating_sub(MAX_LINE_BYTES / 2)));
+        let to = floor(line_end.min(start + MAX_LINE_BYTES / 2));
+        let text = whole[from..to].trim_end_matches('\r');
+        Some(Self {
+            name: &file.name,
+            text,
+            number: file.line_column(start as u32).0,
+            start: (start - from).min(text.len()),
+            end: (end.min(to) - from).min(text.len()),
+        })
+    }
+}
