@@ -8,7 +8,7 @@ mod scalar;
 
 use std::collections::HashMap;
 
-use granit_parser::{Event, Options, Parser, ScalarStyle, Tag};
+use granit_parser::{Event, Options, Parser, ScalarStyle, StructureStyle, Tag};
 
 use crate::{
     problem::{Kind, Problem},
@@ -45,6 +45,7 @@ pub(crate) fn read(sources: &Sources, file: u32) -> Result<Vec<Document>, Proble
     options.flow_nesting_limit = MAX_DEPTH;
     options.block_nesting_limit = MAX_DEPTH;
     let mut arena = Arena::new(file);
+    let mut inline = Vec::new();
     let mut documents = Vec::new();
     for next in Parser::new_from_str_with_options(text, options) {
         let (event, span) = next.map_err(|error| {
@@ -53,16 +54,42 @@ pub(crate) fn read(sources: &Sources, file: u32) -> Result<Vec<Document>, Proble
             Problem::new(Kind::Syntax, arena.span(at..at), message)
         })?;
         let ended = matches!(event, Event::DocumentEnd);
+        arena.no_tabs_before(&event, span.byte_range().unwrap_or_default(), text)?;
         arena.take(event, span.byte_range().unwrap_or_default())?;
         if ended {
             if let Some(root) = arena.root {
                 documents.push(Builder::new(&arena, sources).document(root)?);
             }
+            inline.append(&mut arena.inline);
             arena = Arena::new(file);
         }
     }
+    no_blank_tabs(text, &inline, &arena)?;
     Ok(documents)
 }
+
+/// Refuses a line of nothing but white space that begins with a tab, as Docker does. `inline`:
+/// where such a line may stand, in order.
+fn no_blank_tabs(text: &str, inline: &[Range], arena: &Arena) -> Result<(), Problem> {
+    let starts = text.match_indices("\n\t").map(|(at, _)| at + 1);
+    for at in text
+        .starts_with('\t')
+        .then_some(0)
+        .into_iter()
+        .chain(starts)
+    {
+        let line = text[at..].split('\n').next().unwrap_or_default();
+        let next = inline.partition_point(|range| range.end <= at);
+        let within = inline.get(next).is_some_and(|range| range.start < at);
+        if line.trim().is_empty() && !within {
+            let message = "a line begins with a tab; use spaces";
+            return Err(Problem::new(Kind::Syntax, arena.span(at..at + 1), message));
+        }
+    }
+    Ok(())
+}
+
+type Range = std::ops::Range<usize>;
 
 type Id = usize;
 
@@ -117,6 +144,10 @@ struct Arena {
     nodes: Vec<Raw>,
     anchors: HashMap<usize, Id>,
     open: Vec<Open>,
+    /// How many `[` and `{` are open. Within them no block begins.
+    flow: usize,
+    /// Where lines may begin with a tab: outermost `[…]`, `{…}` and quoted text of several lines.
+    inline: Vec<Range>,
     root: Option<Id>,
 }
 
@@ -127,11 +158,13 @@ impl Arena {
             nodes: Vec::new(),
             anchors: HashMap::new(),
             open: Vec::new(),
+            flow: 0,
+            inline: Vec::new(),
             root: None,
         }
     }
 
-    fn span(&self, range: std::ops::Range<usize>) -> Span {
+    fn span(&self, range: Range) -> Span {
         Span {
             file: self.file,
             start: range.start as u32,
@@ -139,7 +172,54 @@ impl Arena {
         }
     }
 
-    fn take(&mut self, event: Event<'_>, range: std::ops::Range<usize>) -> Result<(), Problem> {
+    /// Refuses a block value whose line is indented with tabs: the parser lets them pass, Docker
+    /// does not.
+    fn no_tabs_before(
+        &mut self,
+        event: &Event<'_>,
+        range: Range,
+        text: &str,
+    ) -> Result<(), Problem> {
+        let begins = matches!(
+            event,
+            Event::Scalar(..)
+                | Event::SequenceStart(..)
+                | Event::MappingStart(..)
+                | Event::Alias(_)
+        );
+        if begins && self.flow == 0 {
+            let before = text.get(..range.start).unwrap_or_default();
+            let indent = &before[before.rfind('\n').map_or(0, |at| at + 1)..];
+            if indent.contains('\t') && indent.trim_start_matches([' ', '\t']).is_empty() {
+                let message = "a line is indented with a tab; use spaces";
+                return Err(Problem::new(Kind::Syntax, self.span(range), message));
+            }
+        }
+        match event {
+            Event::SequenceStart(StructureStyle::Flow, ..)
+            | Event::MappingStart(StructureStyle::Flow, ..) => {
+                if self.flow == 0 {
+                    self.inline.push(range);
+                }
+                self.flow += 1;
+            }
+            Event::SequenceEnd | Event::MappingEnd if self.flow > 0 => {
+                self.flow -= 1;
+                if let Some(last) = self.inline.last_mut() {
+                    last.end = range.end;
+                }
+            }
+            Event::Scalar(_, ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted, ..)
+                if self.flow == 0 =>
+            {
+                self.inline.push(range);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, event: Event<'_>, range: Range) -> Result<(), Problem> {
         let span = self.span(range);
         match event {
             Event::Scalar(text, style, anchor, tag) => {

@@ -33,6 +33,14 @@ fn aliases_and_merge_keys_are_followed() {
     check("a: {\"<<\": {b: 1}}", json!([{"a": {"<<": {"b": 1}}}]));
     check("a: 1\n---\nb: 2", json!([{"a": 1}, {"b": 2}]));
     check("# nothing\n", json!([]));
+    check(
+        "a: [b,\n\tc]\nd: |\n  \te\n",
+        json!([{"a": ["b", "c"], "d": "\te\n"}]),
+    );
+    check(
+        "a: \"b\n\t\n\tc\"\nd: [e,\n\t\n]",
+        json!([{"a": "b\nc", "d": ["e"]}]),
+    );
 }
 
 #[test]
@@ -46,6 +54,9 @@ fn what_compose_refuses_is_refused() {
         "a: [",
         "a: {<<: 5}",
         "a:\n\t- b",
+        "\ta: b",
+        "a: b\n\t\nc: d",
+        "a:\n  \tb: c",
     ] {
         assert_eq!(refused(text).kind, Kind::Syntax, "{text}");
     }
