@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::{
     fixture::{self, Fixture},
     install,
-    shell::{built, cargo, program, root, run, target},
+    shell::{built, program, root, run, target},
     suites::{self, Scratch},
     summary::{Outcome, counted},
 };
@@ -48,7 +48,7 @@ impl Drop for Program {
     }
 }
 
-/// A binary that [`build`] built.
+/// A binary that [`built`] builds.
 pub(crate) fn debug(name: &str) -> PathBuf {
     target().join("debug").join(name)
 }
@@ -91,7 +91,7 @@ pub fn sdk_suite() -> Result<Outcome> {
     let python = install::worker_python()?;
     let suite = install::sdk_suite()?;
     let sources = suite.ancestors().nth(2).context("no sources of the SDK")?;
-    let binary = fixture::built()?;
+    let binary = fixture::build()?;
     let data = Scratch::new("worker-suite")?;
     let project = sources.join("integration").display().to_string();
     let interpreter = python.display().to_string();
