@@ -7,7 +7,10 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
@@ -39,11 +42,13 @@ const BATCH: usize = 64;
 /// How long a letter waits for who posted it to write the index itself.
 const HEAD_START: Duration = Duration::from_secs(5);
 /// How long a claim hides a letter.
-const LEASE: Duration = Duration::from_secs(60);
+const LEASE: Duration = Duration::from_secs(20);
 /// Letters of one round.
 const LETTERS: u32 = 64;
 /// Longest pause before a letter is tried again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How long nobody waits for an index that failed.
+const AWAY: Duration = Duration::from_secs(2);
 /// Records and points that are compared at once.
 const PAGE: u32 = 1_000;
 
@@ -64,6 +69,8 @@ pub(crate) struct Index {
     backend: Backend,
     usual: Language,
     collection: OnceCell<String>,
+    /// Until when nobody waits for the index, which failed a moment ago; in microseconds.
+    away_until: AtomicI64,
 }
 
 impl Index {
@@ -79,7 +86,23 @@ impl Index {
             backend,
             usual,
             collection: OnceCell::new(),
+            away_until: AtomicI64::new(0),
         }
+    }
+
+    /// Whether the index failed a moment ago: who asks for something goes on without it, and the
+    /// outbox tries again.
+    pub(crate) fn is_away(&self, now: Timestamp) -> bool {
+        now.0 < self.away_until.load(Ordering::Relaxed)
+    }
+
+    /// Remembers how a call of the index ended.
+    pub(crate) fn note<T>(&self, now: Timestamp, ended: &Result<T>) {
+        let until = match ended {
+            Ok(_) => 0,
+            Err(_) => now.plus(AWAY).0,
+        };
+        self.away_until.store(until, Ordering::Relaxed);
     }
 
     /// The collection's name, after it was made; named by the embedder and its dimension.
@@ -169,18 +192,29 @@ impl Index {
 
     /// Delivers letters that are due; how many there were.
     pub(crate) async fn deliver(&self, now: Timestamp) -> Result<usize> {
+        if self.is_away(now) {
+            return Ok(0);
+        }
         let outbox = &self.backend.outbox;
         let letters = outbox.claim(TOPIC, now, now.plus(LEASE), LETTERS).await?;
-        for posted in &letters {
-            let scope = Scope::new(&posted.tenant, "index");
-            let settled = match self.refresh(&scope, &named(&posted.letter)).await {
-                Ok(()) => Settled::Delivered,
-                Err(err) => Settled::Again(now.plus(pause(posted)), err.to_string()),
-            };
-            let letter = &posted.letter;
-            outbox
-                .settle(letter.letter_id, posted.attempt, settled)
-                .await?;
+        let mut tenants: Vec<&str> = letters.iter().map(|one| one.tenant.as_str()).collect();
+        tenants.sort_unstable();
+        tenants.dedup();
+        for tenant in tenants {
+            let own: Vec<&Posted> = letters.iter().filter(|one| one.tenant == tenant).collect();
+            let mut ids: Vec<MemoryId> = own.iter().flat_map(|one| named(&one.letter)).collect();
+            ids.sort_unstable();
+            ids.dedup();
+            let refreshed = self.refresh(&Scope::new(tenant, "index"), &ids).await;
+            self.note(now, &refreshed);
+            for posted in own {
+                let settled = match &refreshed {
+                    Ok(()) => Settled::Delivered,
+                    Err(err) => Settled::Again(now.plus(pause(posted)), err.to_string()),
+                };
+                let id = posted.letter.letter_id;
+                outbox.settle(id, posted.attempt, settled).await?;
+            }
         }
         Ok(letters.len())
     }

@@ -169,7 +169,13 @@ impl Service {
         let (letter, post) = index::letter(&ids, self.now());
         changes.push(post);
         self.backend().memories.apply(scope, changes).await?;
-        match self.inner.index.refresh(scope, &ids).await {
+        let (index, now) = (&self.inner.index, self.now());
+        if index.is_away(now) {
+            return Ok(());
+        }
+        let refreshed = index.refresh(scope, &ids).await;
+        index.note(now, &refreshed);
+        match refreshed {
             Ok(()) => {
                 let settled = self.backend().outbox.settle(letter, 0, Settled::Delivered);
                 if let Err(err) = settled.await {

@@ -177,13 +177,20 @@ impl Service {
         let today = index::day(search.reference.unwrap_or(now)).unwrap_or_default();
         let query = Query::read(&search.query, self.inner.usual, today);
         let pool = match search.which.as_of {
-            None => match self.pool(scope, search, &query, &condition).await {
-                Ok(pool) => pool,
-                Err(err) => {
-                    tracing::warn!(error = %err, "records are searched without the index");
-                    self.scan(scope, project, &condition, None).await?
+            None if self.inner.index.is_away(now) => {
+                self.scan(scope, project, &condition, None).await?
+            }
+            None => {
+                let pool = self.pool(scope, search, &query, &condition).await;
+                self.inner.index.note(now, &pool);
+                match pool {
+                    Ok(pool) => pool,
+                    Err(err) => {
+                        tracing::warn!(error = %err, "records are searched without the index");
+                        self.scan(scope, project, &condition, None).await?
+                    }
                 }
-            },
+            }
             moment => self.scan(scope, project, &condition, moment).await?,
         };
         let found = self.ranked(search, &query, &pool, &shown);
