@@ -108,6 +108,13 @@ const BACKENDS: &[Backend] = &[
         suites: VECTORS,
     },
     Backend {
+        name: "vectors on SQLite",
+        package: "agentflow-embedded",
+        binary: "conformance",
+        module: "",
+        suites: VECTORS,
+    },
+    Backend {
         name: "vectors on Qdrant's protocol",
         package: "agentflow-qdrant",
         binary: "conformance",

@@ -9,7 +9,7 @@ use std::{
     collections::{BTreeMap, HashSet},
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
 };
@@ -22,7 +22,7 @@ use agentflow_storage::{
     outbox::{Letter, Posted, Settled},
     vector::{Collection, Kind, Point, Sparse, Vectors},
 };
-use agentflow_types::{Error, LetterId, MemoryId, Result, Scope, Timestamp, Value};
+use agentflow_types::{Error, ErrorKind, LetterId, MemoryId, Result, Scope, Timestamp, Value};
 use tokio::sync::OnceCell;
 
 use crate::{
@@ -68,7 +68,9 @@ pub(crate) struct Index {
     pub(crate) embed: Option<(SharedEmbed, String)>,
     backend: Backend,
     usual: Language,
-    collection: OnceCell<String>,
+    collection: OnceCell<Collection>,
+    /// Whether the collection is gone, though it was made.
+    is_lost: AtomicBool,
     /// Until when nobody waits for the index, which failed a moment ago; in microseconds.
     away_until: AtomicI64,
 }
@@ -86,6 +88,7 @@ impl Index {
             backend,
             usual,
             collection: OnceCell::new(),
+            is_lost: AtomicBool::new(false),
             away_until: AtomicI64::new(0),
         }
     }
@@ -96,18 +99,36 @@ impl Index {
         now.0 < self.away_until.load(Ordering::Relaxed)
     }
 
-    /// Remembers how a call of the index ended.
+    /// Remembers how a call of the index ended. What a caller asked for wrongly says nothing.
     pub(crate) fn note<T>(&self, now: Timestamp, ended: &Result<T>) {
-        let until = match ended {
+        let until = match ended.as_ref().map_err(Error::kind) {
             Ok(_) => 0,
-            Err(_) => now.plus(AWAY).0,
+            Err(ErrorKind::Busy | ErrorKind::Uncertain | ErrorKind::Failed) => now.plus(AWAY).0,
+            Err(ErrorKind::NotFound) => {
+                self.is_lost.store(true, Ordering::Relaxed);
+                return;
+            }
+            Err(_) => return,
         };
         self.away_until.store(until, Ordering::Relaxed);
     }
 
+    /// Makes a collection that was lost again, and fills it.
+    async fn regain(&self) -> Result<()> {
+        if let Some(collection) = self.collection.get() {
+            tracing::warn!(
+                collection = collection.name,
+                "the index of memories is gone"
+            );
+            self.vectors.ensure(collection).await?;
+            self.reconcile(true).await?;
+        }
+        Ok(())
+    }
+
     /// The collection's name, after it was made; named by the embedder and its dimension.
     pub(crate) async fn collection(&self) -> Result<&str> {
-        let name = self.collection.get_or_try_init(|| async {
+        let made = self.collection.get_or_try_init(|| async {
             let mut collection = Collection {
                 name: "memories-words".into(),
                 sparse: [WORDS.to_owned()].into(),
@@ -121,9 +142,9 @@ impl Index {
                 collection.dense = [(DENSE.to_owned(), dimension)].into();
             }
             self.vectors.ensure(&collection).await?;
-            Ok::<_, Error>(collection.name)
+            Ok::<_, Error>(collection)
         });
-        name.await.map(String::as_str)
+        made.await.map(|collection| collection.name.as_str())
     }
 
     /// Brings the points of these memories to what the records say.
@@ -195,6 +216,11 @@ impl Index {
         if self.is_away(now) {
             return Ok(0);
         }
+        if self.is_lost.swap(false, Ordering::Relaxed) {
+            let regained = self.regain().await;
+            self.is_lost.store(regained.is_err(), Ordering::Relaxed);
+            regained?;
+        }
         let outbox = &self.backend.outbox;
         let letters = outbox.claim(TOPIC, now, now.plus(LEASE), LETTERS).await?;
         let mut tenants: Vec<&str> = letters.iter().map(|one| one.tenant.as_str()).collect();
@@ -254,9 +280,12 @@ impl Index {
     /// Fills an index that is empty while there are records: of a new embedder, or one that is
     /// held in memory only.
     pub(crate) async fn fill(&self) -> Result<()> {
+        // Without records nothing is loaded either: no model, no vectors.
+        if self.backend.memories.marks(None, 1).await?.is_empty() {
+            return Ok(());
+        }
         let collection = self.collection().await?;
-        let is_empty = self.vectors.marks(collection, None, 1).await?.is_empty();
-        if is_empty && !self.backend.memories.marks(None, 1).await?.is_empty() {
+        if self.vectors.marks(collection, None, 1).await?.is_empty() {
             tracing::info!(collection, "the index of memories is empty and is filled");
             let filled = self.reconcile(true).await?;
             tracing::info!(memories = filled.missing, "the index of memories is filled");

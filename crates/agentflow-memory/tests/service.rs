@@ -12,6 +12,7 @@ use agentflow_storage::{
     memories::{JobStatus, OwnerKind, State},
     memory::{Memory, VectorIndex},
     page::PageQuery,
+    vector::Vectors,
 };
 use agentflow_types::{Error, ErrorKind, Map, Result, Scope, SystemClock, Value, value};
 use async_trait::async_trait;
@@ -38,6 +39,10 @@ impl Chat for Scripted {
 }
 
 fn service(answers: Option<&[&str]>) -> Service {
+    over(answers, Arc::new(VectorIndex::default()))
+}
+
+fn over(answers: Option<&[&str]>, vectors: Arc<VectorIndex>) -> Service {
     let chat = answers.map(|all| {
         let all = all.iter().map(|text| (*text).to_owned()).collect();
         let chat: Arc<dyn Chat> = Arc::new(Scripted(Mutex::new(all)));
@@ -47,7 +52,6 @@ fn service(answers: Option<&[&str]>) -> Service {
         chat,
         ..Models::default()
     };
-    let vectors = Arc::new(VectorIndex::default());
     Service::new(
         Memory::open(),
         vectors,
@@ -259,4 +263,27 @@ async fn everything_is_removed_only_if_all_four_owners_are_named() {
     let every = value!({"user_id": "*", "agent_id": "*", "app_id": "*", "run_id": "*"});
     let deleted = service.delete_all(&scope, "p", &all(every)).await.unwrap();
     assert_eq!(deleted.memories, 2);
+}
+
+#[tokio::test]
+async fn a_collection_that_was_lost_is_made_and_filled_again() {
+    let vectors = Arc::new(VectorIndex::default());
+    let (service, scope) = (over(None, vectors.clone()), Scope::local());
+    let add = |text: &str| service.add(&scope, "p", said("ada", text, false));
+    add("I like tea").await.unwrap();
+    for collection in vectors.collections().await.unwrap() {
+        assert!(vectors.drop_collection(&collection.name).await.unwrap());
+    }
+    // Stored all the same, and found in the records.
+    add("I like rum").await.unwrap();
+    assert_eq!(
+        search(&service, "tea", value!({"user_id": "ada"}))
+            .await
+            .len(),
+        2
+    );
+    service.deliver().await.unwrap();
+    assert_eq!(service.check().await.unwrap().missing, 0);
+    let found = search(&service, "rum", value!({"user_id": "ada"})).await;
+    assert_eq!(found, ["I like rum"]);
 }

@@ -190,6 +190,7 @@ impl App {
         let (listener, address, wanted_port) = bind(&self.config)?;
         let state = state(&self.config, &database, service.clone(), auth.clone())?;
         let stop = CancellationToken::new();
+        let remembers = memory::told(memory.as_ref());
         let (state, remembering) = remember(state, memory, &stop);
         let worker = tokio::spawn({
             let (service, stop) = (service.clone(), stop.clone());
@@ -214,6 +215,7 @@ impl App {
             graphs,
             graphs_from: self.graphs_from,
             model: self.model,
+            remembers,
             data: database.place.take(),
             drain: Duration::from_secs(self.config.server.drain_seconds),
             stop,
@@ -448,6 +450,7 @@ pub struct Running {
     graphs: Vec<String>,
     graphs_from: String,
     model: Option<String>,
+    remembers: String,
     data: Option<String>,
     drain: Duration,
     stop: CancellationToken,
@@ -486,6 +489,7 @@ impl Running {
             graphs_from: self.graphs_from.clone(),
             auth: self.auth.clone(),
             model: self.model.clone(),
+            memory: self.remembers.clone(),
             wanted_port: self.wanted_port,
             pid: std::process::id(),
             ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),

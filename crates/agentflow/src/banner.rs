@@ -23,6 +23,8 @@ pub struct Ready {
     pub auth: String,
     /// The default model; `null` when answers are extractive.
     pub model: Option<String>,
+    /// How memories are kept and found.
+    pub memory: String,
     /// The port that was wanted, if another one is used.
     pub wanted_port: Option<u16>,
     /// Process id.
@@ -38,7 +40,7 @@ impl Ready {
         serde_json::to_string(self).expect("plain data serializes")
     }
 
-    /// Six lines for people, with a seventh when the port is not the usual one.
+    /// Seven lines for people, with an eighth when the port is not the usual one.
     #[must_use]
     pub fn text(&self, style: Style) -> String {
         let (bold, cyan, reset) = match style {
@@ -86,6 +88,7 @@ impl Ready {
                 "none configured, answers are extractive; hint: set OPENAI_API_KEY".to_owned()
             }),
         );
+        line("  Memory   ", self.memory.clone());
         if let Some(port) = self.wanted_port {
             line(
                 "  Note     ",
@@ -119,6 +122,7 @@ mod tests {
             graphs_from: "built in".into(),
             auth: "off, loopback only".into(),
             model: None,
+            memory: "off".into(),
             wanted_port: None,
             pid: 7,
             ms: 42,
@@ -126,11 +130,11 @@ mod tests {
     }
 
     #[test]
-    fn banner_has_six_lines_and_no_escape_when_plain() {
+    fn banner_has_seven_lines_and_no_escape_when_plain() {
         let text = sample().text(Style::Plain);
         assert_eq!(
             text.lines().filter(|line| !line.is_empty()).count(),
-            6,
+            7,
             "{text}"
         );
         assert!(!text.contains('\x1b'));

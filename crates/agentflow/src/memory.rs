@@ -61,6 +61,22 @@ pub(crate) async fn open(
     )))
 }
 
+/// What the banner says about it.
+pub(crate) fn told(service: Option<&Service>) -> String {
+    let Some(service) = service else {
+        return "off".into();
+    };
+    let used = service.models_used();
+    let kept = match used.chat {
+        Some((_, model)) => format!("facts by {model}"),
+        None => "messages as they are said".into(),
+    };
+    match used.embed {
+        Some(model) => format!("{kept}, found by words and {model}"),
+        None => format!("{kept}, found by words; hint: `agentflow models pull` adds vectors"),
+    }
+}
+
 fn known(registry: Option<&Registry>) -> Result<&Registry> {
     registry.ok_or_else(|| Error::invalid("memory names a model, and this program has none"))
 }

@@ -19,8 +19,13 @@ pub struct Things {
     pub key: String,
     pub user: String,
     pub tenant: String,
-    /// Webhooks that could not be delivered are few; nobody here has one.
+    /// A webhook about memories. Nobody here has one that could not be delivered.
     pub webhook: String,
+    pub memory: String,
+    /// The job of an add.
+    pub event: String,
+    /// A project for memories.
+    pub project: String,
 }
 
 impl Things {
@@ -38,10 +43,13 @@ impl Things {
             user: id(),
             tenant: "nobodys".into(),
             webhook: id(),
+            memory: id(),
+            event: id(),
+            project: format!("proj-{}", id()),
         }
     }
 
-    fn named(&self) -> [(&'static str, &str); 10] {
+    fn named(&self) -> [(&'static str, &str); 16] {
         [
             ("marker", &self.marker),
             ("assistant_id", &self.assistant),
@@ -53,6 +61,12 @@ impl Things {
             ("user_id", &self.user),
             ("tenant", &self.tenant),
             ("webhook_id", &self.webhook),
+            ("memory_id", &self.memory),
+            ("event_id", &self.event),
+            ("job_id", &self.event),
+            ("project_id", &self.project),
+            ("org_id", &self.tenant),
+            ("entity_id", &self.marker),
         ]
     }
 
@@ -85,7 +99,9 @@ impl Things {
 
     /// A path with these ids in place of its parameters.
     pub fn path(&self, template: &str) -> String {
-        let mut path = template.replace("{namespace}", "sub");
+        let mut path = template
+            .replace("{namespace}", "sub")
+            .replace("{entity_type}", "user");
         for (name, value) in self.named() {
             path = path.replace(&format!("{{{name}}}"), value);
         }
@@ -285,7 +301,17 @@ pub fn asks(method: &str, path: &str, has_body: bool) -> Vec<Ask> {
                 json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
                     "name": "runs_wait", "arguments": { "thread_id": t.thread, "run_id": t.run } } })
             }),
+            ask(|t| {
+                json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
+                    "name": "get_memory", "arguments": { "memory_id": t.memory } } })
+            }),
+            ask(|t| {
+                json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
+                    "name": "search_memories",
+                    "arguments": { "query": "secret", "filters": { "user_id": t.marker } } } })
+            }),
         ],
+        (_, path) if is_about_memory(path) => about_memory(method, path, has_body),
         ("post", "/a2a/{assistant_id}") => vec![
             ask(
                 |t| json!({ "jsonrpc": "2.0", "id": 1, "method": "tasks/get", "params": { "id": t.run } }),
@@ -301,6 +327,88 @@ pub fn asks(method: &str, path: &str, has_body: bool) -> Vec<Ask> {
                 !has_body || takes_none,
                 "say what {method} {path} is to be asked with"
             );
+            vec![Ask::new(method, path, None)]
+        }
+    }
+}
+
+/// Whether a path is one of memory's, in either dialect.
+fn is_about_memory(path: &str) -> bool {
+    let begins = [
+        "/v1/",
+        "/v2/",
+        "/v3/",
+        "/api/v1/",
+        "/memories",
+        "/entities",
+        "/search",
+        "/configure",
+        "/reset",
+    ];
+    begins.iter().any(|begin| path.starts_with(begin))
+}
+
+/// The requests of an operation on memories. What is made is our own, so that what is asked later
+/// with somebody else's names finds nothing of ours.
+fn about_memory(method: &str, path: &str, has_body: bool) -> Vec<Ask> {
+    let ask = |body: fn(&Things) -> Value| Ask::new(method, path, Some(body));
+    let own: fn(&Things) -> Value =
+        |_| json!({ "messages": "mine", "user_id": "me", "infer": false });
+    let by_owner: fn(&Things) -> Value =
+        |t| json!({ "query": "secret", "filters": { "user_id": t.marker } });
+    let by_id: fn(&Things) -> Value = |t| {
+        json!({ "query": "secret",
+            "filters": { "AND": [{ "user_id": "*" }, { "memory_ids": [t.memory] }] } })
+    };
+    let text: fn(&Things) -> Value = |_| json!({ "text": "mine", "name": "mine" });
+    let batch: fn(&Things) -> Value =
+        |t| json!({ "memories": [{ "memory_id": t.memory, "text": "mine" }] });
+    let member: fn(&Things) -> Value = |_| json!({ "email": "a@b.c", "role": "READER" });
+    let one = |body| vec![ask(body)];
+    match (method, path) {
+        ("post", "/v3/memories/add" | "/v1/memories" | "/memories") => one(own),
+        (
+            "post",
+            "/v3/memories/search" | "/v3/memories" | "/v2/memories" | "/v2/memories/search",
+        ) => {
+            vec![ask(by_owner), ask(by_id)]
+        }
+        ("post", "/v1/memories/search" | "/search") => {
+            one(|t| json!({ "query": "secret", "user_id": t.marker }))
+        }
+        ("get" | "delete", "/v1/memories" | "/memories") => vec![Ask {
+            query: |t| vec![("user_id", t.marker.clone())],
+            ..Ask::new(method, path, None)
+        }],
+        // Removals that were asked for above are events of our own, and name whom they were about.
+        ("get", "/v1/events") => vec![Ask {
+            query: |_| vec![("status", "FAILED".into())],
+            ..Ask::new(method, path, None)
+        }],
+        ("put", "/v1/batch") | ("delete", "/v1/batch") => one(batch),
+        ("post", "/v1/users" | "/v1/agents" | "/v1/apps" | "/v1/runs") => {
+            one(|_| json!({ "user_id": "me", "agent_id": "me", "app_id": "me", "run_id": "me" }))
+        }
+        ("post", "/v1/exports") => {
+            one(|_| json!({ "schema": { "type": "object" }, "filters": { "user_id": "me" } }))
+        }
+        ("post", "/v1/exports/get") => one(|t| json!({ "memory_export_id": t.event })),
+        ("post", "/v1/summary") => one(by_owner),
+        ("post", "/v1/feedback") => {
+            one(|t| json!({ "memory_id": t.memory, "feedback": "NEGATIVE" }))
+        }
+        ("post", "/v2/profiles/jobs") => {
+            one(|t| json!({ "operation": "trigger", "entity_type": "user", "entity_id": t.marker }))
+        }
+        ("post", "/v2/profiles/settings" | "/configure") => one(|_| json!({})),
+        ("post", "/api/v1/webhooks/projects/{project_id}") => {
+            one(|_| json!({ "url": "https://example.com/", "event_types": ["memory_add"] }))
+        }
+        ("put", _) if path.ends_with("/members") => one(member),
+        ("post", _) if path.ends_with("/members") => one(member),
+        ("put" | "patch" | "post", _) if has_body => one(text),
+        _ => {
+            assert!(!has_body, "say what {method} {path} is to be asked with");
             vec![Ask::new(method, path, None)]
         }
     }

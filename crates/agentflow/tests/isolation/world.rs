@@ -216,6 +216,15 @@ impl Tenant {
         let admin = async |path: &str, body: Value| {
             world.send(&self.admin, "POST", path, &body).await.json()
         };
+        let projects = format!("/api/v1/orgs/organizations/{}/projects", self.name);
+        let project = post(&projects, json!({ "name": marker })).await;
+        let memory = json!({
+            "messages": format!("secret {marker}"), "user_id": marker, "infer": false,
+            "metadata": mark,
+        });
+        let memory = post("/v3/memories/add", memory).await;
+        let hook = json!({ "url": "https://example.com/", "event_types": ["memory_delete"] });
+        let hook = post("/api/v1/webhooks/projects/default", hook).await;
         let key = admin("/admin/keys", json!({ "name": marker })).await;
         let user = json!({ "name": "boss", "password": format!("{marker} password") });
         let user = admin("/admin/users", user).await;
@@ -229,7 +238,10 @@ impl Tenant {
             key: text(&key["key_id"]),
             user: text(&user["user_id"]),
             tenant: self.name.clone(),
-            webhook: uuid::Uuid::new_v4().to_string(),
+            webhook: text(&hook["webhook_id"]),
+            memory: text(&memory["results"][0]["id"]),
+            event: text(&memory["event_id"]),
+            project: text(&project["project_id"]),
         }
     }
 
@@ -243,6 +255,10 @@ impl Tenant {
             key,
             user,
             marker,
+            memory,
+            event,
+            project,
+            tenant,
             ..
         } = things;
         let mut found = Vec::new();
@@ -258,6 +274,12 @@ impl Tenant {
             "/store/items?namespace=shared&key=same".to_owned(),
             format!("/admin/keys/{key}"),
             format!("/admin/users/{user}"),
+            format!("/v1/memories/{memory}"),
+            format!("/v1/memories/{memory}/history"),
+            format!("/v1/event/{event}"),
+            "/v1/entities".to_owned(),
+            "/api/v1/webhooks/projects/default".to_owned(),
+            format!("/api/v1/orgs/organizations/{tenant}/projects/{project}"),
         ] {
             let reply = world.get(&self.admin, &path).await;
             assert_eq!(reply.status, 200, "{path}: {reply:?}");
