@@ -73,10 +73,12 @@ impl Setting {
     }
 }
 
-/// A port that nobody has at this moment.
+/// A port that nobody has, below those that the system gives out: while the server is down, no
+/// other test gets it.
 fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
+    let first = 20_000 + u16::try_from(std::process::id() % 8_000).unwrap();
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    (first..first + 100).find(is_free).unwrap()
 }
 
 /// What the clients share: acknowledged ids by the word that only their memory has.
