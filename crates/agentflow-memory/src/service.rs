@@ -3,6 +3,7 @@
 mod add;
 mod before;
 mod change;
+mod derived;
 mod find;
 mod insight;
 mod jobs;

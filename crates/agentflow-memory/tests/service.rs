@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use agentflow_memory::{Add, Edit, Models, Search, Service, Speech, Which, text::Language};
+use agentflow_memory::{Add, Edit, Export, Models, Search, Service, Speech, Which, text::Language};
 use agentflow_models::chat::{Chat, ChatRequest, ChatResponse, ChatStream};
 use agentflow_storage::{
     memories::{JobStatus, OwnerKind, State},
@@ -263,6 +263,45 @@ async fn everything_is_removed_only_if_all_four_owners_are_named() {
     let every = value!({"user_id": "*", "agent_id": "*", "app_id": "*", "run_id": "*"});
     let deleted = service.delete_all(&scope, "p", &all(every)).await.unwrap();
     assert_eq!(deleted.memories, 2);
+}
+
+#[tokio::test]
+async fn what_was_made_of_memories_goes_with_them() {
+    let (service, scope) = (service(None), Scope::local());
+    for user in ["ada", "bob"] {
+        for text in ["I like tea", "I sail", "I paint"] {
+            let added = service.add(&scope, "p", said(user, text, false)).await;
+            added.unwrap();
+        }
+    }
+    let mut exports = Vec::new();
+    for user in ["ada", "bob"] {
+        let export = Export {
+            schema: value!({"type": "object"}),
+            filter: filter(value!({ "user_id": user })),
+            instructions: None,
+        };
+        let export = service.export(&scope, "p", &export).await.unwrap().job_id;
+        let profile = service.describe(&scope, "p", user).await.unwrap().job_id;
+        for job in [export, profile] {
+            service.work().await.unwrap();
+            let job = service.event(&scope, "p", job).await.unwrap();
+            assert_eq!(job.status, JobStatus::Succeeded);
+        }
+        exports.push(export.text());
+    }
+    let ada = filter(value!({"user_id": "ada"}));
+    service.delete_all(&scope, "p", &ada).await.unwrap();
+    let is_there = async |export: &str, user: &str| {
+        let export = service.exported(&scope, "p", Ok(export)).await;
+        let profile = service.profile(&scope, "p", user).await.unwrap();
+        (export.is_ok(), profile.is_some())
+    };
+    assert_eq!(is_there(&exports[0], "ada").await, (false, false));
+    assert_eq!(is_there(&exports[1], "bob").await, (true, true));
+    let every = value!({"user_id": "*", "agent_id": "*", "app_id": "*", "run_id": "*"});
+    service.delete_all(&scope, "p", &filter(every)).await.unwrap();
+    assert_eq!(is_there(&exports[1], "bob").await, (false, false));
 }
 
 #[tokio::test]

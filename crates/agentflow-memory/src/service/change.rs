@@ -204,6 +204,7 @@ impl Service {
         loop {
             let found = self.backend().memories.list(scope, &query, &page).await?;
             if found.items.is_empty() {
+                self.drop_derived(scope, project, by).await?;
                 return Ok(deleted);
             }
             match self.remove(scope, found.items).await {

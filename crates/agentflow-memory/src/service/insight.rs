@@ -3,10 +3,12 @@
 
 use agentflow_models::chat::ChatRequest;
 use agentflow_storage::{
-    memories::{Job, JobStatus, Memory, NoteQuery},
+    memories::{Job, JobStatus, Memory, Note, NoteQuery},
     page::PageQuery,
 };
-use agentflow_types::{Error, Map, Result, Scope, Timestamp, Value, from_value, message, to_value};
+use agentflow_types::{
+    Error, Map, MemoryId, Result, Scope, Timestamp, Value, from_value, message, to_value,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Service, Which,
     change::check_owned,
+    derived::{EXPORTS, MADE_OF, MAX_EXPORTS, PROFILES},
     jobs::{EXPORT, PROFILE},
 };
 
@@ -25,8 +28,6 @@ const MAX_CHARS: usize = 100_000;
 const MAX_TOKENS: u64 = 8_000;
 /// Most bytes of the schema of an export.
 const MAX_SCHEMA_BYTES: usize = 64 << 10;
-/// Exports that are looked through for one of a filter.
-const MAX_EXPORTS: u32 = 1_000;
 /// Memories that a profile needs.
 const LEAST_FOR_PROFILE: usize = 3;
 
@@ -68,6 +69,8 @@ pub struct Profile {
     pub generation_count: u64,
     /// When the last one was made.
     pub updated_at: Option<Timestamp>,
+    /// The memories that it was made of.
+    pub memory_ids: Vec<MemoryId>,
 }
 
 /// How profiles are made.
@@ -111,11 +114,11 @@ impl Service {
     ) -> Result<Value> {
         let none = || Error::not_found("No memory export request found");
         let note = match key {
-            Ok(id) => self.note(scope, project, "export", id).await?,
+            Ok(id) => self.note(scope, project, EXPORTS, id).await?,
             Err(filter) => {
                 let query = NoteQuery {
                     project: project.to_owned(),
-                    kind: "export".into(),
+                    kind: EXPORTS.into(),
                     limit: MAX_EXPORTS,
                     offset: 0,
                 };
@@ -149,11 +152,19 @@ impl Service {
                 object(&text)?
             }
         };
-        let body = [("filter", Value::map(export.filter)), ("result", result)];
+        let ids = memories.iter().map(|memory| Value::str(memory.memory_id.text()));
+        let body = [
+            ("filter", Value::map(export.filter)),
+            ("result", result),
+            (MADE_OF, Value::list(ids.collect())),
+        ];
         let body = body.map(|(key, value)| (key.into(), value)).into();
         let id = job.job_id.text();
-        self.put_note(scope, &job.project, "export", &id, body)
-            .await?;
+        let put = self.put_note(scope, &job.project, EXPORTS, &id, body);
+        if self.drop_if_stale(scope, &put.await?).await? {
+            return Err(Error::busy("memories were removed while they were exported"));
+        }
+        self.drop_old_exports(scope, &job.project).await?;
         let result = Value::object([("memory_export_id", Value::str(id))]);
         self.finish(scope, job, vec![result]).await
     }
@@ -216,7 +227,7 @@ impl Service {
         project: &str,
         user: &str,
     ) -> Result<Option<Profile>> {
-        let note = self.note(scope, project, "profile", user).await?;
+        let note = self.note(scope, project, PROFILES, user).await?;
         note.map(|note| from_value(&Value::map(note.body)))
             .transpose()
     }
@@ -244,10 +255,9 @@ impl Service {
         project: &str,
         user: &str,
         profile: &Profile,
-    ) -> Result<()> {
+    ) -> Result<Note> {
         let body = to_value(profile)?.as_map().cloned().unwrap_or_default();
-        let put = self.put_note(scope, project, "profile", user, body);
-        put.await.map(drop)
+        self.put_note(scope, project, PROFILES, user, body).await
     }
 
     pub(super) async fn do_profile(&self, scope: &Scope, job: &Job) -> Result<()> {
@@ -263,10 +273,13 @@ impl Service {
             profile.profile = self.described(&memories, &settings).await?;
             profile.status = ProfileStatus::Succeeded;
             profile.generation_count += 1;
+            profile.memory_ids = memories.iter().map(|memory| memory.memory_id).collect();
         }
         profile.updated_at = Some(self.now());
-        self.put_profile(scope, &job.project, user, &profile)
-            .await?;
+        let put = self.put_profile(scope, &job.project, user, &profile);
+        if self.drop_if_stale(scope, &put.await?).await? {
+            return Err(Error::busy("memories were removed while a user was described"));
+        }
         let result = Value::object([
             ("entity_id", Value::str(user)),
             ("status", to_value(&profile.status)?),
@@ -349,7 +362,9 @@ impl Service {
             status: ProfileStatus::Failed,
             ..old.unwrap_or_default()
         };
-        self.put_profile(scope, &job.project, user, &failed).await
+        self.put_profile(scope, &job.project, user, &failed)
+            .await
+            .map(drop)
     }
 }
 
