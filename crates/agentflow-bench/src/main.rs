@@ -10,6 +10,7 @@ mod engine;
 mod floor;
 mod graphs;
 mod load;
+mod memory;
 mod meter;
 mod replicas;
 mod soak;
@@ -38,6 +39,8 @@ enum Command {
     Engine(engine::Args),
     /// Load an agent server; one JSON line per case.
     Load(load::Args),
+    /// Time adding and finding memories; one JSON line per case.
+    Memory(memory::Args),
     /// Run a command with two servers on PostgreSQL and Redis, everything over TLS.
     Replicas(replicas::Args),
     /// Mixed load for a long time on two servers, one of which is killed again and again.
@@ -57,6 +60,7 @@ fn main() -> Result<()> {
         Command::Database(args) => database::run(&args),
         Command::Engine(args) => runtime()?.block_on(engine::run(&args)),
         Command::Load(args) => load::run(&args),
+        Command::Memory(args) => runtime()?.block_on(memory::run(args)),
         Command::Replicas(args) => runtime()?.block_on(replicas::run(args)),
         Command::Soak(args) => runtime()?.block_on(soak::run(args)),
         Command::Streams(args) => runtime()?.block_on(streams::run(&args)),

@@ -139,6 +139,7 @@ fn dense(n: u64, condition: Option<Condition>) -> Search {
         condition,
         limit: 10,
         threshold: None,
+        payload: true,
     }
 }
 

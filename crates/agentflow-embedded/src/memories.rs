@@ -25,6 +25,9 @@ use crate::{
     outbox,
 };
 
+/// Memories up to which they are read on the thread of who asks.
+const SHORT: usize = 32;
+
 fn read<T: DeserializeOwned>(row: &Row<'_>) -> Result<T> {
     decode(bytes(row, 0)?)
 }
@@ -182,7 +185,8 @@ impl Memories for Embedded {
         as_of: Option<Timestamp>,
     ) -> Result<Vec<Memory>> {
         let (tenant, ids) = (scope.tenant().to_owned(), ids.to_vec());
-        self.read(move |db| {
+        let is_short = ids.len() <= SHORT;
+        let job = move |db: &Connection| {
             let now = "SELECT body FROM agentflow_memories
                 WHERE memory_id = ?1 AND tenant = ?2 AND NOT deleted";
             let then = "SELECT body FROM agentflow_memory_versions
@@ -197,8 +201,11 @@ impl Memories for Embedded {
                 found.extend(memory.filter(|memory| !memory.is_deleted()));
             }
             Ok(found)
-        })
-        .await
+        };
+        match is_short {
+            true => self.read_short(job).await,
+            false => self.read(job).await,
+        }
     }
 
     async fn versions(&self, scope: &Scope, id: MemoryId) -> Result<Vec<Memory>> {

@@ -81,7 +81,7 @@ const ROWS_PER_CANDIDATE: u64 = 48;
 impl VectorOptions {
     /// Candidates of a walk that is to find this many.
     fn width(&self, limit: u32) -> usize {
-        self.search_width.max(limit as usize * 2)
+        self.search_width.max(limit as usize + limit as usize / 4)
     }
 
     /// Whether to walk towards the nearest of `chosen` points among `all`: a walk meets others,

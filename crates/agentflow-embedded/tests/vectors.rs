@@ -57,6 +57,7 @@ fn like(n: u32, condition: Option<Condition>) -> Search {
         condition,
         limit: 5,
         threshold: None,
+        payload: true,
     }
 }
 
@@ -274,6 +275,7 @@ async fn a_walk_finds_what_looking_at_each_does() {
         },
         limit: 10,
         threshold: None,
+        payload: true,
     };
 
     let database = open(100);

@@ -2,6 +2,7 @@
 
 mod add;
 mod before;
+mod cards;
 mod change;
 mod derived;
 mod find;
@@ -81,6 +82,7 @@ struct Inner {
     ended: Notify,
     /// The last turns of conversations.
     recent: before::Recent,
+    cards: cards::Cards,
 }
 
 impl Service {
@@ -107,6 +109,7 @@ impl Service {
                 jobs: Notify::new(),
                 ended: Notify::new(),
                 recent: before::Recent::default(),
+                cards: cards::Cards::default(),
             }),
         }
     }
@@ -170,6 +173,7 @@ impl Service {
         let (letter, post) = index::letter(&ids, self.now());
         changes.push(post);
         self.backend().memories.apply(scope, changes).await?;
+        self.inner.cards.forget(&ids);
         let (index, now) = (&self.inner.index, self.now());
         if index.is_away(now) {
             return Ok(());

@@ -300,7 +300,10 @@ async fn what_was_made_of_memories_goes_with_them() {
     assert_eq!(is_there(&exports[0], "ada").await, (false, false));
     assert_eq!(is_there(&exports[1], "bob").await, (true, true));
     let every = value!({"user_id": "*", "agent_id": "*", "app_id": "*", "run_id": "*"});
-    service.delete_all(&scope, "p", &filter(every)).await.unwrap();
+    service
+        .delete_all(&scope, "p", &filter(every))
+        .await
+        .unwrap();
     assert_eq!(is_there(&exports[1], "bob").await, (false, false));
 }
 

@@ -166,15 +166,19 @@ fn read_map(fields: HashMap<String, Sent>) -> Result<Map> {
 /// # Errors
 /// `Bug` if the server sent one of another tenant; `Corrupt` if it is none of ours.
 pub(crate) fn shown(tenant: &str, mut payload: HashMap<String, Sent>) -> Result<(u64, Map)> {
-    let mark = owner(&payload)?;
-    if mark.0 != tenant {
-        return Err(Error::bug("Qdrant sent a point of another tenant"));
-    }
-    let version = mark.1;
+    let version = version(tenant, &payload)?;
     let Some(Kind::StructValue(inner)) = payload.remove(PAYLOAD).and_then(|sent| sent.kind) else {
         return Err(foreign("it has no payload"));
     };
     Ok((version, read_map(inner.fields)?))
+}
+
+/// The version of a point of this tenant.
+pub(crate) fn version(tenant: &str, payload: &HashMap<String, Sent>) -> Result<u64> {
+    match owner(payload)? {
+        (whose, version) if whose == tenant => Ok(version),
+        _ => Err(Error::bug("Qdrant sent a point of another tenant")),
+    }
 }
 
 /// Tenant and version of a point.

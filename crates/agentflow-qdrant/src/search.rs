@@ -1,7 +1,7 @@
 //! Searches as queries, and what they find as hits.
 
 use agentflow_storage::vector::{Hit, MAX_HITS, Probe, Search};
-use agentflow_types::{Error, Result};
+use agentflow_types::{Error, Map, Result};
 use qdrant_client::qdrant::{
     DenseVector, Query, QueryBatchPoints, QueryPoints, ScoredPoint, SparseVector, VectorInput,
     query, vector_input,
@@ -56,8 +56,12 @@ impl Qdrant {
             let asked = query.limit.unwrap_or_default();
             let is_all = (found.len() as u64) < asked;
             let looked_at = found.len();
-            let hits = found.into_iter().map(|one| hit(judge.tenant, one));
+            let part = part(judge, search);
+            let hits = found.into_iter().map(|one| hit(judge.tenant, one, part));
             let mut hits: Vec<Hit> = hits.collect::<Result<_>>()?;
+            if search.probe == Probe::Any {
+                hits.iter_mut().for_each(|hit| hit.score = 0.0);
+            }
             hits.retain(|hit| {
                 let is_enough = search.threshold.is_none_or(|least| hit.score >= least);
                 is_enough && judge.holds(&hit.payload)
@@ -65,6 +69,9 @@ impl Qdrant {
             if hits.len() >= search.limit as usize || is_all || judge.is_exact() {
                 hits.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.id.cmp(&b.id)));
                 hits.truncate(search.limit as usize);
+                if !search.payload {
+                    hits.iter_mut().for_each(|hit| hit.payload = Map::new());
+                }
                 return Ok(hits);
             }
             if asked >= u64::from(MAX_HITS) {
@@ -77,8 +84,19 @@ impl Qdrant {
     }
 }
 
-fn hit(tenant: &str, found: ScoredPoint) -> Result<Hit> {
-    let (version, payload) = payload::shown(tenant, found.payload)?;
+/// What of the points is asked for.
+fn part(judge: &Judge<'_>, search: &Search) -> Part {
+    match search.payload || !judge.is_exact() {
+        true => Part::Payload,
+        false => Part::Mark,
+    }
+}
+
+fn hit(tenant: &str, found: ScoredPoint, part: Part) -> Result<Hit> {
+    let (version, payload) = match part {
+        Part::Mark => (payload::version(tenant, &found.payload)?, Map::new()),
+        Part::Whole | Part::Payload => payload::shown(tenant, found.payload)?,
+    };
     Ok(Hit {
         id: payload::uuid(found.id)?,
         version,
@@ -89,10 +107,11 @@ fn hit(tenant: &str, found: ScoredPoint) -> Result<Hit> {
 
 /// The query of a search; `None` if it finds nothing.
 pub(crate) fn query(name: &str, judge: &Judge<'_>, search: &Search) -> Option<QueryPoints> {
-    let (using, input) = match &search.probe {
+    let nearest = match &search.probe {
+        Probe::Any => None,
         Probe::Dense(using, vector) => {
             let data = vector.clone();
-            (using, vector_input::Variant::Dense(DenseVector { data }))
+            Some((using, vector_input::Variant::Dense(DenseVector { data })))
         }
         Probe::Sparse(_, words) if words.indices.is_empty() => return None,
         Probe::Sparse(using, words) => {
@@ -100,7 +119,7 @@ pub(crate) fn query(name: &str, judge: &Judge<'_>, search: &Search) -> Option<Qu
                 indices: words.indices.clone(),
                 values: words.values.clone(),
             };
-            (using, vector_input::Variant::Sparse(words))
+            Some((using, vector_input::Variant::Sparse(words)))
         }
     };
     let limit = u64::from(search.limit);
@@ -108,19 +127,21 @@ pub(crate) fn query(name: &str, judge: &Judge<'_>, search: &Search) -> Option<Qu
         true => limit,
         false => (limit * 2 + SPARE).min(u64::from(MAX_HITS)),
     };
+    let part = part(judge, search);
     Some(QueryPoints {
         collection_name: name.to_owned(),
-        query: Some(Query {
+        // Without a query the points come by id.
+        using: nearest.as_ref().map(|(using, _)| (*using).clone()),
+        query: nearest.map(|(_, input)| Query {
             variant: Some(query::Variant::Nearest(VectorInput {
                 variant: Some(input),
             })),
         }),
-        using: Some(using.clone()),
         filter: Some(judge.filter()?),
-        score_threshold: search.threshold,
+        score_threshold: search.threshold.filter(|_| search.probe != Probe::Any),
         limit: Some(limit),
-        with_payload: Some(Part::Payload.payload()),
-        with_vectors: Some(Part::Payload.vectors()),
+        with_payload: Some(part.payload()),
+        with_vectors: Some(part.vectors()),
         ..QueryPoints::default()
     })
 }

@@ -47,6 +47,7 @@ fn near(condition: Option<Condition>) -> Search {
         condition,
         limit: 10,
         threshold: None,
+        payload: true,
     }
 }
 

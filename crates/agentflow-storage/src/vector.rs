@@ -144,6 +144,8 @@ pub enum Probe {
     /// collection, all tenants together, and points that were removed or replaced may count for a
     /// while: scores of one search compare, those of two need not.
     Sparse(String, Sparse),
+    /// Whatever meets the condition, by id; the score is 0.
+    Any,
 }
 
 /// One search.
@@ -157,6 +159,8 @@ pub struct Search {
     pub limit: u32,
     /// Least score, if any.
     pub threshold: Option<f32>,
+    /// Whether hits show their payload. Who reads the records anyway saves the work.
+    pub payload: bool,
 }
 
 /// A point that was found.
@@ -168,7 +172,7 @@ pub struct Hit {
     pub version: u64,
     /// How well it fits; more is better.
     pub score: f32,
-    /// The payload.
+    /// The payload; empty if it was not asked for.
     pub payload: Map,
 }
 
@@ -347,6 +351,7 @@ impl Collection {
         match &search.probe {
             Probe::Dense(name, vector) => self.check_dense(name, vector),
             Probe::Sparse(name, vector) => self.check_sparse(name, vector),
+            Probe::Any => Ok(()),
         }
     }
 

@@ -219,6 +219,7 @@ impl Held {
             condition: search.condition.as_ref(),
             limit: search.limit,
             threshold: search.threshold,
+            payload: search.payload,
         };
         match &search.probe {
             Probe::Dense(name, wanted) => shelf.nearest(name, wanted, cut, options),
@@ -226,6 +227,7 @@ impl Held {
                 let weighted = self.counts.get(name).map(|counts| counts.weighted(wanted));
                 shelf.worded(name, &weighted.unwrap_or_default(), cut)
             }
+            Probe::Any => shelf.any(cut),
         }
     }
 

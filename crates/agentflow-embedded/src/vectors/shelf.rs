@@ -30,6 +30,8 @@ use super::{
 
 /// Gaps up to which moving the rest together is not worth it.
 const GAPS: usize = 1024;
+/// The share of the points, as one of so many, up to which those that are chosen are few.
+const FEW: u64 = 16;
 /// Bytes of a point beside its vectors and payload, about: its entry and its places in maps.
 const POINT_BYTES: usize = 160;
 
@@ -60,6 +62,8 @@ pub(super) struct Cut<'a> {
     pub(super) condition: Option<&'a Condition>,
     pub(super) limit: u32,
     pub(super) threshold: Option<f32>,
+    /// Whether hits show their payload.
+    pub(super) payload: bool,
 }
 
 impl Shelf {
@@ -236,21 +240,65 @@ impl Shelf {
         after: Option<Uuid>,
         limit: usize,
     ) -> Result<Vec<(Uuid, u64)>> {
-        let chosen = self.choose(condition);
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut page = Vec::new();
-        for (id, slot) in self.ids.range((from, Bound::Unbounded)) {
-            if page.len() >= limit {
-                break;
+        let slots = self.by_id(condition, after, limit)?;
+        let entry = |slot| &self.entries[slot as usize];
+        let row = |slot| (entry(slot).id, entry(slot).number);
+        Ok(slots.into_iter().map(row).collect())
+    }
+
+    /// Slots of points that meet a condition, by id, after this one.
+    fn by_id(
+        &self,
+        condition: Option<&Condition>,
+        after: Option<Uuid>,
+        limit: usize,
+    ) -> Result<Vec<u32>> {
+        let Chosen { slots, is_exact } = self.choose(condition);
+        let condition = condition.filter(|_| !is_exact);
+        let from = (
+            after.map_or(Bound::Unbounded, Bound::Excluded),
+            Bound::Unbounded,
+        );
+        let few = slots
+            .as_ref()
+            .filter(|slots| slots.len() < self.len() / FEW);
+        let mut found = Vec::new();
+        let mut keep = |slot: u32| {
+            if self.meets(slot, condition)? {
+                found.push(slot);
             }
-            if chosen.slots.as_ref().is_some_and(|s| !s.contains(*slot)) {
-                continue;
+            Ok::<_, agentflow_types::Error>(found.len() < limit)
+        };
+        if let Some(few) = few {
+            // Putting few in order is less than passing over all others.
+            let id = |slot: u32| (self.entries[slot as usize].id, slot);
+            let mut few: Vec<(Uuid, u32)> = few.iter().map(id).collect();
+            few.retain(|(id, _)| after.is_none_or(|after| *id > after));
+            few.sort_unstable();
+            for (_, slot) in few {
+                if !keep(slot)? {
+                    break;
+                }
             }
-            if self.meets(*slot, condition.filter(|_| !chosen.is_exact))? {
-                page.push((*id, self.entries[*slot as usize].number));
+        } else {
+            for (_, slot) in self.ids.range(from) {
+                let is_chosen = slots.as_ref().is_none_or(|slots| slots.contains(*slot));
+                if is_chosen && !keep(*slot)? {
+                    break;
+                }
             }
         }
-        Ok(page)
+        Ok(found)
+    }
+
+    /// The first by id.
+    pub(super) fn any(&self, cut: Cut<'_>) -> Result<Vec<Hit>> {
+        if cut.threshold.is_some_and(|least| least > 0.0) {
+            return Ok(vec![]);
+        }
+        let slots = self.by_id(cut.condition, None, cut.limit as usize)?;
+        let hits = slots.into_iter().map(|slot| self.hit(0.0, slot, cut));
+        hits.collect()
     }
 
     fn meets(&self, slot: u32, condition: Option<&Condition>) -> Result<bool> {
@@ -372,7 +420,7 @@ impl Shelf {
             first.sort_unstable_by(order);
             for (score, slot) in &*first {
                 if hits.len() < limit && self.meets(*slot, condition)? {
-                    hits.push(self.hit(*score, *slot)?);
+                    hits.push(self.hit(*score, *slot, cut)?);
                 }
             }
             rest = later;
@@ -381,13 +429,16 @@ impl Shelf {
         Ok(hits)
     }
 
-    fn hit(&self, score: f32, slot: u32) -> Result<Hit> {
+    fn hit(&self, score: f32, slot: u32, cut: Cut<'_>) -> Result<Hit> {
         let entry = &self.entries[slot as usize];
         Ok(Hit {
             id: entry.id,
             version: entry.version,
             score,
-            payload: self.payload(slot)?,
+            payload: match cut.payload {
+                true => self.payload(slot)?,
+                false => Map::new(),
+            },
         })
     }
 

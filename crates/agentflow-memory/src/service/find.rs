@@ -1,22 +1,24 @@
 //! Finding memories.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use agentflow_storage::{
     condition::{Condition, Field, Order},
     memories::{Kind, Memory, MemoryQuery, OwnerKind, Owning},
     page::{Page, PageQuery},
-    vector::{Probe, Search as Look, Sparse},
+    vector::{Hit, Probe, Search as Look, Sparse},
 };
 use agentflow_types::{Error, Map, MemoryId, Result, Scope, Timestamp, Value};
 use uuid::Uuid;
 
-use super::{Before, Service, add::SOURCE};
+use super::{Service, add::SOURCE, cards::Card};
 use crate::{
     filter,
     index::{self, DENSE, WORDS},
-    retrieval::{self, Candidate, Parts, Query, Reason, Weights, breadth, near_miss, rank},
-    text,
+    retrieval::{self, Candidate, Parts, Query, Ranked, Reason, Weights, breadth, near_miss, rank},
 };
 
 /// Most hits of a search.
@@ -25,6 +27,8 @@ const MAX_TOP_K: usize = 1_000;
 const MAX_QUERY_BYTES: usize = 16 << 10;
 /// Records that are looked through where the index cannot answer: the past, and an outage.
 const MAX_SCAN: u32 = 1_000;
+/// How often what was found is placed anew, because it changed since the index saw it.
+const MAX_ROUNDS: usize = 8;
 /// Near misses that are explained.
 const MISSES: usize = 5;
 
@@ -135,14 +139,23 @@ impl Which {
 /// Candidates, and how many texts the question is about.
 struct Pool {
     texts: usize,
-    memories: Vec<Pooled>,
+    candidates: Vec<Pooled>,
+    /// The records, where they were read already.
+    memories: HashMap<MemoryId, Memory>,
 }
 
 /// A candidate before it is ranked.
 struct Pooled {
-    memory: Memory,
+    card: Arc<Card>,
     dense: Option<f32>,
-    terms: text::Sparse,
+}
+
+/// A candidate in its place.
+struct Placed {
+    memory_id: MemoryId,
+    version: u64,
+    ranked: Ranked,
+    missed: Option<Reason>,
 }
 
 impl Service {
@@ -173,7 +186,6 @@ impl Service {
             ..search.which.clone()
         };
         let condition = wide.condition(project, now)?;
-        let shown = search.which.condition(project, now)?;
         let today = index::day(search.reference.unwrap_or(now)).unwrap_or_default();
         let query = Query::read(&search.query, self.inner.usual, today);
         let pool = match search.which.as_of {
@@ -193,12 +205,11 @@ impl Service {
             }
             moment => self.scan(scope, project, &condition, moment).await?,
         };
-        let found = self.ranked(search, &query, &pool, &shown);
-        self.judged(search, found).await
+        let found = self.chosen(scope, search, &query, pool, &condition);
+        self.judged(search, found.await?).await
     }
 
-    /// What the indexes find; what is returned was read from the records, and meets the
-    /// condition there.
+    /// What the indexes find.
     async fn pool(
         &self,
         scope: &Scope,
@@ -209,13 +220,58 @@ impl Service {
         let index = &self.inner.index;
         let collection = index.collection().await?;
         let texts = index.vectors.count(scope, collection, Some(condition));
-        let texts = texts.await?;
+        let looks = self.looks(search, query, condition);
+        let (texts, looks) = tokio::try_join!(texts, looks)?;
+        let hits = match looks.is_empty() {
+            true => vec![],
+            false => index.vectors.search(scope, collection, &looks).await?,
+        };
+        let (mut wanted, mut dense) = (Vec::new(), HashMap::new());
+        let mut seen: HashMap<Uuid, Option<u64>> = HashMap::new();
+        for (look, hits) in looks.iter().zip(&hits) {
+            let new = |hit: &&Hit| seen.insert(hit.id, Some(hit.version)).is_none();
+            let new = hits.iter().filter(new);
+            wanted.extend(new.map(|hit| (MemoryId(hit.id), Some(hit.version))));
+            if matches!(look.probe, Probe::Dense(..)) {
+                dense.extend(hits.iter().map(|hit| (hit.id, hit.score)));
+            }
+        }
+        let mut cards = self.cards(scope, &wanted).await?;
+        let sources = cards.iter().flat_map(|card| &card.sources);
+        let sources = sources.filter(|id| !seen.contains_key(&id.0));
+        let sources: BTreeSet<MemoryId> = sources.copied().collect();
+        let sources: Vec<_> = sources.into_iter().map(|id| (id, None)).collect();
+        cards.extend(self.cards(scope, &sources).await?);
+        // The index may be behind the records, never the other way round. What it found in the
+        // version of the card meets the condition.
+        let is_found = |card: &Card| seen.get(&card.memory_id.0) == Some(&Some(card.version));
+        cards.retain(|card| is_found(card) || condition.holds(&card.payload));
+        let pooled = |card: Arc<Card>| Pooled {
+            dense: dense.get(&card.memory_id.0).copied(),
+            card,
+        };
+        let texts = usize::try_from(texts).unwrap_or(usize::MAX);
+        Ok(Pool {
+            texts: texts.max(cards.len()),
+            candidates: cards.into_iter().map(pooled).collect(),
+            memories: HashMap::new(),
+        })
+    }
+
+    /// How the indexes are asked: by words, by meaning, by what the question is about.
+    async fn looks(
+        &self,
+        search: &Search,
+        query: &Query,
+        condition: &Condition,
+    ) -> Result<Vec<Look>> {
         let limit = u32::try_from(breadth(search.top_k)).unwrap_or(u32::MAX);
         let look = |probe| Look {
             probe,
             condition: Some(condition.clone()),
             limit,
             threshold: None,
+            payload: false,
         };
         let mut looks = Vec::new();
         if !query.terms.is_empty() {
@@ -223,77 +279,22 @@ impl Service {
             looks.push(look(Probe::Sparse(WORDS.into(), Sparse::of(terms))));
         }
         if !search.keyword {
-            let vectors = index.embed(std::slice::from_ref(&search.query)).await?;
+            let texts = std::slice::from_ref(&search.query);
+            let vectors = self.inner.index.embed(texts).await?;
             let vector = vectors.into_iter().flatten().next();
             let vector = vector.filter(|vector| vector.iter().any(|n| *n != 0.0));
             looks.extend(vector.map(|vector| look(Probe::Dense(DENSE.into(), vector))));
         }
-        let hits = match looks.is_empty() {
-            true => vec![],
-            false => index.vectors.search(scope, collection, &looks).await?,
-        };
-        let (mut ids, mut dense) = (Vec::new(), HashMap::new());
-        for (look, hits) in looks.iter().zip(&hits) {
-            ids.extend(hits.iter().map(|hit| hit.id));
-            if matches!(look.probe, Probe::Dense(..)) {
-                dense.extend(hits.iter().map(|hit| (hit.id, hit.score)));
-            }
-        }
-        let keys = query
-            .entities
-            .iter()
-            .map(|entity| Value::str(entity.key.as_str()));
-        let keys: Vec<Value> = keys.collect();
+        let keys = query.entities.iter();
+        let keys: Vec<Value> = keys.map(|one| Value::str(one.key.as_str())).collect();
         if !keys.is_empty() {
             let named = Condition::In(Field::of("entities"), keys);
-            let named = Condition::All(vec![condition.clone(), named]);
-            let vectors = &index.vectors;
-            let points = vectors.scroll(scope, collection, Some(&named), None, limit);
-            ids.extend(points.await?.iter().map(|point| point.id));
+            looks.push(Look {
+                condition: Some(Condition::All(vec![condition.clone(), named])),
+                ..look(Probe::Any)
+            });
         }
-        let memories = self.pooled(scope, ids, &dense, condition).await?;
-        let texts = usize::try_from(texts).unwrap_or(usize::MAX);
-        Ok(Pool {
-            texts: texts.max(memories.len()),
-            memories,
-        })
-    }
-
-    async fn pooled(
-        &self,
-        scope: &Scope,
-        ids: Vec<Uuid>,
-        dense: &HashMap<Uuid, f32>,
-        condition: &Condition,
-    ) -> Result<Vec<Pooled>> {
-        let mut seen = HashSet::new();
-        let ids = ids.into_iter().filter(|id| seen.insert(*id)).map(MemoryId);
-        let ids: Vec<MemoryId> = ids.collect();
-        let mut memories = self.backend().memories.get(scope, &ids, None).await?;
-        let sources = memories.iter().flat_map(|memory| &memory.sources);
-        let sources: Vec<MemoryId> = sources.filter(|id| seen.insert(id.0)).copied().collect();
-        memories.extend(self.backend().memories.get(scope, &sources, None).await?);
-        // The index may be behind the records, never the other way round.
-        memories.retain(|memory| condition.holds(&memory.payload()));
-        self.with_words(scope, memories, dense).await
-    }
-
-    async fn with_words(
-        &self,
-        scope: &Scope,
-        memories: Vec<Memory>,
-        dense: &HashMap<Uuid, f32>,
-    ) -> Result<Vec<Pooled>> {
-        let all: Vec<&Memory> = memories.iter().collect();
-        let before = Before::read(self.backend(), scope, &all).await?;
-        Ok(memories
-            .into_iter()
-            .map(|memory| Pooled {
-                dense: dense.get(&memory.memory_id.0).copied(),
-                terms: index::words(&memory, &before, self.inner.usual),
-                memory,
-            })
-            .collect())
+        Ok(looks)
     }
 
     /// The newest records that meet the condition.
@@ -315,47 +316,59 @@ impl Service {
             ..PageQuery::default()
         };
         let found = self.backend().memories.list(scope, &query, &page).await?;
-        let texts = usize::try_from(found.total).unwrap_or(usize::MAX);
-        let memories = self.with_words(scope, found.items, &HashMap::new()).await?;
-        Ok(Pool { texts, memories })
+        let cards = self.made(scope, &found.items).await?.into_iter();
+        let memories = found.items.into_iter();
+        Ok(Pool {
+            texts: usize::try_from(found.total).unwrap_or(usize::MAX),
+            candidates: cards.map(|card| Pooled { card, dense: None }).collect(),
+            memories: memories.map(|memory| (memory.memory_id, memory)).collect(),
+        })
     }
 
-    /// The pool in order. Those that are not to be shown have done their part then.
-    fn ranked(&self, search: &Search, query: &Query, pool: &Pool, shown: &Condition) -> Vec<Found> {
-        let (texts, pool) = (pool.texts, &pool.memories);
-        let places: HashMap<MemoryId, usize> = pool
-            .iter()
-            .enumerate()
-            .map(|(place, pooled)| (pooled.memory.memory_id, place))
-            .collect();
-        let sources: Vec<Vec<usize>> = pool
-            .iter()
-            .map(|pooled| {
-                let ids = pooled.memory.sources.iter();
-                ids.filter_map(|id| places.get(id).copied()).collect()
-            })
-            .collect();
-        let candidates: Vec<Candidate<'_>> = pool
-            .iter()
-            .zip(&sources)
-            .map(|(pooled, sources)| candidate(query, pooled, sources))
-            .collect();
-        let mut ranked = rank(query, texts, &candidates, &Weights::default());
-        ranked.retain(|one| shown.holds(&pool[one.candidate].memory.payload()));
-        // Without an embedder nothing is near: what shares nothing is no hit.
-        ranked.retain(|one| one.score > 0.0);
-        let misses = if search.explain { MISSES } else { 0 };
-        let all = ranked.iter().enumerate().map(|(place, one)| Found {
-            memory: pool[one.candidate].memory.clone(),
-            score: one.score,
-            parts: one.parts,
-            rerank: None,
-            missed: near_miss(&ranked, place, search.top_k, search.threshold),
-        });
-        let (hits, missed): (Vec<Found>, Vec<Found>) = all.partition(|one| one.missed.is_none());
-        hits.into_iter()
-            .chain(missed.into_iter().take(misses))
-            .collect()
+    /// The best of the pool, as the records have them; those that changed since the index saw
+    /// them are placed anew.
+    async fn chosen(
+        &self,
+        scope: &Scope,
+        search: &Search,
+        query: &Query,
+        mut pool: Pool,
+        condition: &Condition,
+    ) -> Result<Vec<Found>> {
+        for _ in 0..MAX_ROUNDS {
+            let placed = place(search, query, &pool);
+            let unread = placed.iter().map(|one| one.memory_id);
+            let unread = unread.filter(|id| !pool.memories.contains_key(id));
+            let unread: Vec<MemoryId> = unread.collect();
+            let read = self.backend().memories.get(scope, &unread, None).await?;
+            let read = read.into_iter().map(|memory| (memory.memory_id, memory));
+            pool.memories.extend(read);
+            let is_same = |one: &&Placed| {
+                let memory = pool.memories.get(&one.memory_id);
+                memory.is_some_and(|memory| memory.version == one.version)
+            };
+            let stale = placed.iter().filter(|one| !is_same(one));
+            let stale: Vec<MemoryId> = stale.map(|one| one.memory_id).collect();
+            if stale.is_empty() {
+                let found = placed.into_iter().filter_map(|one| {
+                    Some(Found {
+                        memory: pool.memories.remove(&one.memory_id)?,
+                        score: one.ranked.score,
+                        parts: one.ranked.parts,
+                        rerank: None,
+                        missed: one.missed,
+                    })
+                });
+                return Ok(found.collect());
+            }
+            self.inner.cards.forget(&stale);
+            let changed = stale.iter().filter_map(|id| pool.memories.get(id));
+            let changed: Vec<Memory> = changed.cloned().collect();
+            let mut cards = self.made(scope, &changed).await?;
+            cards.retain(|card| condition.holds(&card.payload));
+            pool.replace(&stale, &cards);
+        }
+        Err(Error::busy("the memories change faster than they are read"))
     }
 
     async fn judged(&self, search: &Search, mut found: Vec<Found>) -> Result<Vec<Found>> {
@@ -470,26 +483,76 @@ impl Service {
     }
 }
 
+impl Pool {
+    /// Puts new cards in the place of old ones; what has none any more is gone.
+    fn replace(&mut self, old: &[MemoryId], new: &[Arc<Card>]) {
+        self.candidates.retain_mut(|pooled| {
+            let id = pooled.card.memory_id;
+            let card = new.iter().find(|card| card.memory_id == id);
+            if let Some(card) = card {
+                pooled.card = card.clone();
+            }
+            card.is_some() || !old.contains(&id)
+        });
+    }
+}
+
+/// The pool in order, with its near misses if they are to be explained. Those that are not to be
+/// shown have done their part then.
+fn place(search: &Search, query: &Query, pool: &Pool) -> Vec<Placed> {
+    let (texts, pool) = (pool.texts, &pool.candidates);
+    let places: HashMap<MemoryId, usize> = pool
+        .iter()
+        .enumerate()
+        .map(|(place, pooled)| (pooled.card.memory_id, place))
+        .collect();
+    let sources: Vec<Vec<usize>> = pool
+        .iter()
+        .map(|pooled| {
+            let ids = pooled.card.sources.iter();
+            ids.filter_map(|id| places.get(id).copied()).collect()
+        })
+        .collect();
+    let candidates: Vec<Candidate<'_>> = pool
+        .iter()
+        .zip(&sources)
+        .map(|(pooled, sources)| candidate(query, pooled, sources))
+        .collect();
+    let mut ranked = rank(query, texts, &candidates, &Weights::default());
+    let sources = search.which.include_sources;
+    ranked.retain(|one| sources || !pool[one.candidate].card.is_source);
+    // Without an embedder nothing is near: what shares nothing is no hit.
+    ranked.retain(|one| one.score > 0.0);
+    let misses = if search.explain { MISSES } else { 0 };
+    let all = (0..ranked.len()).map(|place| {
+        let card = &pool[ranked[place].candidate].card;
+        Placed {
+            memory_id: card.memory_id,
+            version: card.version,
+            ranked: ranked[place],
+            missed: near_miss(&ranked, place, search.top_k, search.threshold),
+        }
+    });
+    let (hits, missed): (Vec<Placed>, Vec<Placed>) = all.partition(|one| one.missed.is_none());
+    hits.into_iter()
+        .chain(missed.into_iter().take(misses))
+        .collect()
+}
+
 fn candidate<'a>(query: &Query, pooled: &'a Pooled, sources: &'a [usize]) -> Candidate<'a> {
-    let memory = &pooled.memory;
+    let card = &*pooled.card;
+    let keys = card.entities.iter().map(String::as_str);
     Candidate {
-        kind: match memory.kind {
+        kind: match card.kind {
             Kind::Turn => retrieval::Kind::Turn,
             Kind::Fact | Kind::Procedure => retrieval::Kind::Fact,
         },
         dense: pooled.dense,
-        terms: &pooled.terms,
-        entity: query.fit(
-            memory.actor.as_deref(),
-            memory.entities.iter().map(String::as_str),
-        ),
-        asks: retrieval::asks(&memory.text),
-        session: memory
-            .owner
-            .run_id
-            .as_ref()
-            .map(|run| xxhash_rust::xxh3::xxh3_64(run.as_bytes())),
-        day: index::day(memory.happened_at),
+        terms: &card.terms,
+        entity: query.fit(card.actor.as_deref(), keys),
+        asks: card.asks,
+        session: card.session,
+        day: card.day,
         sources,
         decay: 1.0,
     }

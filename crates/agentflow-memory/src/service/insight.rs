@@ -152,7 +152,9 @@ impl Service {
                 object(&text)?
             }
         };
-        let ids = memories.iter().map(|memory| Value::str(memory.memory_id.text()));
+        let ids = memories
+            .iter()
+            .map(|memory| Value::str(memory.memory_id.text()));
         let body = [
             ("filter", Value::map(export.filter)),
             ("result", result),
@@ -162,7 +164,9 @@ impl Service {
         let id = job.job_id.text();
         let put = self.put_note(scope, &job.project, EXPORTS, &id, body);
         if self.drop_if_stale(scope, &put.await?).await? {
-            return Err(Error::busy("memories were removed while they were exported"));
+            return Err(Error::busy(
+                "memories were removed while they were exported",
+            ));
         }
         self.drop_old_exports(scope, &job.project).await?;
         let result = Value::object([("memory_export_id", Value::str(id))]);
@@ -278,7 +282,9 @@ impl Service {
         profile.updated_at = Some(self.now());
         let put = self.put_profile(scope, &job.project, user, &profile);
         if self.drop_if_stale(scope, &put.await?).await? {
-            return Err(Error::busy("memories were removed while a user was described"));
+            return Err(Error::busy(
+                "memories were removed while a user was described",
+            ));
         }
         let result = Value::object([
             ("entity_id", Value::str(user)),

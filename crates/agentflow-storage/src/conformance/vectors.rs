@@ -53,6 +53,8 @@ suite! {
     a_removed_point_is_not_found_by_its_words,
     points_without_the_vector_are_not_found,
     searches_are_answered_in_their_order,
+    whatever_meets_a_condition_comes_by_id,
+    payloads_come_if_they_are_asked_for,
     a_search_obeys_its_condition,
     few_matches_among_many_are_found,
     conditions_are_evaluated_alike,
@@ -143,6 +145,7 @@ fn near(condition: Option<Condition>) -> Search {
         condition,
         limit: 100,
         threshold: None,
+        payload: true,
     }
 }
 

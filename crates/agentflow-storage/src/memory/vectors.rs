@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use agentflow_types::{Error, Result, Scope, Value};
+use agentflow_types::{Error, Map, Result, Scope, Value};
 use async_trait::async_trait;
 use uuid::Uuid;
 
@@ -77,6 +77,7 @@ impl Kept {
                 let weighted = self.weighted(name, wanted);
                 Box::new(move |point| common(point.sparse.get(name)?, &weighted))
             }
+            Probe::Any => Box::new(|_| Some(0.0)),
         };
         let mut hits: Vec<Hit> = self
             .matching(scope, search.condition.as_ref())
@@ -87,7 +88,10 @@ impl Kept {
                     id: point.id,
                     version: point.version,
                     score,
-                    payload: point.payload.clone(),
+                    payload: match search.payload {
+                        true => point.payload.clone(),
+                        false => Map::new(),
+                    },
                 })
             })
             .collect();

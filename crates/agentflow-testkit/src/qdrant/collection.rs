@@ -311,13 +311,15 @@ impl Kept {
         }
         let which = Read::of(asked.filter.as_ref())?;
         let name = asked.using.clone().unwrap_or_default();
-        let input = match asked
-            .query
-            .as_ref()
-            .and_then(|query| query.variant.as_ref())
-        {
-            Some(query::Variant::Nearest(input)) => input.variant.as_ref(),
-            _ => return Err(Status::unimplemented("this kind of query")),
+        let query = asked.query.as_ref();
+        let input = match query.map(|query| query.variant.as_ref()) {
+            Some(Some(query::Variant::Nearest(input))) => input.variant.as_ref(),
+            Some(_) => return Err(Status::unimplemented("this kind of query")),
+            None => {
+                // Points by id.
+                let all = self.matching(&which).take(limit as usize);
+                return shown(all.map(|(id, point)| (0.0, *id, point)), asked);
+            }
         };
         let mut hits: Vec<(f32, Uuid, &Stored)> = match input {
             Some(vector_input::Variant::Dense(wanted)) => {
@@ -348,17 +350,7 @@ impl Kept {
         // Equal scores come in no order that a client could rely on.
         hits.sort_by(|a, b| b.0.total_cmp(&a.0).then(b.1.cmp(&a.1)));
         hits.truncate(limit as usize);
-        let shown = hits.into_iter().map(|(score, id, point)| {
-            Ok(ScoredPoint {
-                id: Some(wire::id(id)),
-                payload: wire::shown(&point.payload, asked.with_payload.as_ref())?,
-                score,
-                ..ScoredPoint::default()
-            })
-        });
-        Ok(BatchResult {
-            result: shown.collect::<Result<_, Status>>()?,
-        })
+        shown(hits.into_iter(), asked)
     }
 
     /// The words of a search, each with its weight times its rarity among all points.
@@ -400,6 +392,24 @@ impl Stored {
             ..RetrievedPoint::default()
         })
     }
+}
+
+/// Points with their scores, as a query wants to see them.
+fn shown<'a>(
+    hits: impl Iterator<Item = (f32, Uuid, &'a Stored)>,
+    asked: &QueryPoints,
+) -> Result<BatchResult, Status> {
+    let shown = hits.map(|(score, id, point)| {
+        Ok(ScoredPoint {
+            id: Some(wire::id(id)),
+            payload: wire::shown(&point.payload, asked.with_payload.as_ref())?,
+            score,
+            ..ScoredPoint::default()
+        })
+    });
+    Ok(BatchResult {
+        result: shown.collect::<Result<_, Status>>()?,
+    })
 }
 
 fn scored<'a>(

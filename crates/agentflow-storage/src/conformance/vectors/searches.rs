@@ -387,6 +387,54 @@ fn tree(draw: &mut impl FnMut(usize) -> usize, values: &[Value], depth: usize) -
     }
 }
 
+/// Without a vector or words the condition alone finds.
+pub async fn whatever_meets_a_condition_comes_by_id(index: Index) -> Result<()> {
+    let named = |n: u32| if n.is_multiple_of(40) { "few" } else { "many" };
+    let points = (1..=200)
+        .rev()
+        .map(|n| point(n, &value!({ "user": named(n) })));
+    filled(&index, points.collect()).await?;
+    let any = |condition, limit| Search {
+        probe: Probe::Any,
+        limit,
+        ..near(condition)
+    };
+    for (wanted, limit, all) in [
+        (any(Some(user("few")), 100), 5, vec![40, 80, 120, 160, 200]),
+        (any(Some(user("few")), 2), 2, vec![40, 80]),
+        (any(Some(user("many")), 3), 3, vec![1, 2, 3]),
+        (any(None, 4), 4, vec![1, 2, 3, 4]),
+        (any(Some(user("nobody")), 4), 0, vec![]),
+    ] {
+        let hits = search(&index, wanted).await?;
+        assert_eq!((hits.len(), found(&hits)), (limit, all));
+        assert!(hits.iter().all(|hit| hit.score == 0.0));
+    }
+    Ok(())
+}
+
+/// Who reads the records does not need payloads.
+pub async fn payloads_come_if_they_are_asked_for(index: Index) -> Result<()> {
+    filled(
+        &index,
+        vec![point(1, &value!({ "user": "a", "text": "some" }))],
+    )
+    .await?;
+    let some = Condition::Includes(Field::of("text"), "som".into(), Case::Exact);
+    for condition in [None, Some(user("a")), Some(some)] {
+        for payload in [true, false] {
+            let wanted = Search {
+                payload,
+                ..near(condition.clone())
+            };
+            let hits = search(&index, wanted).await?;
+            assert_eq!((found(&hits), hits[0].version), (vec![1], 1));
+            assert_eq!(hits[0].payload.is_empty(), !payload);
+        }
+    }
+    Ok(())
+}
+
 /// No character of a text means something to an index.
 pub async fn texts_keep_their_characters(index: Index) -> Result<()> {
     let odd = [
