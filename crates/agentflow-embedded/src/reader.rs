@@ -13,6 +13,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{Options, connect, error};
 
+/// Most KiB of pages that a reading connection keeps; it takes them as it reads.
+const CACHE_KIB: i64 = 8 << 10;
+
 type Job = Box<dyn FnOnce(&Connection) + Send>;
 
 pub(crate) struct Readers {
@@ -31,6 +34,9 @@ impl Readers {
             let connection = connect(path, options)?;
             connection
                 .pragma_update(None, "query_only", true)
+                .map_err(error::from)?;
+            connection
+                .pragma_update(None, "cache_size", -CACHE_KIB)
                 .map_err(error::from)?;
             Ok(Mutex::new(connection))
         };

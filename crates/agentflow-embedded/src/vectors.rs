@@ -5,6 +5,7 @@
 //! is first asked for, and again after a commit of which nobody knows whether it was stored.
 
 mod blob;
+mod coarse;
 mod graph;
 mod image;
 mod linker;

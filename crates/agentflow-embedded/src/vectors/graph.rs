@@ -19,7 +19,10 @@ use std::{
 
 use roaring::RoaringBitmap;
 
-use super::rows::{PIECE, Pieces};
+use super::{
+    coarse::Wanted,
+    rows::{PIECE, Pieces},
+};
 
 /// Most links of a point on a level; twice as many on the ground.
 const LINKS: usize = 16;
@@ -195,7 +198,7 @@ impl Graph {
         let Some((mut from, top)) = self.enter(slot, own) else {
             return;
         };
-        let wanted = pieces.row(slot);
+        let wanted = &pieces.wanted(slot);
         for level in (own + 1..=top).rev() {
             from = self.climb(pieces, wanted, from, level);
         }
@@ -270,8 +273,8 @@ impl Graph {
             links[linked.len()].store(new.1, Ordering::Release);
             return;
         }
-        let own = pieces.row(slot);
-        let mut found = cosines(pieces, own, &linked);
+        let own = pieces.wanted(slot);
+        let mut found = nears(pieces, &own, &linked);
         found.push(new);
         write(links, &choose(pieces, found, GROUND_LINKS));
     }
@@ -288,7 +291,7 @@ impl Graph {
     fn near_above(
         &self,
         pieces: &Pieces,
-        wanted: &[f32],
+        wanted: &Wanted<'_>,
         from: u32,
         level: usize,
         seen: &mut Seen,
@@ -309,7 +312,8 @@ impl Graph {
             };
             links.push(slot);
             if links.len() > LINKS {
-                let found = cosines(pieces, pieces.row(near.1), links);
+                let own = pieces.wanted(near.1);
+                let found = nears(pieces, &own, links);
                 let chosen = choose(pieces, found, LINKS);
                 *links = chosen.into_iter().map(|near| near.1).collect();
             }
@@ -317,8 +321,8 @@ impl Graph {
     }
 
     /// The nearest that steps towards what is wanted lead to, on a level above the ground.
-    fn climb(&self, pieces: &Pieces, wanted: &[f32], from: u32, level: usize) -> u32 {
-        let of = |slots: &[u32]| cosines(pieces, wanted, slots).into_iter().max();
+    fn climb(&self, pieces: &Pieces, wanted: &Wanted<'_>, from: u32, level: usize) -> u32 {
+        let of = |slots: &[u32]| nears(pieces, wanted, slots).into_iter().max();
         let Some(mut best) = of(&[from]) else {
             return from;
         };
@@ -346,20 +350,24 @@ impl Graph {
         let Some((mut from, top)) = entry else {
             return vec![];
         };
+        let coarse = Wanted::of(wanted);
         for level in (1..=top).rev() {
-            from = self.climb(pieces, wanted, from, level);
+            from = self.climb(pieces, &coarse, from, level);
         }
         let ground = self.ground.read().unwrap_or_else(PoisonError::into_inner);
         let mut seen = Seen::default();
         let links = |slot, into: &mut Vec<u32>| read(links_of(&ground, slot), into);
-        let found = walk(pieces, wanted, from, (width, &mut seen), links, counts);
-        found.into_iter().map(|near| (near.0, near.1)).collect()
+        let found = walk(pieces, &coarse, from, (width, &mut seen), links, counts);
+        let found: Vec<u32> = found.into_iter().map(|near| near.1).collect();
+        let mut cosines = Vec::new();
+        pieces.cosines(wanted, &found, &mut cosines);
+        cosines
     }
 }
 
-fn cosines(pieces: &Pieces, wanted: &[f32], slots: &[u32]) -> Vec<Near> {
+fn nears(pieces: &Pieces, wanted: &Wanted<'_>, slots: &[u32]) -> Vec<Near> {
     let mut cosines = Vec::new();
-    pieces.cosines(wanted, slots, &mut cosines);
+    pieces.near(wanted, slots, &mut cosines);
     let near = |(cosine, slot)| Near(cosine, slot);
     cosines.into_iter().map(near).collect()
 }
@@ -374,7 +382,7 @@ fn write(links: &[AtomicU32], chosen: &[Near]) {
 /// Walks from a slot towards what is wanted; the nearest that count, up to the width.
 fn walk(
     pieces: &Pieces,
-    wanted: &[f32],
+    wanted: &Wanted<'_>,
     from: u32,
     (width, seen): (usize, &mut Seen),
     links: impl Fn(u32, &mut Vec<u32>),
@@ -386,7 +394,7 @@ fn walk(
     let (mut linked, mut new, mut cosines) = (Vec::new(), vec![from], Vec::new());
     seen.see(from);
     loop {
-        pieces.cosines(wanted, &new, &mut cosines);
+        pieces.near(wanted, &new, &mut cosines);
         for (cosine, slot) in cosines.drain(..) {
             let near = Near(cosine, slot);
             let is_near = best.len() < width || best.peek().is_some_and(|worst| near > worst.0);
@@ -422,7 +430,7 @@ fn choose(pieces: &Pieces, mut found: Vec<Near>, many: usize) -> Vec<Near> {
         if chosen.len() == many {
             break;
         }
-        pieces.cosines(pieces.row(near.1), &slots, &mut cosines);
+        pieces.near(&pieces.wanted(near.1), &slots, &mut cosines);
         if cosines.iter().all(|(cosine, _)| *cosine <= near.0) {
             chosen.push(near);
             slots.push(near.1);

@@ -74,9 +74,17 @@ impl Moments {
                 let Some(bound) = bound.as_str() else {
                     return Some(RoaringBitmap::new());
                 };
+                if self.first.is_empty() {
+                    return Some(RoaringBitmap::new());
+                }
                 // The order of the texts, which is that of time.
-                let start = first_where(|text| text >= bound);
-                let end = first_where(|text| text > bound);
+                let (start, end) = match place(bound) {
+                    Some(at) => (at, at + 1),
+                    None => (
+                        first_where(|text| text >= bound),
+                        first_where(|text| text > bound),
+                    ),
+                };
                 Some(match order {
                     Order::Less => self.testing(|at| at < start),
                     Order::LessOrEqual => self.testing(|at| at < end),

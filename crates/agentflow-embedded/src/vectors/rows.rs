@@ -5,7 +5,10 @@ use std::sync::{Arc, OnceLock};
 use pulp::{Arch, NullaryFnOnce};
 use roaring::RoaringBitmap;
 
-use super::graph::Graph;
+use super::{
+    coarse::{self, Wanted},
+    graph::Graph,
+};
 
 /// Rows of one piece of memory; a growing index never copies what it has.
 pub(super) const PIECE: usize = 1024;
@@ -19,6 +22,8 @@ pub(super) struct Pieces {
     dimension: usize,
     /// `[PIECE, dimension]` each.
     full: Vec<Arc<[f32]>>,
+    /// The same, coarsely.
+    coarse: Vec<Arc<coarse::Piece>>,
 }
 
 impl Pieces {
@@ -27,8 +32,14 @@ impl Pieces {
         self.full.len() * PIECE
     }
 
-    pub(super) fn row(&self, slot: u32) -> &[f32] {
-        row(self, &[], slot)
+    /// A row of a full piece, to look for what is near it.
+    pub(super) fn wanted(&self, slot: u32) -> Wanted<'_> {
+        self.coarse[slot as usize / PIECE].wanted(slot, self.dimension)
+    }
+
+    /// About the cosines of these slots, which are in full pieces; in their order.
+    pub(super) fn near(&self, wanted: &Wanted<'_>, slots: &[u32], into: &mut Vec<(f32, u32)>) {
+        coarse::cosines((&self.coarse, self.dimension), wanted, slots, into);
     }
 
     /// The cosines of these slots with a unit vector, in their order.
@@ -62,6 +73,7 @@ impl Rows {
             pieces: Pieces {
                 dimension: dimension as usize,
                 full: Vec::new(),
+                coarse: Vec::new(),
             },
             last: Vec::new(),
             has: RoaringBitmap::new(),
@@ -90,6 +102,8 @@ impl Rows {
         while slot as usize / PIECE > self.pieces.full.len() {
             let mut full = std::mem::take(&mut self.last);
             full.resize(PIECE * dimension, 0.0);
+            let coarse = coarse::Piece::of(&full, dimension);
+            self.pieces.coarse.push(Arc::new(coarse));
             self.pieces.full.push(full.into());
         }
         let start = slot as usize % PIECE * dimension;
@@ -146,7 +160,8 @@ impl Rows {
     /// Bytes of memory, without the links, which come by themselves.
     pub(super) fn size_bytes(&self) -> usize {
         let full = self.pieces.full_slots() * self.pieces.dimension;
-        (full + self.last.capacity()) * size_of::<f32>()
+        // A coarse row has a byte for each number.
+        full + (full + self.last.capacity()) * size_of::<f32>()
     }
 }
 

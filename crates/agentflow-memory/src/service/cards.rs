@@ -121,22 +121,21 @@ impl Service {
         wanted: &[(MemoryId, Option<u64>)],
     ) -> Result<Vec<Arc<Card>>> {
         let held = &self.inner.cards;
-        let mut found: HashMap<MemoryId, Arc<Card>> = HashMap::with_capacity(wanted.len());
-        let mut missing = Vec::new();
-        for (id, version) in wanted {
-            match held.get(scope, *id, *version) {
-                Some(card) => drop(found.insert(*id, card)),
-                None => missing.push(*id),
-            }
+        let get = |(id, version): &(MemoryId, Option<u64>)| held.get(scope, *id, *version);
+        let found: Vec<Option<Arc<Card>>> = wanted.iter().map(get).collect();
+        let missing = wanted.iter().zip(&found);
+        let missing = missing.filter(|(_, card)| card.is_none());
+        let missing: Vec<MemoryId> = missing.map(|((id, _), _)| *id).collect();
+        if missing.is_empty() {
+            return Ok(found.into_iter().flatten().collect());
         }
-        if !missing.is_empty() {
-            let read = self.backend().memories.get(scope, &missing, None).await?;
-            for card in self.made(scope, &read).await? {
-                held.hold(&card);
-                found.insert(card.memory_id, card);
-            }
-        }
-        let in_order = wanted.iter().filter_map(|(id, _)| found.remove(id));
+        let read = self.backend().memories.get(scope, &missing, None).await?;
+        let made = self.made(scope, &read).await?.into_iter();
+        let mut made: HashMap<MemoryId, Arc<Card>> =
+            made.map(|card| (card.memory_id, card)).collect();
+        made.values().for_each(|card| held.hold(card));
+        let both = wanted.iter().zip(found);
+        let in_order = both.filter_map(|((id, _), card)| card.or_else(|| made.remove(id)));
         Ok(in_order.collect())
     }
 

@@ -501,9 +501,11 @@ impl Pool {
 /// shown have done their part then.
 fn place(search: &Search, query: &Query, pool: &Pool) -> Vec<Placed> {
     let (texts, pool) = (pool.texts, &pool.candidates);
+    let is_linked = pool.iter().any(|pooled| !pooled.card.sources.is_empty());
     let places: HashMap<MemoryId, usize> = pool
         .iter()
         .enumerate()
+        .filter(|_| is_linked)
         .map(|(place, pooled)| (pooled.card.memory_id, place))
         .collect();
     let sources: Vec<Vec<usize>> = pool
