@@ -3,6 +3,7 @@
 mod checkpoints;
 mod graph;
 mod locomo;
+mod memory;
 mod streams;
 mod worker;
 
@@ -21,6 +22,7 @@ pub use checkpoints::{Args as CheckpointArgs, run as checkpoints};
 pub(crate) use graph::Peer;
 pub use graph::{Args as GraphArgs, graph};
 pub use locomo::{Args as LocomoArgs, locomo};
+pub use memory::{Args as MemoryArgs, run as memory};
 pub use streams::{Args as StreamArgs, run as streams};
 pub use worker::{Args as WorkerArgs, worker};
 

@@ -97,6 +97,8 @@ enum Bench {
     Worker(bench::WorkerArgs),
     /// How much of the evidence for questions about conversations is found, without a model.
     Locomo(bench::LocomoArgs),
+    /// Adding and finding memories against Mem0's library; writes docs/benchmarks-memory.md.
+    Memory(bench::MemoryArgs),
     /// Ten thousand open streams, and LangGraph's server; writes docs/benchmarks-streams.md.
     Streams(bench::StreamArgs),
 }
@@ -115,6 +117,7 @@ fn main() -> ExitCode {
         Command::Bench(Bench::Graph(args)) => bench::graph(&args),
         Command::Bench(Bench::Checkpoints(args)) => bench::checkpoints(&args),
         Command::Bench(Bench::Locomo(args)) => bench::locomo(&args),
+        Command::Bench(Bench::Memory(args)) => bench::memory(&args),
         Command::Bench(Bench::Streams(args)) => bench::streams(&args),
         Command::Bench(Bench::Worker(args)) => bench::worker(&args),
         Command::Integration { suite } => suites::by_hand(match suite {

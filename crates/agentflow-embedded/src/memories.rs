@@ -146,7 +146,7 @@ fn matching(scope: &Scope, query: &MemoryQuery) -> Result<(String, Vec<Sql>)> {
     }
     if let Some(condition) = &query.condition {
         sql.push_str(" AND ");
-        condition::add(condition, &mut sql, &mut values)?;
+        condition::add(query, condition, &mut sql, &mut values)?;
     }
     Ok((sql, values))
 }
@@ -244,8 +244,17 @@ impl Memories for Embedded {
         check(query, page)?;
         let (from, values) = matching(scope, query)?;
         let order = column::order(page, "memory_id");
-        self.read(move |db| column::page(db, "body", &from, &order, &values, read))
-            .await
+        let (offset, uncounted) = (page.offset, query.uncounted);
+        self.read(move |db| match uncounted {
+            false => column::page(db, "body", &from, &order, &values, read),
+            true => {
+                let sql = format!("SELECT body {from}{order}");
+                let items = all(db, &sql, params_from_iter(&values), read)?;
+                let total = offset + items.len() as u64;
+                Ok(Page { items, total })
+            }
+        })
+        .await
     }
 
     async fn owners(

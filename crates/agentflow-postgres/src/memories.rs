@@ -136,7 +136,7 @@ fn matching(scope: &Scope, query: &MemoryQuery) -> Statement {
         sql = sql.and(" AND kind = ANY(", kinds.collect::<Vec<String>>(), ")");
     }
     if let Some(condition) = &query.condition {
-        sql = condition::add(condition, sql.text(" AND "));
+        sql = condition::add(query, condition, sql.text(" AND "));
     }
     sql
 }
@@ -275,6 +275,13 @@ impl Memories for Postgres {
     ) -> Result<Page<Memory>> {
         check(query, page)?;
         let order = order(page, "memory_id", &[]);
+        if query.uncounted {
+            let sql = matching(scope, query).within("SELECT body ", &order);
+            let items = self.read(&sql).await?;
+            let items: Vec<Memory> = items.iter().map(read).collect::<Result<_>>()?;
+            let total = page.offset + items.len() as u64;
+            return Ok(Page { items, total });
+        }
         self.page(&matching(scope, query), "body", &order, page, read)
             .await
     }

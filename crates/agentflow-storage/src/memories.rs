@@ -18,7 +18,7 @@ pub use job::{Claimed, Job, JobQuery, JobStatus};
 pub use note::{Note, NoteQuery};
 
 use crate::{
-    condition::Condition,
+    condition::{Condition, Field},
     filter, json,
     outbox::Letter,
     page::{Page, PageQuery},
@@ -304,6 +304,26 @@ pub struct MemoryQuery {
     pub condition: Option<Condition>,
     /// As they were at this moment; `None` for now.
     pub as_of: Option<Timestamp>,
+    /// Whether the total may be left out, because nobody reads it: it is then the number of the
+    /// page's last row, or the total.
+    pub uncounted: bool,
+}
+
+impl MemoryQuery {
+    /// The column that holds a field of the payload, for those that have one; of the versions of
+    /// the past only what is in all of them.
+    #[must_use]
+    pub fn column(&self, field: &Field) -> Option<&'static str> {
+        let [key] = field.keys() else { return None };
+        let always = ["project", "kind"];
+        let now = OwnerKind::ALL.map(OwnerKind::field);
+        let now = now.iter().filter(|_| self.as_of.is_none());
+        always
+            .iter()
+            .chain(now)
+            .find(|name| ***name == **key)
+            .copied()
+    }
 }
 
 /// An owner of memories.

@@ -88,6 +88,7 @@ impl Service {
             kinds: vec![Kind::Turn],
             condition: Some(Condition::All(same.collect())),
             as_of: None,
+            uncounted: true,
         };
         let page = PageQuery {
             limit: TURNS as u32,

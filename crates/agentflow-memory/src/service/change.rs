@@ -194,6 +194,7 @@ impl Service {
         let query = MemoryQuery {
             project: project.to_owned(),
             condition: Some(filter::read(by)?),
+            uncounted: true,
             ..MemoryQuery::default()
         };
         let page = PageQuery {

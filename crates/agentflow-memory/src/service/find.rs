@@ -410,6 +410,29 @@ impl Service {
         self.backend().memories.list(scope, &query, page).await
     }
 
+    /// The newest memories.
+    pub(super) async fn newest(
+        &self,
+        scope: &Scope,
+        project: &str,
+        which: &Which,
+        limit: u32,
+    ) -> Result<Vec<Memory>> {
+        let query = MemoryQuery {
+            project: project.to_owned(),
+            condition: Some(which.condition(project, self.now())?),
+            as_of: which.as_of,
+            uncounted: true,
+            ..MemoryQuery::default()
+        };
+        let page = PageQuery {
+            limit,
+            ..PageQuery::default()
+        };
+        let found = self.backend().memories.list(scope, &query, &page).await?;
+        Ok(found.items)
+    }
+
     /// A memory, as it was at a moment if one is named.
     ///
     /// # Errors

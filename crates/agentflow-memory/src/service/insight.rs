@@ -2,10 +2,7 @@
 //! them; without one they are the memories themselves, and say so.
 
 use agentflow_models::chat::ChatRequest;
-use agentflow_storage::{
-    memories::{Job, JobStatus, Memory, Note, NoteQuery},
-    page::PageQuery,
-};
+use agentflow_storage::memories::{Job, JobStatus, Memory, Note, NoteQuery};
 use agentflow_types::{
     Error, Map, MemoryId, Result, Scope, Timestamp, Value, from_value, message, to_value,
 };
@@ -134,7 +131,7 @@ impl Service {
 
     pub(super) async fn do_export(&self, scope: &Scope, job: &Job) -> Result<()> {
         let export: Export = from_value(job.payload.get("export").unwrap_or(&Value::Null))?;
-        let memories = self.newest(scope, &job.project, &export.filter).await?;
+        let memories = self.newest_by(scope, &job.project, &export.filter).await?;
         let result = match &self.inner.models.chat {
             None => {
                 let texts = memories
@@ -179,7 +176,7 @@ impl Service {
     /// `Invalid` for a filter that names no owner.
     pub async fn summary(&self, scope: &Scope, project: &str, by: &Map) -> Result<String> {
         check_owned(by)?;
-        let memories = self.newest(scope, project, by).await?;
+        let memories = self.newest_by(scope, project, by).await?;
         if memories.is_empty() || self.inner.models.chat.is_none() {
             let texts: Vec<&str> = memories.iter().map(|memory| memory.text.as_str()).collect();
             return Ok(texts.join("\n"));
@@ -268,7 +265,7 @@ impl Service {
         let user = job.payload.get("user_id").and_then(Value::as_str);
         let user = user.unwrap_or_default();
         let filter: Map = [("user_id".into(), Value::str(user))].into();
-        let memories = self.newest(scope, &job.project, &filter).await?;
+        let memories = self.newest_by(scope, &job.project, &filter).await?;
         let settings = self.profile_settings(scope, &job.project).await?;
         let old = self.profile(scope, &job.project, user).await?;
         let mut profile = old.unwrap_or_default();
@@ -313,17 +310,13 @@ impl Service {
     }
 
     /// The newest memories that count.
-    async fn newest(&self, scope: &Scope, project: &str, by: &Map) -> Result<Vec<Memory>> {
+    async fn newest_by(&self, scope: &Scope, project: &str, by: &Map) -> Result<Vec<Memory>> {
         let which = Which {
             filter: by.clone(),
             latest_only: true,
             ..Which::default()
         };
-        let page = PageQuery {
-            limit: MAX_MEMORIES,
-            ..PageQuery::default()
-        };
-        Ok(self.list(scope, project, &which, &page).await?.items)
+        self.newest(scope, project, &which, MAX_MEMORIES).await
     }
 
     async fn write(

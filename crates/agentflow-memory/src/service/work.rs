@@ -34,6 +34,8 @@ const FILL_AGAIN: Duration = Duration::from_secs(5);
 const MAX_ATTEMPTS: u32 = 5;
 /// Memories that the model is shown beside what is new.
 const NEIGHBOURS: usize = 30;
+/// How many of them are the newest, near or not.
+const NEWEST: u32 = 10;
 /// Who acts when jobs are done.
 const PRINCIPAL: &str = "memory";
 
@@ -277,8 +279,8 @@ impl Service {
             let hits = self.search(scope, &job.project, &search).await?;
             found.extend(hits.into_iter().map(|hit| hit.memory));
         }
-        let page = PageQuery::default();
-        found.extend(self.list(scope, &job.project, &which, &page).await?.items);
+        let newest = self.newest(scope, &job.project, &which, NEWEST);
+        found.extend(newest.await?);
         let mut seen = std::collections::HashSet::new();
         found.retain(|memory| seen.insert(memory.memory_id));
         found.truncate(NEIGHBOURS);
@@ -382,6 +384,7 @@ impl Service {
             kinds: vec![Kind::Fact, Kind::Procedure],
             condition: Some(crate::filter::read(&filter)?),
             as_of: None,
+            uncounted: true,
         };
         let page = PageQuery {
             limit: 1,

@@ -1,17 +1,37 @@
 //! Conditions over payloads as SQL.
 
-use agentflow_storage::condition::{Case, Condition, Field, Order};
+use agentflow_storage::{
+    condition::{Case, Condition, Field, Order},
+    memories::MemoryQuery,
+};
 use agentflow_types::{Str, Value};
 
 use super::without_nul;
 use crate::statement::Statement;
 
-/// Adds a condition over the column `payload`.
-pub(super) fn add(condition: &Condition, sql: Statement) -> Statement {
+/// Adds a condition over the column `payload`. Fields that have a column of their own are looked
+/// up there, because there are indexes over it.
+pub(super) fn add(query: &MemoryQuery, condition: &Condition, sql: Statement) -> Statement {
+    if let Some((column, texts)) = by_column(query, condition) {
+        return match texts.as_slice() {
+            [] => sql.text("false"),
+            // With one the index gives the order, too.
+            [one] => sql.and(
+                &format!("({column} IS NOT NULL AND {column} = "),
+                one.clone(),
+                ")",
+            ),
+            _ => sql.and(
+                &format!("({column} IS NOT NULL AND {column} = ANY("),
+                texts,
+                "))",
+            ),
+        };
+    }
     match condition {
-        Condition::All(parts) => join(parts, " AND ", "true", sql),
-        Condition::Any(parts) => join(parts, " OR ", "false", sql),
-        Condition::Not(part) => add(part, sql.text("NOT ")),
+        Condition::All(parts) => join(query, (parts, " AND ", "true"), sql),
+        Condition::Any(parts) => join(query, (parts, " OR ", "false"), sql),
+        Condition::Not(part) => add(query, part, sql.text("NOT ")),
         Condition::Equals(field, wanted) => leaf(field, sql, |sql| compares("=", wanted, sql)),
         Condition::In(field, wanted) => leaf(field, sql, |sql| {
             let none = sql.text("false");
@@ -43,13 +63,29 @@ pub(super) fn add(condition: &Condition, sql: Statement) -> Statement {
     }
 }
 
-fn join(parts: &[Condition], word: &str, none: &str, sql: Statement) -> Statement {
+/// The column, and the texts one of which it is to hold; `None` if the condition says something
+/// else.
+fn by_column(query: &MemoryQuery, condition: &Condition) -> Option<(&'static str, Vec<String>)> {
+    let (field, wanted) = match condition {
+        Condition::Equals(field, wanted) => (field, std::slice::from_ref(wanted)),
+        Condition::In(field, wanted) => (field, wanted.as_slice()),
+        _ => return None,
+    };
+    let texts = wanted.iter().filter_map(Value::as_str);
+    Some((query.column(field)?, texts.map(without_nul).collect()))
+}
+
+fn join(
+    query: &MemoryQuery,
+    (parts, word, none): (&[Condition], &str, &str),
+    sql: Statement,
+) -> Statement {
     let mut sql = sql.text("(");
     for (index, part) in parts.iter().enumerate() {
         if index > 0 {
             sql = sql.text(word);
         }
-        sql = add(part, sql);
+        sql = add(query, part, sql);
     }
     if parts.is_empty() {
         sql = sql.text(none);

@@ -403,6 +403,14 @@ fn conditions() -> Vec<Condition> {
         Condition::Includes(field("text"), "äpfel".into(), Case::Exact),
         Condition::Includes(field("text"), "ÄPFEL".into(), Case::Ignored),
         Condition::Includes(field("categories"), "FOO".into(), Case::Ignored),
+        equals(field("user_id"), text("bob")),
+        equals(field("user_id"), text("bob")).negated(),
+        equals(field("user_id"), Value::Int(1)).negated(),
+        Condition::In(field("run_id"), vec![text("r"), text("s"), Value::Int(2)]),
+        Condition::In(field("user_id"), vec![text("bob"), text("ada")]).negated(),
+        Condition::In(field("app_id"), vec![Value::Bool(true)]),
+        equals(field("kind"), text("fact")),
+        equals(field("project"), text("q")).negated(),
         Condition::Any(vec![
             equals(field("run_id"), text("r")),
             Condition::All(vec![
@@ -438,6 +446,12 @@ pub async fn conditions_hold_as_they_do_for_payloads(backend: Backend) -> Result
                 ..of_project()
             };
             let found = numbers(&backend, &query).await?;
+            assert_eq!(found, wanted, "{condition:?} {as_of:?}");
+            let quick = MemoryQuery {
+                uncounted: true,
+                ..query
+            };
+            let found = numbers(&backend, &quick).await?;
             assert_eq!(found, wanted, "{condition:?} {as_of:?}");
         }
     }
