@@ -5,6 +5,8 @@
 //! [`text`] turns text into terms, entities and times; [`retrieval`] scores what indexes found;
 //! [`filter`] reads the filters of clients.
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod extract;
 pub mod filter;
 mod index;

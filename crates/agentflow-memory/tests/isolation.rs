@@ -1,10 +1,10 @@
 //! Scopes hold whatever a filter says, and whoever writes at the same time; over SQLite.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use agentflow_embedded::{Embedded, Options};
-use agentflow_memory::{Add, Edit, Models, Search, Service, Speech, Which, text::Language};
+use agentflow_memory::{Add, Models, Search, Service, Speech, Which, conformance, text::Language};
 use agentflow_storage::{memories::OwnerKind, page::PageQuery};
 use agentflow_types::{Map, Result, Scope, SystemClock, Value, value};
 use proptest::{
@@ -194,73 +194,14 @@ fn two_hundred_filters_never_leave_their_scope() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn ten_writers_of_a_hundred_tenants_lose_nothing() {
-    const WRITERS: usize = 10;
-    const TENANTS: usize = 100;
-    let opened = open();
-    let mut work = tokio::task::JoinSet::new();
-    for writer in 0..WRITERS {
-        let service = opened.service.clone();
-        work.spawn(async move {
-            for tenant in 0..TENANTS {
-                let scope = Scope::new(&format!("t{tenant}"), "w");
-                let text = format!("tea of tenant{tenant} writer{writer}");
-                let added = service
-                    .add(&scope, PROJECT, said("ada", &text))
-                    .await
-                    .unwrap();
-                let mut metadata = Map::new();
-                metadata.insert(format!("w{writer}").into(), Value::Bool(true));
-                let edit = Edit {
-                    metadata: Some(metadata),
-                    ..Edit::default()
-                };
-                let id = added.memories[0].memory_id;
-                service.update(&scope, PROJECT, id, &edit).await.unwrap();
-            }
-        });
-    }
-    while let Some(done) = work.join_next().await {
-        done.unwrap();
-    }
-    let by = value!({"user_id": "ada"});
-    let mut one = search(by.as_map().unwrap().clone());
-    one.top_k = 50;
-    for tenant in 0..TENANTS {
-        let scope = Scope::new(&format!("t{tenant}"), "w");
-        let found = opened.service.search(&scope, PROJECT, &one).await.unwrap();
-        let texts: HashSet<String> = found.into_iter().map(|one| one.memory.text).collect();
-        let own = (0..WRITERS).map(|writer| format!("tea of tenant{tenant} writer{writer}"));
-        assert_eq!(texts, own.collect::<HashSet<_>>());
-    }
-    let drift = opened.service.check().await.unwrap();
-    assert_eq!((drift.records, drift.missing, drift.orphans), (1_000, 0, 0));
+    conformance::ten_writers_of_a_hundred_tenants_lose_nothing(open().service)
+        .await
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn writers_of_one_memory_lose_no_update() {
-    let opened = open();
-    let scope = Scope::local();
-    let added = opened
-        .service
-        .add(&scope, PROJECT, said("ada", "tea"))
+    conformance::writers_of_one_memory_lose_no_update(open().service)
         .await
         .unwrap();
-    let id = added.memories[0].memory_id;
-    let mut work = tokio::task::JoinSet::new();
-    for writer in 0..10 {
-        let (service, scope) = (opened.service.clone(), scope.clone());
-        work.spawn(async move {
-            let metadata = [(format!("w{writer}").into(), Value::Bool(true))].into();
-            let edit = Edit {
-                metadata: Some(metadata),
-                ..Edit::default()
-            };
-            service.update(&scope, PROJECT, id, &edit).await.unwrap();
-        });
-    }
-    while let Some(done) = work.join_next().await {
-        done.unwrap();
-    }
-    let memory = opened.service.get(&scope, PROJECT, id, None).await.unwrap();
-    assert_eq!((memory.version, memory.metadata.len()), (11, 11));
 }
