@@ -18,6 +18,9 @@ pub struct Args {
     /// Also with the conversations' observations as a second index.
     #[arg(long)]
     facts: bool,
+    /// Also through the service, with records and vectors in SQLite.
+    #[arg(long)]
+    served: bool,
     /// Further options, for example `--category 1` or `--weights asks=0`.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     more: Vec<String>,
@@ -41,6 +44,9 @@ pub fn locomo(args: &Args) -> Result<()> {
     command.arg(data).arg("--model").arg(model);
     if args.facts {
         command.arg("--facts");
+    }
+    if args.served {
+        command.arg("--served");
     }
     run(command.args(&args.more))
 }

@@ -4,8 +4,9 @@
 mod data;
 mod index;
 mod report;
+mod served;
 
-use std::{path::PathBuf, time::Instant};
+use std::{path::PathBuf, sync::Arc, time::Instant};
 
 use agentflow_memory::{
     retrieval::{Query, Weights},
@@ -16,9 +17,10 @@ use agentflow_models::Embed;
 use anyhow::{Context, Result};
 use clap::Parser;
 
-use data::Conversation;
+use data::{Conversation, Question};
 use index::Index;
 use report::Report;
+use served::Served;
 
 /// The name of the model in the report.
 const MODEL: &str = "all-MiniLM-L6-v2";
@@ -34,6 +36,9 @@ struct Args {
     /// Also with the conversations' observations as a second index.
     #[arg(long)]
     facts: bool,
+    /// Also through the service: records and vectors in SQLite.
+    #[arg(long)]
+    served: bool,
     /// Questions of this category only: 1 several turns, 2 time, 3 open, 4 one turn, 5 without
     /// an answer. All but 5 if absent.
     #[arg(long)]
@@ -43,13 +48,22 @@ struct Args {
     weights: Vec<String>,
 }
 
+impl Args {
+    fn wants(&self, question: &Question) -> bool {
+        match self.category {
+            Some(only) => question.category == only,
+            None => question.category != 5,
+        }
+    }
+}
+
 #[tokio::main]
 async fn main() -> Result<()> {
     let args = Args::parse();
     let weights = weights(&args.weights)?;
     let conversations = data::read(&args.data)?;
     let files = Files::in_folder(&args.model)?;
-    let embedder = Embedder::load(MODEL, &files, Workers::default())?;
+    let embedder = Arc::new(Embedder::load(MODEL, &files, Workers::default())?);
 
     let started = Instant::now();
     let mut texts = 0;
@@ -65,9 +79,20 @@ async fn main() -> Result<()> {
         conversations.len()
     );
     let shared = index::rarity(&indexes);
+    let served = match args.served {
+        true => Some(Served::open(&conversations, embedder.clone()).await?),
+        false => None,
+    };
 
     let mut report = Report::default();
-    for (conversation, index) in conversations.iter().zip(&indexes) {
+    for (number, (conversation, index)) in conversations.iter().zip(&indexes).enumerate() {
+        if let Some(served) = &served {
+            for question in conversation.questions.iter().filter(|one| args.wants(one)) {
+                let today = conversation.last_day;
+                let order = served.ask(number, &question.text, today).await?;
+                report.add("served", question.category, &question.evidence, &order);
+            }
+        }
         ask(
             &args,
             &weights,
@@ -92,14 +117,7 @@ async fn ask(
     embedder: &Embedder,
     report: &mut Report,
 ) -> Result<()> {
-    let wanted = |category: u64| match args.category {
-        Some(only) => category == only,
-        None => category != 5,
-    };
-    for question in &conversation.questions {
-        if !wanted(question.category) {
-            continue;
-        }
+    for question in conversation.questions.iter().filter(|one| args.wants(one)) {
         let vectors = embedder
             .embed(MODEL, std::slice::from_ref(&question.text))
             .await?;
