@@ -133,6 +133,26 @@ impl Rows {
         cosines
     }
 
+    /// About so many of the nearest of these slots, with their cosines: each is looked at coarsely,
+    /// which takes a quarter of the time, and the best by their rows.
+    pub(super) fn nearest(
+        &self,
+        wanted: &[f32],
+        slots: &RoaringBitmap,
+        many: usize,
+    ) -> Vec<(f32, u32)> {
+        let full = self.pieces.full_slots() as u32;
+        let in_full: Vec<u32> = slots.range(..full).collect();
+        let mut near = Vec::new();
+        self.pieces.near(&Wanted::of(wanted), &in_full, &mut near);
+        if many < near.len() {
+            near.select_nth_unstable_by(many, |a, b| b.0.total_cmp(&a.0));
+            near.truncate(many);
+        }
+        let best = near.into_iter().map(|(_, slot)| slot);
+        self.cosines(wanted, best.chain(slots.range(full..)))
+    }
+
     /// The links, if there are any yet.
     pub(super) fn graph(&self) -> Option<&Arc<Graph>> {
         self.graph.get().filter(|graph| graph.covered() > 0)
@@ -227,6 +247,26 @@ fn product(a: &[f32], b: &[f32]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_coarse_look_finds_the_nearest() {
+        let mut random = fastrand::Rng::with_seed(7);
+        let mut vector = || -> Vec<f32> { (0..64).map(|_| random.f32() - 0.5).collect() };
+        let mut rows = Rows::new(64);
+        for slot in 0..3 * PIECE as u32 {
+            rows.put(slot, &vector());
+        }
+        rows.remove(5);
+        let order = |mut found: Vec<(f32, u32)>| -> Vec<u32> {
+            found.sort_by(|a, b| b.0.total_cmp(&a.0));
+            found.into_iter().take(10).map(|(_, slot)| slot).collect()
+        };
+        for _ in 0..50 {
+            let wanted = unit(&vector());
+            let exact = order(rows.cosines(&wanted, rows.has().iter()));
+            assert_eq!(order(rows.nearest(&wanted, rows.has(), 40)), exact);
+        }
+    }
 
     #[test]
     fn cosines_are_those_of_the_vectors_as_they_were_given() {

@@ -30,8 +30,6 @@ use super::{
 
 /// Gaps up to which moving the rest together is not worth it.
 const GAPS: usize = 1024;
-/// The share of the points, as one of so many, up to which those that are chosen are few.
-const FEW: u64 = 16;
 /// Bytes of a point beside its vectors and payload, about: its entry and its places in maps.
 const POINT_BYTES: usize = 160;
 
@@ -259,9 +257,11 @@ impl Shelf {
             after.map_or(Bound::Unbounded, Bound::Excluded),
             Bound::Unbounded,
         );
-        let few = slots
-            .as_ref()
-            .filter(|slots| slots.len() < self.len() / FEW);
+        // Going through all by id meets one that is chosen every so often; putting those that are
+        // chosen in order looks at each of them.
+        let steps = self.len().saturating_mul(limit as u64);
+        let is_few = |slots: &&RoaringBitmap| slots.len().saturating_mul(slots.len()) < steps;
+        let few = slots.as_ref().filter(is_few);
         let mut found = Vec::new();
         let mut keep = |slot: u32| {
             if self.meets(slot, condition)? {
@@ -270,7 +270,6 @@ impl Shelf {
             Ok::<_, agentflow_types::Error>(found.len() < limit)
         };
         if let Some(few) = few {
-            // Putting few in order is less than passing over all others.
             let id = |slot: u32| (self.entries[slot as usize].id, slot);
             let mut few: Vec<(Uuid, u32)> = few.iter().map(id).collect();
             few.retain(|(id, _)| after.is_none_or(|after| *id > after));
@@ -367,7 +366,11 @@ impl Shelf {
                 return self.best(found, is_exact, cut);
             }
         }
-        let found = rows.cosines(&wanted, slots.iter());
+        // Links are on their way, or the condition leaves too few for a walk.
+        let found = match is_exact && slots.len() > options.exact_limit {
+            true => rows.nearest(&wanted, &slots, options.width(cut.limit)),
+            false => rows.cosines(&wanted, slots.iter()),
+        };
         self.best(found, is_exact, cut)
     }
 
