@@ -6,30 +6,41 @@
 
 mod auth;
 mod file;
+mod log;
 mod mcp;
 pub(crate) mod memory;
 mod merge;
+mod models;
 mod qdrant;
 mod redis;
+mod runs;
+mod server;
+mod storage;
 mod webhooks;
 mod workers;
 
 use std::{
     collections::BTreeMap,
-    net::IpAddr,
     path::{Path, PathBuf},
 };
 
 use agentflow_types::{Error, Result};
 use serde::Deserialize;
 
+use storage::checked_storage;
+
 pub use auth::{AuditSection, AuthSection, Cors, JwtSection, LimitsSection, Mode, TlsSection};
 pub use file::find;
+pub use log::{Log, LogFormat, Traces};
 pub use mcp::{Mcp, McpClient};
 pub use memory::MemorySection;
 pub use merge::{Merged, Origin};
+pub use models::{Models, Provider};
 pub use qdrant::Qdrant;
 pub use redis::{Checkpointer, Redis};
+pub use runs::{Crons, Missed, Runs};
+pub use server::{Profile, Server};
+pub use storage::{Storage, Synchronous};
 pub use webhooks::Webhooks;
 pub use workers::WorkersSection;
 
@@ -84,239 +95,6 @@ pub struct Config {
     pub base: PathBuf,
     /// The file that was read, if any.
     pub file: Option<PathBuf>,
-}
-
-/// Listener.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Server {
-    /// Address.
-    pub host: IpAddr,
-    /// Port.
-    pub port: u16,
-    /// Largest request body in bytes.
-    pub body_limit_bytes: usize,
-    /// Largest request line with headers, in bytes.
-    pub header_limit_bytes: usize,
-    /// Most headers of a request.
-    pub max_headers: usize,
-    /// Most nested lists and objects of a body.
-    pub max_depth: usize,
-    /// How long headers may take to arrive, in seconds.
-    pub header_timeout_seconds: u64,
-    /// How long a body may take to arrive, in seconds.
-    pub body_timeout_seconds: u64,
-    /// Most connections at once.
-    pub max_connections: usize,
-    /// Pause between signs of life on a silent stream, in seconds.
-    pub heartbeat_seconds: u64,
-    /// How long a reader may leave what was written unread, in seconds.
-    pub stall_seconds: u64,
-    /// Frames that may wait for a slow reader.
-    pub stream_buffer_frames: usize,
-    /// Bytes of them.
-    pub stream_buffer_bytes: usize,
-    /// Bytes that the system may hold for the reader of one connection; 0 for as it likes.
-    pub send_buffer_bytes: u32,
-    /// Most subscriptions on one WebSocket.
-    pub socket_subscriptions: usize,
-    /// Whether a proxy in front speaks TLS.
-    pub behind_tls: bool,
-    /// Pages of other origins.
-    pub cors: Cors,
-    /// TLS of the listener.
-    pub tls: TlsSection,
-    /// Seconds that running work may go on after a stop signal.
-    pub drain_seconds: u64,
-}
-
-/// What is demanded of a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Profile {
-    /// Anything goes.
-    Dev,
-    /// What a production must not do is refused.
-    Production,
-}
-
-/// Database.
-#[derive(Clone, Deserialize)]
-pub struct Storage {
-    /// Folder of the embedded database.
-    pub path: PathBuf,
-    /// Address of a PostgreSQL server; empty for the embedded database.
-    pub url: String,
-    /// File with the address; empty for none.
-    pub url_file: PathBuf,
-    /// File with the password; empty for the one in the address.
-    pub password_file: PathBuf,
-    /// Where wake-ups are listened for: empty, `off`, or an address.
-    pub listen_url: String,
-    /// File with that address; empty for none.
-    pub listen_url_file: PathBuf,
-    /// Most connections.
-    pub max_connections: usize,
-    /// How long a request waits for a connection, in seconds.
-    pub acquire_timeout_seconds: u64,
-    /// How long a statement may take, in seconds.
-    pub statement_timeout_seconds: u64,
-    /// A statement that takes longer is logged, in milliseconds.
-    pub slow_statement_milliseconds: u64,
-    /// Whether opening brings the tables up to date.
-    pub migrate: bool,
-    /// What has the checkpoints.
-    pub checkpointer: Checkpointer,
-    /// How long checkpoints stay in Redis after a thread's last one, in seconds; 0 for as long as
-    /// the thread.
-    pub checkpoint_ttl_seconds: u64,
-    /// Key that checkpoints are encrypted with; empty for none.
-    pub encryption_key: String,
-    /// File with that key; empty for none.
-    pub encryption_key_file: PathBuf,
-    /// Flush policy.
-    pub synchronous: Synchronous,
-    /// Connections for reading.
-    pub readers: usize,
-}
-
-impl Storage {
-    /// Whether a PostgreSQL server holds the data.
-    #[must_use]
-    pub fn is_remote(&self) -> bool {
-        !self.url.is_empty() || !self.url_file.as_os_str().is_empty()
-    }
-}
-
-impl std::fmt::Debug for Storage {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Addresses may hold passwords.
-        f.debug_struct("Storage")
-            .field("path", &self.path)
-            .field("url", &merge::masked(&self.url))
-            .field("url_file", &self.url_file)
-            .field("password_file", &self.password_file)
-            .field("listen_url", &merge::masked(&self.listen_url))
-            .field("listen_url_file", &self.listen_url_file)
-            .field("max_connections", &self.max_connections)
-            .field("migrate", &self.migrate)
-            .field("checkpointer", &self.checkpointer)
-            .field("checkpoint_ttl_seconds", &self.checkpoint_ttl_seconds)
-            .field("synchronous", &self.synchronous)
-            .field("readers", &self.readers)
-            .finish_non_exhaustive()
-    }
-}
-
-/// When SQLite flushes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Synchronous {
-    /// At checkpoints of the write-ahead log.
-    Normal,
-    /// At each commit.
-    Full,
-}
-
-/// Run execution.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Runs {
-    /// Runs at once.
-    pub concurrency: usize,
-    /// Attempts per run that make no checkpoint before their server is lost.
-    pub max_attempts: u32,
-    /// How long a run belongs to a server that does not renew its claim, in seconds.
-    pub lease_seconds: u64,
-    /// Longest attempt in seconds.
-    pub timeout_seconds: u64,
-    /// Retention of events of ended runs in seconds.
-    pub event_retention_seconds: u64,
-    /// Bytes of the newest events that are held for those who listen.
-    pub live_event_bytes: usize,
-}
-
-/// Crons.
-#[derive(Clone, Copy, Debug, Deserialize)]
-pub struct Crons {
-    /// What happens to firings that were missed.
-    pub missed: Missed,
-}
-
-/// What happens to firings that were missed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Missed {
-    /// All that a cron missed make one run.
-    Once,
-    /// They make no run.
-    Skip,
-    /// Each makes a run.
-    All,
-}
-
-/// Models.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Models {
-    /// Default model, `provider:model`; empty for what the environment offers.
-    pub default: String,
-    /// Whether to look for an Ollama server at start.
-    pub detect_ollama: bool,
-    /// Providers by name.
-    pub providers: BTreeMap<String, Provider>,
-}
-
-/// A model provider.
-#[derive(Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Provider {
-    /// `openai`, `anthropic` or `ollama`.
-    pub kind: String,
-    /// Base URL; the provider's own if absent.
-    pub base_url: Option<String>,
-    /// Key.
-    pub api_key: Option<String>,
-    /// File that holds the key.
-    pub api_key_file: Option<PathBuf>,
-}
-
-impl std::fmt::Debug for Provider {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Provider")
-            .field("kind", &self.kind)
-            .field("base_url", &self.base_url)
-            .field("api_key", &self.api_key.as_ref().map(|_| "***"))
-            .field("api_key_file", &self.api_key_file)
-            .finish()
-    }
-}
-
-/// Traces.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Traces {
-    /// Address of a collector; empty for none.
-    pub endpoint: String,
-    /// Share of traces that are sent, 0 to 1.
-    pub sample_ratio: f64,
-}
-
-/// Logging.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Log {
-    /// Filter.
-    pub level: String,
-    /// Format.
-    pub format: LogFormat,
-}
-
-/// Log format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// Text on a terminal, JSON otherwise.
-    Auto,
-    /// Text.
-    Text,
-    /// JSON.
-    Json,
 }
 
 /// What [`load`] reads besides the defaults.
@@ -459,49 +237,6 @@ fn check(merged: &Merged, base: PathBuf, file: Option<PathBuf>) -> Result<Config
     })
 }
 
-/// The section with paths relative to `base`.
-///
-/// # Errors
-/// `Invalid` if a value is given twice, itself and as a file.
-fn checked_storage(mut storage: Storage, base: &Path) -> Result<Storage> {
-    let is_given = |file: &Path| !file.as_os_str().is_empty();
-    one_of(
-        ("storage.url", !storage.url.is_empty()),
-        ("storage.url_file", is_given(&storage.url_file)),
-    )?;
-    one_of(
-        ("storage.listen_url", !storage.listen_url.is_empty()),
-        (
-            "storage.listen_url_file",
-            is_given(&storage.listen_url_file),
-        ),
-    )?;
-    one_of(
-        ("storage.encryption_key", !storage.encryption_key.is_empty()),
-        (
-            "storage.encryption_key_file",
-            is_given(&storage.encryption_key_file),
-        ),
-    )?;
-    if storage.checkpoint_ttl_seconds > 0 && storage.checkpointer == Checkpointer::Database {
-        return Err(Error::invalid(
-            "storage.checkpoint_ttl_seconds is only for storage.checkpointer = \"redis\"",
-        ));
-    }
-    storage.path = base.join(&storage.path);
-    for file in [
-        &mut storage.encryption_key_file,
-        &mut storage.url_file,
-        &mut storage.password_file,
-        &mut storage.listen_url_file,
-    ] {
-        if is_given(file) {
-            *file = base.join(&*file);
-        }
-    }
-    Ok(storage)
-}
-
 /// The sections with paths relative to `base`.
 ///
 /// # Errors
@@ -569,187 +304,4 @@ fn one_of(first: (&str, bool), second: (&str, bool)) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check_with(
-        text: Option<&str>,
-        env: &[(&str, &str)],
-        flags: &[(&str, toml::Value)],
-    ) -> Result<(Config, Merged)> {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join(FILE_NAME);
-        if let Some(text) = text {
-            std::fs::write(&path, text).unwrap();
-        }
-        let names: Vec<String> = env.iter().map(|(k, _)| (*k).to_owned()).collect();
-        let lookup = |name: &str| {
-            env.iter()
-                .find(|(k, _)| *k == name)
-                .map(|(_, v)| (*v).to_owned())
-        };
-        let flags: Vec<_> = flags
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), v.clone()))
-            .collect();
-        load(&Sources {
-            file: text.is_some().then_some(&*path),
-            env: &lookup,
-            env_names: &names,
-            flags: &flags,
-            cwd: dir.path(),
-        })
-    }
-
-    #[test]
-    fn later_sources_win_and_are_remembered() {
-        let (config, merged) = check_with(
-            Some("[server]\nport = 1\n[runs]\nconcurrency = 2\n"),
-            &[
-                ("AGENTFLOW_SERVER__PORT", "2"),
-                ("AGENTFLOW_STORAGE__READERS", "9"),
-            ],
-            &[("server.port", toml::Value::Integer(3))],
-        )
-        .unwrap();
-        assert_eq!(
-            (
-                config.server.port,
-                config.runs.concurrency,
-                config.storage.readers
-            ),
-            (3, 2, 9)
-        );
-        assert_eq!(merged.origin("server.port"), Some(&Origin::Flag));
-        assert_eq!(
-            merged.origin("storage.readers"),
-            Some(&Origin::Env("AGENTFLOW_STORAGE__READERS".into()))
-        );
-        assert!(matches!(
-            merged.origin("runs.concurrency"),
-            Some(Origin::File { line: 4, .. })
-        ));
-        assert_eq!(merged.origin("log.level"), Some(&Origin::Default));
-    }
-
-    #[test]
-    fn mistakes_name_the_place_and_the_remedy() {
-        for (text, want) in [
-            (
-                "[server]\nprot = 1\n",
-                "line 2: unknown key `server.prot`; did you mean `port`?",
-            ),
-            (
-                "[sever]\nport = 1\n",
-                "line 1: unknown key `sever`; did you mean `server`?",
-            ),
-            ("[server]\nport = \"x\"\n", "server.port"),
-            ("[server\n", "line 1"),
-            ("[server]\nhost = \"0.0.0.0\"\n", "only loopback"),
-            ("profile = \"production\"\n", "callers must be known"),
-            ("[auth]\nbootstrap_key = \"short\"\n", "32 characters"),
-            (
-                "[server.tls]\ncert_file = \"x\"\n",
-                "both cert_file and key_file",
-            ),
-            ("[auth]\nmode = \"maybe\"\n", "auth.mode"),
-            ("[runs]\nconcurrency = 0\n", "must be at least 1"),
-            (
-                "[storage]\ncheckpointer = \"reddis\"\n",
-                "storage.checkpointer: unknown variant `reddis`, expected `database` or `redis`; \
-                 did you mean `redis`?",
-            ),
-            ("[storage]\ncheckpoint_ttl_seconds = 60\n", "only for"),
-        ] {
-            let err = check_with(Some(text), &[], &[]).unwrap_err().to_string();
-            assert!(err.contains(want), "{text:?} gave {err:?}, wanted {want:?}");
-        }
-    }
-
-    #[test]
-    fn environment_mistakes_are_told() {
-        let err = check_with(None, &[("AGENTFLOW_SERVER__PROT", "1")], &[]).unwrap_err();
-        assert!(
-            err.to_string()
-                .contains("did you mean `AGENTFLOW_SERVER__PORT`"),
-            "{err}"
-        );
-        let err = check_with(None, &[("AGENTFLOW_SERVER__PORT", "many")], &[]).unwrap_err();
-        assert!(err.to_string().contains("AGENTFLOW_SERVER__PORT"), "{err}");
-    }
-
-    #[test]
-    fn the_address_of_the_database_comes_from_where_programs_look() {
-        let url = "postgres://u:p%40:w@db/x?sslmode=verify-full&sslpassword=pw";
-        let env = [
-            ("DATABASE_URL", url),
-            ("AGENTFLOW_PROFILE", "production"),
-            ("AGENTFLOW_AUTH__MODE", "on"),
-        ];
-        let (config, merged) = check_with(None, &env, &[]).unwrap();
-        assert!(config.storage.is_remote());
-        assert_eq!(
-            (config.storage.url.as_str(), config.profile),
-            (url, Profile::Production)
-        );
-        let shown: Vec<_> = merged
-            .rows()
-            .into_iter()
-            .filter(|row| row.key == "storage.url")
-            .collect();
-        let masked = "\"postgres://u:***@db/x?sslmode=verify-full&sslpassword=***\"";
-        assert_eq!(shown[0].value, masked);
-        assert_eq!(shown[0].origin, Origin::Env("DATABASE_URL".into()));
-        let printed = format!("{config:?}");
-        assert!(
-            !printed.contains("p%40") && !printed.contains("pw"),
-            "{printed}"
-        );
-        // Our own variable is the more precise wish.
-        let env = [("DATABASE_URL", url), ("AGENTFLOW_STORAGE__URL", "")];
-        assert!(!check_with(None, &env, &[]).unwrap().0.storage.is_remote());
-        let both = [("DATABASE_URL", url), ("DATABASE_URL_FILE", "f")];
-        let err = check_with(None, &both, &[]).unwrap_err();
-        assert!(err.message().contains("not both"), "{err}");
-    }
-
-    #[test]
-    fn with_authentication_any_address_may_be_served() {
-        let text = "profile = \"production\"\n[server]\nhost = \"0.0.0.0\"\n\
-            [auth]\nmode = \"on\"\n[auth.jwt.roles]\nstaff = \"user\"\n";
-        let env = [(
-            "AGENTFLOW_SERVER__CORS__ORIGINS",
-            "https://a.example, https://b.example",
-        )];
-        let (config, _) = check_with(Some(text), &env, &[]).unwrap();
-        assert!(config.auth.is_on());
-        assert_eq!(config.auth.jwt.roles["staff"], "user");
-        assert_eq!(
-            config.server.cors.origins,
-            ["https://a.example", "https://b.example"]
-        );
-    }
-
-    #[test]
-    fn limits_of_mcp_are_configured() {
-        let text = "[mcp]\nmax_calls = 3\n[mcp.client]\ntimeout_seconds = 7\nmax_tools = 9\n";
-        let (config, _) = check_with(Some(text), &[], &[]).unwrap();
-        let limits = config.mcp.limits();
-        assert_eq!((config.mcp.max_calls, limits.tools), (3, 9));
-        assert_eq!(limits.call, std::time::Duration::from_secs(7));
-        // What is shipped is what the client has by itself.
-        let (config, _) = check_with(None, &[], &[]).unwrap();
-        assert_eq!(config.mcp.limits(), agentflow_mcp::Limits::default());
-        let err = check_with(Some("[mcp]\nmax_calls = 0\n"), &[], &[]).unwrap_err();
-        assert!(err.to_string().contains("mcp.max_calls"), "{err}");
-    }
-
-    #[test]
-    fn secrets_are_masked_where_values_are_shown() {
-        let text = "[models.providers.x]\nkind = \"openai\"\napi_key = \"sk-secret\"\n";
-        let (config, merged) = check_with(Some(text), &[], &[]).unwrap();
-        assert!(!format!("{config:?}").contains("sk-secret"));
-        let shown: String = merged.rows().into_iter().map(|row| row.value).collect();
-        assert!(!shown.contains("sk-secret"), "{shown}");
-    }
-}
+mod tests;
