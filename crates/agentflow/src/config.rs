@@ -16,6 +16,7 @@ mod redis;
 mod runs;
 mod server;
 mod storage;
+mod vectors;
 mod webhooks;
 mod workers;
 
@@ -41,6 +42,7 @@ pub use redis::{Checkpointer, Redis};
 pub use runs::{Crons, Missed, Runs};
 pub use server::{Profile, Server};
 pub use storage::{Storage, Synchronous};
+pub use vectors::Vectors;
 pub use webhooks::Webhooks;
 pub use workers::WorkersSection;
 
@@ -69,6 +71,8 @@ pub struct Config {
     pub redis: Redis,
     /// Qdrant.
     pub qdrant: Qdrant,
+    /// Vectors of the embedded database.
+    pub vectors: Vectors,
     /// Run execution.
     pub runs: Runs,
     /// Webhooks.
@@ -166,6 +170,7 @@ struct Raw {
     storage: Storage,
     redis: Redis,
     qdrant: Qdrant,
+    vectors: Vectors,
     runs: Runs,
     webhooks: Webhooks,
     crons: Crons,
@@ -217,6 +222,7 @@ fn check(merged: &Merged, base: PathBuf, file: Option<PathBuf>) -> Result<Config
         storage,
         redis: raw.redis.checked(&base)?,
         qdrant: raw.qdrant.checked(&base)?,
+        vectors: raw.vectors.checked()?,
         runs: raw.runs,
         webhooks,
         crons: raw.crons,

@@ -99,6 +99,7 @@ async fn embedded(config: &Config) -> Result<Database> {
         },
         readers: config.storage.readers,
         codec: codec(&config.storage)?,
+        vectors: config.vectors.options(),
         ..agentflow_embedded::Options::default()
     };
     let folder = config.storage.path.clone();

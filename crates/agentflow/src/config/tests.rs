@@ -182,3 +182,27 @@ fn secrets_are_masked_where_values_are_shown() {
     let shown: String = merged.rows().into_iter().map(|row| row.value).collect();
     assert!(!shown.contains("sk-secret"), "{shown}");
 }
+
+#[test]
+fn vectors_are_configured_within_bounds() {
+    let text = "[vectors]\nexact_limit = 0\nsearch_width = 200\n";
+    let (config, _) = check_with(Some(text), &[], &[]).unwrap();
+    let options = config.vectors.options();
+    assert_eq!((options.exact_limit, options.search_width), (0, 200));
+    // What is shipped is what the database has by itself.
+    let (config, _) = check_with(None, &[], &[]).unwrap();
+    assert_eq!(
+        config.vectors.options(),
+        agentflow_embedded::VectorOptions::default()
+    );
+    for (text, key) in [
+        ("max_bytes = 1", "vectors.max_bytes"),
+        ("exact_limit = 99999999", "vectors.exact_limit"),
+        ("search_width = 1", "vectors.search_width"),
+        ("search_widht = 9", "did you mean `search_width`?"),
+    ] {
+        let text = format!("[vectors]\n{text}\n");
+        let err = check_with(Some(&text), &[], &[]).unwrap_err().to_string();
+        assert!(err.contains(key), "{text:?} gave {err:?}");
+    }
+}
