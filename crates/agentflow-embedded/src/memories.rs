@@ -10,7 +10,7 @@ use agentflow_storage::{
     json,
     memories::{
         Change, Claimed, Job, JobQuery, Mark, Memories, Memory, MemoryQuery, Note, NoteQuery,
-        OwnerKind, Owning, check, decode, encode, stale,
+        OwnerKind, Owning, check, check_keys, decode, encode, stale,
     },
     page::{Page, PageQuery},
 };
@@ -360,10 +360,32 @@ impl Memories for Embedded {
         key: &str,
     ) -> Result<Option<Note>> {
         let own = [scope.tenant(), project, kind, key].map(str::to_owned);
-        self.read(move |db| {
+        self.read_short(move |db| {
             let sql = "SELECT body FROM agentflow_memory_notes
                 WHERE tenant = ?1 AND project = ?2 AND kind = ?3 AND key = ?4 AND NOT deleted";
             first(db, sql, params_from_iter(own), read)
+        })
+        .await
+    }
+
+    async fn notes_of(
+        &self,
+        scope: &Scope,
+        project: &str,
+        kind: &str,
+        keys: &[String],
+    ) -> Result<Vec<Note>> {
+        check_keys(keys.len())?;
+        let [tenant, project, kind] = [scope.tenant(), project, kind].map(str::to_owned);
+        let keys = keys.to_vec();
+        self.read(move |db| {
+            let sql = "SELECT body FROM agentflow_memory_notes
+                WHERE tenant = ?1 AND project = ?2 AND kind = ?3 AND key = ?4 AND NOT deleted";
+            let mut found = Vec::new();
+            for key in keys {
+                found.extend(first(db, sql, params![tenant, project, kind, key], read)?);
+            }
+            Ok(found)
         })
         .await
     }

@@ -10,6 +10,7 @@ mod insight;
 mod jobs;
 mod notes;
 mod projects;
+mod used;
 mod work;
 
 use std::sync::Arc;
@@ -83,6 +84,7 @@ struct Inner {
     /// The last turns of conversations.
     recent: before::Recent,
     cards: cards::Cards,
+    wanting: used::Wanting,
 }
 
 impl Service {
@@ -110,6 +112,7 @@ impl Service {
                 ended: Notify::new(),
                 recent: before::Recent::default(),
                 cards: cards::Cards::default(),
+                wanting: used::Wanting::default(),
             }),
         }
     }

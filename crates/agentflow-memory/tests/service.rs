@@ -6,7 +6,9 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use agentflow_memory::{Add, Edit, Export, Models, Search, Service, Speech, Which, text::Language};
+use agentflow_memory::{
+    Add, Edit, Export, Models, Project, Search, Service, Speech, Which, text::Language,
+};
 use agentflow_models::chat::{Chat, ChatRequest, ChatResponse, ChatStream};
 use agentflow_storage::{
     memories::{JobStatus, OwnerKind, State},
@@ -14,7 +16,9 @@ use agentflow_storage::{
     page::PageQuery,
     vector::Vectors,
 };
-use agentflow_types::{Error, ErrorKind, Map, Result, Scope, SystemClock, Value, value};
+use agentflow_types::{
+    Clock, Error, ErrorKind, Map, Result, Scope, SystemClock, Timestamp, Value, value,
+};
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
@@ -305,6 +309,52 @@ async fn what_was_made_of_memories_goes_with_them() {
         .await
         .unwrap();
     assert_eq!(is_there(&exports[1], "bob").await, (false, false));
+}
+
+#[tokio::test]
+async fn what_was_used_lately_comes_first_where_a_project_wants_it() {
+    let scope = Scope::local();
+    for wants in [false, true] {
+        let service = service(None);
+        let project = Project {
+            decay: wants,
+            ..Project::default()
+        };
+        service.put_project(&scope, "p", &project).await.unwrap();
+        let long_ago = Timestamp(SystemClock.now().0 - 200 * 86_400 * 1_000_000);
+        let mut ids = Vec::new();
+        for text in ["green tea in a cup", "green tea in a pot"] {
+            let mut add = said("ada", text, false);
+            add.happened_at = Some(long_ago);
+            let added = service.add(&scope, "p", add).await.unwrap();
+            ids.push(added.memories[0].memory_id);
+        }
+        let ada = value!({"user_id": "ada"});
+        let one = Search {
+            query: "cup".into(),
+            which: Which {
+                filter: filter(ada.clone()),
+                ..Which::default()
+            },
+            top_k: 1,
+            threshold: 0.0,
+            ..Search::default()
+        };
+        for _ in 0..3 {
+            let found = service.search(&scope, "p", &one).await.unwrap();
+            assert_eq!(found[0].memory.memory_id, ids[0]);
+        }
+        // The pot fits better; the cup was found often.
+        let both = search(&service, "green tea in a pot", ada.clone()).await;
+        let first = if wants {
+            "green tea in a cup"
+        } else {
+            "green tea in a pot"
+        };
+        assert_eq!((both.len(), both[0].as_str()), (2, first), "{wants}");
+        let gone = service.delete_all(&scope, "p", &filter(ada)).await.unwrap();
+        assert_eq!(gone.memories, 2);
+    }
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use agentflow_storage::{
     json,
     memories::{
         Change, Claimed, Job, JobQuery, Mark, Memories, Memory, MemoryQuery, Note, NoteQuery,
-        OwnerKind, Owning, check, decode, encode, stale,
+        OwnerKind, Owning, check, check_keys, decode, encode, stale,
     },
     page::{Page, PageQuery},
 };
@@ -370,6 +370,25 @@ impl Memories for Postgres {
             .into_iter()
             .fold(Statement::new(SQL), |sql, text| sql.bind(without_nul(text)));
         self.read(&sql).await?.first().map(read).transpose()
+    }
+
+    async fn notes_of(
+        &self,
+        scope: &Scope,
+        project: &str,
+        kind: &str,
+        keys: &[String],
+    ) -> Result<Vec<Note>> {
+        const SQL: &str = "SELECT body FROM agentflow.memory_notes
+            WHERE tenant = $1 AND project = $2 AND kind = $3 AND NOT deleted AND key = ANY($4)";
+        check_keys(keys.len())?;
+        let own = [scope.tenant(), project, kind];
+        let sql = own
+            .into_iter()
+            .fold(Statement::new(SQL), |sql, text| sql.bind(without_nul(text)));
+        let keys: Vec<String> = keys.iter().map(|key| without_nul(key)).collect();
+        let found = self.read(&sql.bind(keys)).await?;
+        found.iter().map(read).collect()
     }
 
     async fn notes(&self, scope: &Scope, query: &NoteQuery) -> Result<Page<Note>> {

@@ -437,6 +437,18 @@ pub trait Memories: Send + Sync {
         key: &str,
     ) -> Result<Option<Note>>;
 
+    /// Those of the notes of a kind that exist, in no order.
+    ///
+    /// # Errors
+    /// `Invalid` for more than [`MAX_IDS`] keys.
+    async fn notes_of(
+        &self,
+        scope: &Scope,
+        project: &str,
+        kind: &str,
+        keys: &[String],
+    ) -> Result<Vec<Note>>;
+
     /// One page of notes, in the order of their creation, then by key.
     async fn notes(&self, scope: &Scope, query: &NoteQuery) -> Result<Page<Note>>;
 }
@@ -445,6 +457,19 @@ pub trait Memories: Send + Sync {
 #[must_use]
 pub fn stale(what: &'static str) -> Error {
     Error::conflict("it was changed meanwhile").with("what", what)
+}
+
+/// Checks how many keys are asked for at once.
+///
+/// # Errors
+/// `Invalid` if there are too many.
+pub fn check_keys(keys: usize) -> Result<()> {
+    match keys {
+        0..=MAX_IDS => Ok(()),
+        _ => Err(Error::invalid("too many keys at once")
+            .with("keys", keys)
+            .with("limit", MAX_IDS)),
+    }
 }
 
 /// A record as JSON text.

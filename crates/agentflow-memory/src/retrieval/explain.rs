@@ -55,8 +55,8 @@ impl fmt::Display for Reason {
 #[must_use]
 pub fn near_miss(ranked: &[Ranked], place: usize, kept: usize, threshold: f32) -> Option<Reason> {
     let miss = ranked.get(place)?;
-    if miss.score < threshold {
-        let score = miss.score;
+    if miss.fit < threshold {
+        let score = miss.fit;
         return Some(Reason::Threshold { threshold, score });
     }
     if place < kept {
@@ -98,6 +98,7 @@ mod tests {
         Ranked {
             candidate: 0,
             score: parts.raw(),
+            fit: parts.raw(),
             parts,
         }
     }

@@ -100,10 +100,14 @@ impl Parts {
         (self.dense + self.lexical + self.entity + self.time + self.asks).max(0.0)
     }
 
+    fn sum(&self) -> f32 {
+        self.own() + self.linked + self.session
+    }
+
     /// The sum, times decay.
     #[must_use]
     pub fn raw(&self) -> f32 {
-        (self.own() + self.linked + self.session) * self.decay
+        self.sum() * self.decay
     }
 }
 
@@ -112,8 +116,11 @@ impl Parts {
 pub struct Ranked {
     /// Which candidate.
     pub candidate: usize,
-    /// From 0 to 1, to be compared with thresholds.
+    /// From 0 to 1.
     pub score: f32,
+    /// The score without decay, which is compared with thresholds: what was not used for long is
+    /// late, not wrong.
+    pub fit: f32,
     /// What it is made of.
     pub parts: Parts,
 }
@@ -147,6 +154,7 @@ pub fn rank(
         .map(|(candidate, parts)| Ranked {
             candidate,
             score: (parts.raw() / most).clamp(0.0, 1.0),
+            fit: (parts.sum() / most).clamp(0.0, 1.0),
             parts,
         })
         .collect();

@@ -10,7 +10,7 @@ use std::{
 };
 
 use agentflow_storage::memories::{Kind, Memory};
-use agentflow_types::{Map, MemoryId, Result, Scope, Value};
+use agentflow_types::{Map, MemoryId, Result, Scope, Timestamp, Value};
 use jiff::civil::Date;
 use quick_cache::{Weighter, sync::Cache};
 
@@ -38,6 +38,7 @@ pub(super) struct Card {
     /// Its conversation, as a hash.
     pub(super) session: Option<u64>,
     pub(super) day: Option<Date>,
+    pub(super) happened_at: Timestamp,
     pub(super) sources: Vec<MemoryId>,
     /// Whether it is kept as the source of facts only.
     pub(super) is_source: bool,
@@ -59,6 +60,7 @@ impl Card {
             asks: retrieval::asks(&memory.text),
             session: run.map(|run| xxhash_rust::xxh3::xxh3_64(run.as_bytes())),
             day: index::day(memory.happened_at),
+            happened_at: memory.happened_at,
             sources: memory.sources.clone(),
             is_source: memory.extra.get(SOURCE) == Some(&Value::Bool(true)),
             payload: memory.payload(),

@@ -170,6 +170,9 @@ impl Service {
             .map(|memory| self.next(memory, Event::Delete))
             .collect();
         let mut changes = self.told(scope, &gone).await?;
+        if let Some(first) = gone.first() {
+            changes.extend(self.unused(scope, &first.project, &gone).await?);
+        }
         let deleted = Deleted {
             memories: gone.len() as u64,
         };

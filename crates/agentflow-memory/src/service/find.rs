@@ -148,6 +148,8 @@ struct Pool {
 struct Pooled {
     card: Arc<Card>,
     dense: Option<f32>,
+    /// Factor of decay.
+    decay: f32,
 }
 
 /// A candidate in its place.
@@ -188,7 +190,7 @@ impl Service {
         let condition = wide.condition(project, now)?;
         let today = index::day(search.reference.unwrap_or(now)).unwrap_or_default();
         let query = Query::read(&search.query, self.inner.usual, today);
-        let pool = match search.which.as_of {
+        let mut pool = match search.which.as_of {
             None if self.inner.index.is_away(now) => {
                 self.scan(scope, project, &condition, None).await?
             }
@@ -205,8 +207,30 @@ impl Service {
             }
             moment => self.scan(scope, project, &condition, moment).await?,
         };
+        let decays = search.which.as_of.is_none() && self.decays(scope, project).await?;
+        if decays {
+            self.fade(scope, project, &mut pool).await?;
+        }
         let found = self.chosen(scope, search, &query, pool, &condition);
-        self.judged(search, found.await?).await
+        let found = self.judged(search, found.await?).await?;
+        if decays {
+            let hits = found.iter().filter(|one| one.missed.is_none());
+            self.note_used(scope, project, hits.map(|one| &one.memory))
+                .await;
+        }
+        Ok(found)
+    }
+
+    /// Sets the factors of decay.
+    async fn fade(&self, scope: &Scope, project: &str, pool: &mut Pool) -> Result<()> {
+        let cards = pool.candidates.iter().map(|pooled| &*pooled.card);
+        let factors = self.factors(scope, project, cards).await?;
+        for pooled in &mut pool.candidates {
+            if let Some(factor) = factors.get(&pooled.card.memory_id) {
+                pooled.decay = *factor;
+            }
+        }
+        Ok(())
     }
 
     /// What the indexes find.
@@ -248,6 +272,7 @@ impl Service {
         cards.retain(|card| is_found(card) || condition.holds(&card.payload));
         let pooled = |card: Arc<Card>| Pooled {
             dense: dense.get(&card.memory_id.0).copied(),
+            decay: 1.0,
             card,
         };
         let texts = usize::try_from(texts).unwrap_or(usize::MAX);
@@ -320,7 +345,7 @@ impl Service {
         let memories = found.items.into_iter();
         Ok(Pool {
             texts: usize::try_from(found.total).unwrap_or(usize::MAX),
-            candidates: cards.map(|card| Pooled { card, dense: None }).collect(),
+            candidates: cards.map(Pooled::alone).collect(),
             memories: memories.map(|memory| (memory.memory_id, memory)).collect(),
         })
     }
@@ -506,6 +531,16 @@ impl Service {
     }
 }
 
+impl Pooled {
+    fn alone(card: Arc<Card>) -> Self {
+        Self {
+            card,
+            dense: None,
+            decay: 1.0,
+        }
+    }
+}
+
 impl Pool {
     /// Puts new cards in the place of old ones; what has none any more is gone.
     fn replace(&mut self, old: &[MemoryId], new: &[Arc<Card>]) {
@@ -548,6 +583,8 @@ fn place(search: &Search, query: &Query, pool: &Pool) -> Vec<Placed> {
     ranked.retain(|one| sources || !pool[one.candidate].card.is_source);
     // Without an embedder nothing is near: what shares nothing is no hit.
     ranked.retain(|one| one.score > 0.0);
+    // With decay, what does not fit well enough may come before what does.
+    ranked.sort_by_key(|one| one.fit < search.threshold);
     let misses = if search.explain { MISSES } else { 0 };
     let all = (0..ranked.len()).map(|place| {
         let card = &pool[ranked[place].candidate].card;
@@ -579,6 +616,6 @@ fn candidate<'a>(query: &Query, pooled: &'a Pooled, sources: &'a [usize]) -> Can
         session: card.session,
         day: card.day,
         sources,
-        decay: 1.0,
+        decay: pooled.decay,
     }
 }

@@ -57,9 +57,9 @@ impl Service {
     pub async fn put_project(&self, scope: &Scope, project: &str, new: &Project) -> Result<()> {
         let (kind, key) = SETTINGS;
         let body = to_value(new)?.as_map().cloned().unwrap_or_default();
-        self.put_note(scope, project, kind, key, body)
-            .await
-            .map(drop)
+        let put = self.put_note(scope, project, kind, key, body).await;
+        self.inner.wanting.forget(scope, project);
+        put.map(drop)
     }
 
     /// A note: a webhook, an export, feedback, a profile, whatever a surface keeps.

@@ -49,6 +49,7 @@ suite! {
     strangers_see_no_jobs,
     a_note_changes_by_versions,
     notes_come_in_order_of_creation,
+    notes_are_read_by_their_keys,
     a_letter_is_posted_with_its_memory,
     parallel_writers_lose_nothing,
 }

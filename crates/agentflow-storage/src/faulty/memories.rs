@@ -98,6 +98,17 @@ impl Memories for Faulty {
         self.alive()?;
         self.inner.memories.note(scope, project, kind, key).await
     }
+    async fn notes_of(
+        &self,
+        scope: &Scope,
+        project: &str,
+        kind: &str,
+        keys: &[String],
+    ) -> Result<Vec<Note>> {
+        self.alive()?;
+        let memories = &self.inner.memories;
+        memories.notes_of(scope, project, kind, keys).await
+    }
     async fn notes(&self, scope: &Scope, query: &NoteQuery) -> Result<Page<Note>> {
         self.alive()?;
         self.inner.memories.notes(scope, query).await

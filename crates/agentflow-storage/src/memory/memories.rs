@@ -13,7 +13,7 @@ use crate::{
     filter,
     memories::{
         Change, Claimed, Job, JobQuery, JobStatus, Mark, Memories, Memory, MemoryQuery, Note,
-        NoteQuery, OwnerKind, Owning, check, stale,
+        NoteQuery, OwnerKind, Owning, check, check_keys, stale,
     },
     page::{Order, Page, PageQuery},
 };
@@ -345,6 +345,21 @@ impl Memories for Database {
         let tables = self.lock();
         let note = tables.notes.get(&note_key(scope, project, kind, key));
         Ok(note.filter(|note| !note.is_deleted).cloned())
+    }
+
+    async fn notes_of(
+        &self,
+        scope: &Scope,
+        project: &str,
+        kind: &str,
+        keys: &[String],
+    ) -> Result<Vec<Note>> {
+        check_keys(keys.len())?;
+        let tables = self.lock();
+        let found = keys
+            .iter()
+            .filter_map(|key| tables.notes.get(&note_key(scope, project, kind, key)));
+        Ok(found.filter(|note| !note.is_deleted).cloned().collect())
     }
 
     async fn notes(&self, scope: &Scope, query: &NoteQuery) -> Result<Page<Note>> {

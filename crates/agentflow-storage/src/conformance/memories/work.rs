@@ -1,6 +1,9 @@
 //! Cases of jobs and notes.
 
-use agentflow_types::{ErrorKind::Conflict, JobId, Result, Scope, value};
+use agentflow_types::{
+    ErrorKind::{Conflict, Invalid},
+    JobId, Result, Scope, value,
+};
 
 use super::{apply, job_id, memory, numbers, of_project, put};
 use crate::{
@@ -9,7 +12,7 @@ use crate::{
         refused,
         sample::{at, map, stranger},
     },
-    memories::{Change, Job, JobQuery, JobStatus, Note, NoteQuery},
+    memories::{Change, Job, JobQuery, JobStatus, MAX_IDS, Note, NoteQuery},
 };
 
 pub(super) fn job(n: u8, lane: &str) -> Job {
@@ -247,6 +250,42 @@ pub async fn a_note_changes_by_versions(backend: Backend) -> Result<()> {
         .note(&stranger(), "p", "webhook", "k")
         .await?;
     assert_eq!(theirs, None);
+    Ok(())
+}
+
+/// Those that exist, of one tenant, project and kind.
+pub async fn notes_are_read_by_their_keys(backend: Backend) -> Result<()> {
+    let gone = Note {
+        version: 2,
+        is_deleted: true,
+        ..note(3, "gone")
+    };
+    let elsewhere = Note {
+        project: "q".into(),
+        ..note(1, "y")
+    };
+    for note in [
+        note(1, "a"),
+        note(2, "b"),
+        note(2, "c"),
+        note(3, "gone"),
+        gone,
+        elsewhere,
+    ] {
+        apply(&backend, vec![Change::PutNote(Box::new(note))]).await?;
+    }
+    let keys = ["a", "c", "gone", "y", "never"].map(str::to_owned);
+    let of = async |scope: Scope, keys: &[String]| {
+        let memories = &backend.memories;
+        let found = memories.notes_of(&scope, "p", "webhook", keys).await?;
+        let mut found: Vec<String> = found.into_iter().map(|note| note.key).collect();
+        found.sort_unstable();
+        Ok::<_, agentflow_types::Error>(found)
+    };
+    assert_eq!(of(Scope::local(), &keys).await?, ["a", "c"]);
+    assert!(of(stranger(), &keys).await?.is_empty());
+    let many = vec![String::new(); MAX_IDS + 1];
+    refused(of(Scope::local(), &many).await, Invalid);
     Ok(())
 }
 
