@@ -9,6 +9,7 @@ mod find;
 mod insight;
 mod jobs;
 mod notes;
+mod place;
 mod projects;
 mod used;
 mod work;

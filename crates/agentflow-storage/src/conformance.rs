@@ -208,6 +208,7 @@ mod tests {
                 memories::CASES,
                 &[
                     include_str!("conformance/memories.rs"),
+                    include_str!("conformance/memories/conditions.rs"),
                     include_str!("conformance/memories/work.rs"),
                 ],
             ),

@@ -22,6 +22,54 @@ const TEXTS: usize = 20_000;
 /// Questions, twice as many as are measured warm.
 const QUESTIONS: usize = 2_000;
 
+/// What the texts are made of.
+const WHO: [&str; 16] = [
+    "Anna", "Bruno", "Chiara", "Dmitri", "Elena", "Farid", "Grace", "Hiro", "Ines", "Jonas",
+    "Kofi", "Lena", "Mateo", "Nadia", "Omar", "Priya",
+];
+const DOES: [&str; 10] = [
+    "likes",
+    "bought",
+    "repaired",
+    "lost",
+    "dreams of",
+    "is afraid of",
+    "paints",
+    "sold",
+    "wrote about",
+    "collects",
+];
+const WHAT: [&str; 14] = [
+    "green tea",
+    "an old bicycle",
+    "wooden boats",
+    "a violin",
+    "black cats",
+    "oil paintings",
+    "mountain soup",
+    "chess books",
+    "a red tent",
+    "paper maps",
+    "tall ships",
+    "wild mushrooms",
+    "a film camera",
+    "roses",
+];
+const WHERE: [&str; 12] = [
+    "Lisbon", "Oslo", "Kyoto", "Quito", "Berlin", "Nairobi", "Boston", "Prague", "Mumbai",
+    "Sydney", "Dublin", "Naples",
+];
+const WHEN: [&str; 8] = [
+    "last summer",
+    "in May",
+    "every Sunday",
+    "since childhood",
+    "with two friends",
+    "after work",
+    "before dawn",
+    "at school",
+];
+
 /// Options of the bench of memories.
 #[derive(clap::Args)]
 pub struct Args {
@@ -216,52 +264,6 @@ impl Bench {
 
 /// Sentences about people and things, and questions about them.
 fn write_texts(folder: &Path) -> Result<()> {
-    const WHO: [&str; 16] = [
-        "Anna", "Bruno", "Chiara", "Dmitri", "Elena", "Farid", "Grace", "Hiro", "Ines", "Jonas",
-        "Kofi", "Lena", "Mateo", "Nadia", "Omar", "Priya",
-    ];
-    const DOES: [&str; 10] = [
-        "likes",
-        "bought",
-        "repaired",
-        "lost",
-        "dreams of",
-        "is afraid of",
-        "paints",
-        "sold",
-        "wrote about",
-        "collects",
-    ];
-    const WHAT: [&str; 14] = [
-        "green tea",
-        "an old bicycle",
-        "wooden boats",
-        "a violin",
-        "black cats",
-        "oil paintings",
-        "mountain soup",
-        "chess books",
-        "a red tent",
-        "paper maps",
-        "tall ships",
-        "wild mushrooms",
-        "a film camera",
-        "roses",
-    ];
-    const WHERE: [&str; 12] = [
-        "Lisbon", "Oslo", "Kyoto", "Quito", "Berlin", "Nairobi", "Boston", "Prague", "Mumbai",
-        "Sydney", "Dublin", "Naples",
-    ];
-    const WHEN: [&str; 8] = [
-        "last summer",
-        "in May",
-        "every Sunday",
-        "since childhood",
-        "with two friends",
-        "after work",
-        "before dawn",
-        "at school",
-    ];
     /// One of these by a number that no other list divides in the same way.
     fn pick<'a>(from: &[&'a str], n: usize, step: usize) -> &'a str {
         let mixed = (n as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (step * 5);

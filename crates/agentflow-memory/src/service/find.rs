@@ -7,18 +7,23 @@ use std::{
 
 use agentflow_storage::{
     condition::{Condition, Field, Order},
-    memories::{Kind, Memory, MemoryQuery, OwnerKind, Owning},
+    memories::{Memory, MemoryQuery, OwnerKind, Owning},
     page::{Page, PageQuery},
     vector::{Hit, Probe, Search as Look, Sparse},
 };
 use agentflow_types::{Error, Map, MemoryId, Result, Scope, Timestamp, Value};
 use uuid::Uuid;
 
-use super::{Service, add::SOURCE, cards::Card};
+use super::{
+    Service,
+    add::SOURCE,
+    cards::Card,
+    place::{Placed, Pool, Pooled, place},
+};
 use crate::{
     filter,
     index::{self, DENSE, WORDS},
-    retrieval::{self, Candidate, Parts, Query, Ranked, Reason, Weights, breadth, near_miss, rank},
+    retrieval::{Parts, Query, Reason, breadth},
 };
 
 /// Most hits of a search.
@@ -29,8 +34,6 @@ const MAX_QUERY_BYTES: usize = 16 << 10;
 const MAX_SCAN: u32 = 1_000;
 /// How often what was found is placed anew, because it changed since the index saw it.
 const MAX_ROUNDS: usize = 8;
-/// Near misses that are explained.
-const MISSES: usize = 5;
 
 /// Which memories are wanted.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -134,30 +137,6 @@ impl Which {
         condition.check()?;
         Ok(condition)
     }
-}
-
-/// Candidates, and how many texts the question is about.
-struct Pool {
-    texts: usize,
-    candidates: Vec<Pooled>,
-    /// The records, where they were read already.
-    memories: HashMap<MemoryId, Memory>,
-}
-
-/// A candidate before it is ranked.
-struct Pooled {
-    card: Arc<Card>,
-    dense: Option<f32>,
-    /// Factor of decay.
-    decay: f32,
-}
-
-/// A candidate in its place.
-struct Placed {
-    memory_id: MemoryId,
-    version: u64,
-    ranked: Ranked,
-    missed: Option<Reason>,
 }
 
 impl Service {
@@ -528,94 +507,5 @@ impl Service {
     ) -> Result<Page<Owning>> {
         let memories = &self.backend().memories;
         memories.owners(scope, project, kind, limit, offset).await
-    }
-}
-
-impl Pooled {
-    fn alone(card: Arc<Card>) -> Self {
-        Self {
-            card,
-            dense: None,
-            decay: 1.0,
-        }
-    }
-}
-
-impl Pool {
-    /// Puts new cards in the place of old ones; what has none any more is gone.
-    fn replace(&mut self, old: &[MemoryId], new: &[Arc<Card>]) {
-        self.candidates.retain_mut(|pooled| {
-            let id = pooled.card.memory_id;
-            let card = new.iter().find(|card| card.memory_id == id);
-            if let Some(card) = card {
-                pooled.card = card.clone();
-            }
-            card.is_some() || !old.contains(&id)
-        });
-    }
-}
-
-/// The pool in order, with its near misses if they are to be explained. Those that are not to be
-/// shown have done their part then.
-fn place(search: &Search, query: &Query, pool: &Pool) -> Vec<Placed> {
-    let (texts, pool) = (pool.texts, &pool.candidates);
-    let is_linked = pool.iter().any(|pooled| !pooled.card.sources.is_empty());
-    let places: HashMap<MemoryId, usize> = pool
-        .iter()
-        .enumerate()
-        .filter(|_| is_linked)
-        .map(|(place, pooled)| (pooled.card.memory_id, place))
-        .collect();
-    let sources: Vec<Vec<usize>> = pool
-        .iter()
-        .map(|pooled| {
-            let ids = pooled.card.sources.iter();
-            ids.filter_map(|id| places.get(id).copied()).collect()
-        })
-        .collect();
-    let candidates: Vec<Candidate<'_>> = pool
-        .iter()
-        .zip(&sources)
-        .map(|(pooled, sources)| candidate(query, pooled, sources))
-        .collect();
-    let mut ranked = rank(query, texts, &candidates, &Weights::default());
-    let sources = search.which.include_sources;
-    ranked.retain(|one| sources || !pool[one.candidate].card.is_source);
-    // Without an embedder nothing is near: what shares nothing is no hit.
-    ranked.retain(|one| one.score > 0.0);
-    // With decay, what does not fit well enough may come before what does.
-    ranked.sort_by_key(|one| one.fit < search.threshold);
-    let misses = if search.explain { MISSES } else { 0 };
-    let all = (0..ranked.len()).map(|place| {
-        let card = &pool[ranked[place].candidate].card;
-        Placed {
-            memory_id: card.memory_id,
-            version: card.version,
-            ranked: ranked[place],
-            missed: near_miss(&ranked, place, search.top_k, search.threshold),
-        }
-    });
-    let (hits, missed): (Vec<Placed>, Vec<Placed>) = all.partition(|one| one.missed.is_none());
-    hits.into_iter()
-        .chain(missed.into_iter().take(misses))
-        .collect()
-}
-
-fn candidate<'a>(query: &Query, pooled: &'a Pooled, sources: &'a [usize]) -> Candidate<'a> {
-    let card = &*pooled.card;
-    let keys = card.entities.iter().map(String::as_str);
-    Candidate {
-        kind: match card.kind {
-            Kind::Turn => retrieval::Kind::Turn,
-            Kind::Fact | Kind::Procedure => retrieval::Kind::Fact,
-        },
-        dense: pooled.dense,
-        terms: &card.terms,
-        entity: query.fit(card.actor.as_deref(), keys),
-        asks: card.asks,
-        session: card.session,
-        day: card.day,
-        sources,
-        decay: pooled.decay,
     }
 }
