@@ -230,9 +230,9 @@ impl Service {
             false => index.vectors.search(scope, collection, &looks).await?,
         };
         let (mut wanted, mut dense) = (Vec::new(), HashMap::new());
-        let mut seen: HashMap<Uuid, Option<u64>> = HashMap::new();
+        let mut seen: HashMap<Uuid, u64> = HashMap::new();
         for (look, hits) in looks.iter().zip(&hits) {
-            let new = |hit: &&Hit| seen.insert(hit.id, Some(hit.version)).is_none();
+            let new = |hit: &&Hit| seen.insert(hit.id, hit.version).is_none();
             let new = hits.iter().filter(new);
             wanted.extend(new.map(|hit| (MemoryId(hit.id), Some(hit.version))));
             if matches!(look.probe, Probe::Dense(..)) {
@@ -247,7 +247,7 @@ impl Service {
         cards.extend(self.cards(scope, &sources).await?);
         // The index may be behind the records, never the other way round. What it found in the
         // version of the card meets the condition.
-        let is_found = |card: &Card| seen.get(&card.memory_id.0) == Some(&Some(card.version));
+        let is_found = |card: &Card| seen.get(&card.memory_id.0) == Some(&card.version);
         cards.retain(|card| is_found(card) || condition.holds(&card.payload));
         let pooled = |card: Arc<Card>| Pooled {
             dense: dense.get(&card.memory_id.0).copied(),
