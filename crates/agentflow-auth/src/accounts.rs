@@ -6,7 +6,8 @@ use agentflow_storage::{
     page::{Page, PageQuery},
 };
 use agentflow_types::{
-    DEFAULT_TENANT, Error, KeyId, Permission, Permissions, Result, Role, Scope, Timestamp, UserId,
+    DEFAULT_TENANT, Error, KeyId, MemoryScope, Permission, Permissions, Result, Role, Scope,
+    Timestamp, UserId,
 };
 use uuid::Uuid;
 
@@ -30,6 +31,8 @@ pub struct NewKey {
     pub role: Role,
     /// What of the role it may use; `None` for all.
     pub scopes: Option<Permissions>,
+    /// The memories that it is limited to; `None` for all. It opens nothing else then.
+    pub memories: Option<MemoryScope>,
     /// When it ends.
     pub expires_at: Option<Timestamp>,
     /// Its tenant; the maker's if absent.
@@ -51,6 +54,8 @@ pub struct KeyMade {
 pub struct NewUser {
     /// Login name.
     pub name: String,
+    /// What people call the user; empty for the login name.
+    pub title: String,
     /// Password.
     pub password: String,
     /// Role.
@@ -62,6 +67,8 @@ pub struct NewUser {
 /// Changes of a user; absent ones stay.
 #[derive(Default)]
 pub struct UserPatch {
+    /// What people call the user.
+    pub title: Option<String>,
     /// Password.
     pub password: Option<String>,
     /// Role.
@@ -94,6 +101,14 @@ fn check_name(what: &str, text: &str) -> Result<()> {
         false => Err(Error::unprocessable(format!(
             "{what}: must be 1 to {MAX_NAME_BYTES} bytes without control characters"
         ))),
+    }
+}
+
+/// What people call a user; it may be empty.
+fn check_title(title: &str) -> Result<()> {
+    match title.is_empty() {
+        true => Ok(()),
+        false => check_name("title", title),
     }
 }
 
@@ -145,6 +160,7 @@ impl Auth {
             hash: KeyHash::of(&text),
             role: new.role,
             scopes: new.scopes,
+            memories: new.memories,
             created_at: now,
             created_by: scope.principal().to_owned(),
             expires_at: new.expires_at,
@@ -152,6 +168,9 @@ impl Auth {
             revoked_at: None,
         };
         check_rights(scope, key.permissions())?;
+        if scope.memories().is_some() && scope.memories() != key.memories.as_ref() {
+            return Err(Error::denied("you cannot give more memories than you have"));
+        }
         self.backend.keys.insert(&target, key.clone()).await?;
         Ok(KeyMade {
             key,
@@ -196,11 +215,13 @@ impl Auth {
     pub async fn create_user(&self, scope: &Scope, new: NewUser) -> Result<User> {
         let target = self.target(scope, new.tenant.as_deref()).await?;
         check_name("name", &new.name)?;
+        check_title(&new.title)?;
         check_rights(scope, new.role.permissions())?;
         let now = self.now();
         let user = User {
             user_id: UserId::mint(),
             name: new.name,
+            title: new.title,
             password: Some(self.hash(new.password).await?),
             role: new.role,
             enabled: true,
@@ -256,6 +277,7 @@ impl Auth {
         let before = self.user(scope, id).await?;
         check_rights(scope, before.role.permissions())?;
         let role = patch.role.unwrap_or(before.role);
+        check_title(patch.title.as_deref().unwrap_or_default())?;
         check_rights(scope, role.permissions())?;
         let ends_sessions = patch.password.is_some() || patch.enabled == Some(false);
         let password = match patch.password {
@@ -263,6 +285,7 @@ impl Auth {
             None => before.password.clone(),
         };
         let user = User {
+            title: patch.title.unwrap_or_else(|| before.title.clone()),
             password,
             role,
             enabled: patch.enabled.unwrap_or(before.enabled),

@@ -262,8 +262,12 @@ pub(crate) fn bootstrap() -> Caller {
 pub(crate) fn caller_of_key(tenant: &str, key: &ApiKey) -> Caller {
     let mut user = about(key.role, "key");
     user.insert("key_id".into(), Value::str(key.key_id.text()));
+    let scope = Scope::authenticated(tenant, &key.principal, key.permissions(), user);
     Caller {
-        scope: Scope::authenticated(tenant, &key.principal, key.permissions(), user),
+        scope: match &key.memories {
+            Some(memories) => scope.within(memories.clone()),
+            None => scope,
+        },
         role: key.role,
         means: Means::Key(key.key_id),
         meter: format!("key:{}", key.key_id),

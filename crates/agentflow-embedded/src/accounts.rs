@@ -5,7 +5,9 @@ use agentflow_storage::{
     filter,
     page::{Page, PageQuery},
 };
-use agentflow_types::{Error, KeyId, Permissions, Result, Role, Scope, Timestamp, UserId};
+use agentflow_types::{
+    Error, KeyId, MemoryScope, Permissions, Result, Role, Scope, Timestamp, UserId,
+};
 use async_trait::async_trait;
 use rusqlite::{Row, params};
 
@@ -15,9 +17,9 @@ use crate::{
 };
 
 const TENANT: &str = "tenant, title, enabled, created_at, updated_at";
-const USER: &str = "user_id, name, password, role, enabled, created_at, updated_at";
+const USER: &str = "user_id, name, password, role, enabled, created_at, updated_at, title";
 const KEY: &str = "key_id, name, principal, prefix, hash, role, scopes, created_at, created_by, \
-    expires_at, last_used_at, revoked_at";
+    expires_at, last_used_at, revoked_at, memories";
 
 fn read_tenant(row: &Row<'_>) -> Result<Tenant> {
     Ok(Tenant {
@@ -38,12 +40,14 @@ fn read_user(row: &Row<'_>) -> Result<User> {
         enabled: get(row, 4)?,
         created_at: time(row, 5)?,
         updated_at: time(row, 6)?,
+        title: get(row, 7)?,
     })
 }
 
 fn read_key(row: &Row<'_>) -> Result<ApiKey> {
     let hash = KeyHash::parse(text(row, 4)?);
     let scopes: Option<String> = get(row, 6)?;
+    let memories: Option<String> = get(row, 12)?;
     Ok(ApiKey {
         key_id: id(row, 0)?,
         name: get(row, 1)?,
@@ -57,12 +61,18 @@ fn read_key(row: &Row<'_>) -> Result<ApiKey> {
         expires_at: some_time(row, 9)?,
         last_used_at: some_time(row, 10)?,
         revoked_at: some_time(row, 11)?,
+        memories: memories.as_deref().map(limit).transpose()?,
     })
 }
 
 fn role(word: &str) -> Result<Role> {
     word.parse()
         .map_err(|err: Error| Error::corrupt("a stored role is unknown").source_err(err))
+}
+
+fn limit(text: &str) -> Result<MemoryScope> {
+    MemoryScope::parse(text)
+        .map_err(|err| Error::corrupt("a stored limit of a key is none").source_err(err))
 }
 
 fn permissions(words: &str) -> Result<Permissions> {
@@ -136,8 +146,8 @@ impl Users for Embedded {
         let tenant = scope.tenant().to_owned();
         self.write(move |db| {
             let sql = "INSERT INTO agentflow_users (user_id, tenant, name, password, role,
-                    enabled, created_at, updated_at)
-                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING";
+                    enabled, created_at, updated_at, title)
+                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING";
             let values = params![
                 user.user_id.text(),
                 tenant,
@@ -147,6 +157,7 @@ impl Users for Embedded {
                 user.enabled,
                 user.created_at.0,
                 user.updated_at.0,
+                user.title,
             ];
             match execute(db, sql, values)? {
                 0 => Err(Error::conflict("user exists").with("name", &user.name)),
@@ -160,7 +171,7 @@ impl Users for Embedded {
         let tenant = scope.tenant().to_owned();
         self.write(move |db| {
             let sql = "UPDATE agentflow_users SET password = ?3, role = ?4, enabled = ?5,
-                updated_at = ?6 WHERE user_id = ?1 AND tenant = ?2";
+                updated_at = ?6, title = ?7 WHERE user_id = ?1 AND tenant = ?2";
             let values = params![
                 user.user_id.text(),
                 tenant,
@@ -168,6 +179,7 @@ impl Users for Embedded {
                 user.role.word(),
                 user.enabled,
                 user.updated_at.0,
+                user.title,
             ];
             Ok(execute(db, sql, values)? > 0)
         })
@@ -220,8 +232,9 @@ impl Keys for Embedded {
         let tenant = scope.tenant().to_owned();
         self.write(move |db| {
             let sql = "INSERT INTO agentflow_keys (key_id, tenant, name, principal, prefix, hash,
-                    role, scopes, created_at, created_by, expires_at, last_used_at, revoked_at)
-                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+                    role, scopes, created_at, created_by, expires_at, last_used_at, revoked_at,
+                    memories)
+                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
                 ON CONFLICT DO NOTHING";
             let values = params![
                 key.key_id.text(),
@@ -237,6 +250,7 @@ impl Keys for Embedded {
                 key.expires_at.map(|at| at.0),
                 key.last_used_at.map(|at| at.0),
                 key.revoked_at.map(|at| at.0),
+                key.memories.map(|limit| limit.text()),
             ];
             match execute(db, sql, values)? {
                 0 => Err(Error::conflict("key exists").with("key_id", key.key_id)),
@@ -250,7 +264,7 @@ impl Keys for Embedded {
         self.read_short(move |db| {
             let sql = format!("SELECT {KEY}, tenant FROM agentflow_keys WHERE hash = ?1");
             first(db, &sql, [hash.text()], |row| {
-                Ok((get(row, 12)?, read_key(row)?))
+                Ok((get(row, 13)?, read_key(row)?))
             })
         })
         .await

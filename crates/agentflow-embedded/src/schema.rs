@@ -57,7 +57,7 @@ const STORE_MIGRATIONS: [&str; 5] = [
 /// Our own tables; the position plus one is the version. Never change one that was released.
 ///
 /// Ids are lowercase hyphenated text, times are microseconds since 1970 UTC, maps are JSON text.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     "
     CREATE TABLE agentflow_assistants (
         assistant_id TEXT PRIMARY KEY NOT NULL,
@@ -230,6 +230,7 @@ const MIGRATIONS: [&str; 6] = [
     accounts::TABLES,
     memories::TABLES,
     vectors::TABLES,
+    accounts::MORE,
 ];
 
 /// Creates and updates all tables, in one transaction.

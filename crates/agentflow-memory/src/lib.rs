@@ -8,6 +8,7 @@
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod extract;
+mod fence;
 pub mod filter;
 mod index;
 pub mod retrieval;

@@ -39,6 +39,7 @@ pub use notes::Project;
 pub use projects::{DEFAULT_PROJECT, Feedback, Verdict, Webhook, WebhookPatch};
 
 use crate::{
+    fence,
     index::{self, Drift, Index},
     text::Language,
 };
@@ -101,10 +102,12 @@ impl Service {
         clock: Arc<dyn Clock>,
         usual: Language,
     ) -> Self {
-        let index = Index::new(vectors, models.embed.clone(), backend.clone(), usual);
+        let (fenced, vectors) = fence::around(&backend, vectors);
+        // What is written into the index is what the records say, whoever may read them.
+        let index = Index::new(vectors, models.embed.clone(), backend, usual);
         Self {
             inner: Arc::new(Inner {
-                backend,
+                backend: fenced,
                 index,
                 models,
                 clock,

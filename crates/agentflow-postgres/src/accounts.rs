@@ -5,7 +5,9 @@ use agentflow_storage::{
     filter,
     page::{Page, PageQuery},
 };
-use agentflow_types::{Error, KeyId, Permissions, Result, Role, Scope, Timestamp, UserId};
+use agentflow_types::{
+    Error, KeyId, MemoryScope, Permissions, Result, Role, Scope, Timestamp, UserId,
+};
 use async_trait::async_trait;
 use tokio_postgres::Row;
 
@@ -16,9 +18,9 @@ use crate::{
 };
 
 const TENANT: &str = "tenant, title, enabled, created_at, updated_at";
-const USER: &str = "user_id, name, password, role, enabled, created_at, updated_at";
+const USER: &str = "user_id, name, password, role, enabled, created_at, updated_at, title";
 const KEY: &str = "key_id, name, principal, prefix, hash, role, scopes, created_at, created_by, \
-    expires_at, last_used_at, revoked_at";
+    expires_at, last_used_at, revoked_at, memories";
 
 fn read_tenant(row: &Row) -> Result<Tenant> {
     Ok(Tenant {
@@ -39,12 +41,14 @@ fn read_user(row: &Row) -> Result<User> {
         enabled: get(row, 4)?,
         created_at: time(row, 5)?,
         updated_at: time(row, 6)?,
+        title: get(row, 7)?,
     })
 }
 
 fn read_key(row: &Row) -> Result<ApiKey> {
     let hash = KeyHash::parse(get(row, 4)?);
     let scopes: Option<&str> = get(row, 6)?;
+    let memories: Option<&str> = get(row, 12)?;
     Ok(ApiKey {
         key_id: id(row, 0)?,
         name: get(row, 1)?,
@@ -58,12 +62,18 @@ fn read_key(row: &Row) -> Result<ApiKey> {
         expires_at: some_time(row, 9)?,
         last_used_at: some_time(row, 10)?,
         revoked_at: some_time(row, 11)?,
+        memories: memories.map(limit).transpose()?,
     })
 }
 
 fn role(word: &str) -> Result<Role> {
     word.parse()
         .map_err(|err: Error| Error::corrupt("a stored role is unknown").source_err(err))
+}
+
+fn limit(text: &str) -> Result<MemoryScope> {
+    MemoryScope::parse(text)
+        .map_err(|err| Error::corrupt("a stored limit of a key is none").source_err(err))
 }
 
 fn permissions(words: &str) -> Result<Permissions> {
@@ -123,8 +133,8 @@ impl Tenants for Postgres {
 impl Users for Postgres {
     async fn insert(&self, scope: &Scope, user: User) -> Result<()> {
         const SQL: &str = "INSERT INTO agentflow.users (user_id, tenant, name, password, role,
-                enabled, created_at, updated_at)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING";
+                enabled, created_at, updated_at, title)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING";
         let taken = Error::conflict("user exists").with("name", &user.name);
         let sql = Statement::new(SQL)
             .bind(user.user_id.0)
@@ -134,7 +144,8 @@ impl Users for Postgres {
             .bind(user.role.word().to_owned())
             .bind(user.enabled)
             .bind(Moment(user.created_at))
-            .bind(Moment(user.updated_at));
+            .bind(Moment(user.updated_at))
+            .bind(user.title);
         match self.write(&sql).await?.count {
             0 => Err(taken),
             _ => Ok(()),
@@ -143,14 +154,15 @@ impl Users for Postgres {
 
     async fn update(&self, scope: &Scope, user: User) -> Result<bool> {
         const SQL: &str = "UPDATE agentflow.users SET password = $3, role = $4, enabled = $5,
-            updated_at = $6 WHERE user_id = $1 AND tenant = $2";
+            updated_at = $6, title = $7 WHERE user_id = $1 AND tenant = $2";
         let sql = Statement::new(SQL)
             .bind(user.user_id.0)
             .bind(owner(scope))
             .bind(user.password)
             .bind(user.role.word().to_owned())
             .bind(user.enabled)
-            .bind(Moment(user.updated_at));
+            .bind(Moment(user.updated_at))
+            .bind(user.title);
         Ok(self.write(&sql).await?.count > 0)
     }
 
@@ -184,8 +196,9 @@ impl Users for Postgres {
 impl Keys for Postgres {
     async fn insert(&self, scope: &Scope, key: ApiKey) -> Result<()> {
         const SQL: &str = "INSERT INTO agentflow.keys (key_id, tenant, name, principal, prefix,
-                hash, role, scopes, created_at, created_by, expires_at, last_used_at, revoked_at)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+                hash, role, scopes, created_at, created_by, expires_at, last_used_at, revoked_at,
+                memories)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
             ON CONFLICT DO NOTHING";
         let sql = Statement::new(SQL)
             .bind(key.key_id.0)
@@ -200,7 +213,8 @@ impl Keys for Postgres {
             .bind(key.created_by)
             .bind(key.expires_at.map(Moment))
             .bind(key.last_used_at.map(Moment))
-            .bind(key.revoked_at.map(Moment));
+            .bind(key.revoked_at.map(Moment))
+            .bind(key.memories.map(|limit| limit.text()));
         match self.write(&sql).await?.count {
             0 => Err(Error::conflict("key exists").with("key_id", key.key_id)),
             _ => Ok(()),
@@ -212,7 +226,7 @@ impl Keys for Postgres {
         let rows = self.read(&Statement::new(sql).bind(hash.text())).await?;
         let found = rows.first();
         found
-            .map(|row| Ok((get(row, 12)?, read_key(row)?)))
+            .map(|row| Ok((get(row, 13)?, read_key(row)?)))
             .transpose()
     }
 

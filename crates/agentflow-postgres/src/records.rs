@@ -24,13 +24,14 @@ mod accounts;
 mod memories;
 
 /// The tables as statements, by version from 1. Never change one that was released.
-pub(crate) const MIGRATIONS: [&str; 6] = [
+pub(crate) const MIGRATIONS: [&str; 7] = [
     TABLES,
     crate::checkpoints::FUNCTION,
     SHARED,
     OUTBOX,
     accounts::TABLES,
     memories::TABLES,
+    accounts::MORE,
 ];
 
 const TABLES: &str = r#"

@@ -5,6 +5,7 @@ mod assistants;
 mod bodies;
 mod compatibility;
 mod host;
+mod limited;
 mod listener;
 mod memories;
 mod protocol;

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use agentflow_types::{KeyId, Permissions, Result, Role, Scope, Timestamp, UserId};
+use agentflow_types::{KeyId, MemoryScope, Permissions, Result, Role, Scope, Timestamp, UserId};
 use async_trait::async_trait;
 use sha2::{Digest as _, Sha256};
 
@@ -34,6 +34,8 @@ pub struct User {
     pub user_id: UserId,
     /// Login name, unique within the tenant. It never changes.
     pub name: String,
+    /// What people call the user; empty for the login name.
+    pub title: String,
     /// Hash of the password in PHC form; `None` for nobody who can log in with one.
     pub password: Option<String>,
     /// Role.
@@ -102,7 +104,7 @@ impl KeyHash {
 }
 
 /// An API key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ApiKey {
     /// Id.
     pub key_id: KeyId,
@@ -118,6 +120,8 @@ pub struct ApiKey {
     pub role: Role,
     /// What of the role it may use; `None` for all.
     pub scopes: Option<Permissions>,
+    /// The memories that it is limited to; `None` for all. It opens nothing else then.
+    pub memories: Option<MemoryScope>,
     /// Creation.
     pub created_at: Timestamp,
     /// Who made it.
@@ -135,7 +139,11 @@ impl ApiKey {
     #[must_use]
     pub fn permissions(&self) -> Permissions {
         let role = self.role.permissions();
-        self.scopes.map_or(role, |scopes| role.and(scopes))
+        let all = self.scopes.map_or(role, |scopes| role.and(scopes));
+        match self.memories {
+            Some(_) => all.and(Permissions::OF_MEMORIES),
+            None => all,
+        }
     }
 
     /// Whether it is neither revoked nor over.
@@ -177,7 +185,7 @@ pub trait Users: Send + Sync {
     /// `Conflict` if the id, or the name within the tenant, is taken.
     async fn insert(&self, scope: &Scope, user: User) -> Result<()>;
 
-    /// Replaces password, role, state and the time of change; false if there is no such user.
+    /// Replaces title, password, role, state and the time of change; false if there is no such user.
     async fn update(&self, scope: &Scope, user: User) -> Result<bool>;
 
     /// The user.

@@ -5,6 +5,7 @@ pub mod error;
 pub mod graph;
 pub mod histogram;
 pub mod ids;
+pub mod memory_scope;
 pub mod message;
 pub mod permission;
 pub mod rng;
@@ -14,6 +15,7 @@ pub mod value;
 
 pub use error::{Error, ErrorKind, Result};
 pub use ids::{AssistantId, CronId, JobId, KeyId, LetterId, MemoryId, RunId, ThreadId, UserId};
+pub use memory_scope::MemoryScope;
 pub use permission::{Permission, Permissions, Role};
 pub use rng::{Rng, SeededRng, SystemRng};
 pub use scope::{DEFAULT_TENANT, Scope};

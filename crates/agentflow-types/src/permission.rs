@@ -87,6 +87,14 @@ impl Permissions {
     /// Everything is allowed.
     pub const ALL: Self = Self((1 << Permission::ALL.len()) - 1);
 
+    /// What somebody may have who is limited to some memories: whatever else would lead past the
+    /// limit. Hosts of tools look at assistants to find the tools.
+    pub const OF_MEMORIES: Self = Self(
+        (1 << Permission::AssistantsRead as u8)
+            | (1 << Permission::MemoriesRead as u8)
+            | (1 << Permission::MemoriesWrite as u8),
+    );
+
     /// Whether the set has this permission.
     #[must_use]
     pub fn has(self, permission: Permission) -> bool {

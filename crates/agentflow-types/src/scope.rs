@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Map, Permission, Permissions};
+use crate::{Map, MemoryScope, Permission, Permissions};
 
 /// The tenant of a server without authentication, and of data that Python wrote.
 pub const DEFAULT_TENANT: &str = "default";
@@ -18,6 +18,7 @@ pub struct Scope {
     principal: Arc<str>,
     permissions: Permissions,
     user: Option<Arc<Map>>,
+    memories: Option<MemoryScope>,
 }
 
 impl Scope {
@@ -39,6 +40,7 @@ impl Scope {
             principal: principal.into(),
             permissions: Permissions::NONE,
             user: None,
+            memories: None,
         }
     }
 
@@ -57,7 +59,23 @@ impl Scope {
             principal: principal.into(),
             permissions,
             user: Some(Arc::new(user)),
+            memories: None,
         }
+    }
+
+    /// The same, limited to some memories.
+    #[must_use]
+    pub fn within(self, memories: MemoryScope) -> Self {
+        Self {
+            memories: Some(memories),
+            ..self
+        }
+    }
+
+    /// The memories that it is limited to; `None` for all of the tenant.
+    #[must_use]
+    pub fn memories(&self) -> Option<&MemoryScope> {
+        self.memories.as_ref()
     }
 
     /// The tenant whose rows may be touched.

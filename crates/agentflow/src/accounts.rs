@@ -17,8 +17,8 @@ use agentflow_storage::{
     page::{MAX_LIMIT, Page, PageQuery},
 };
 use agentflow_types::{
-    Clock, DEFAULT_TENANT, Error, ErrorKind, KeyId, Map, Permissions, Result, Role, Scope,
-    SystemClock,
+    Clock, DEFAULT_TENANT, Error, ErrorKind, KeyId, Map, MemoryScope, Permissions, Result, Role,
+    Scope, SystemClock,
 };
 use clap::{Args, Subcommand};
 
@@ -52,6 +52,10 @@ pub(crate) enum Keys {
         /// What of the role it may use, for example `threads:read`; may be repeated.
         #[arg(long = "scope")]
         scopes: Vec<String>,
+        /// The memories that it is limited to, as JSON: `{"user_id": "alice"}`. It opens nothing
+        /// else then.
+        #[arg(long)]
+        memory_scope: Option<String>,
         /// Days until it ends; never if absent.
         #[arg(long)]
         days: Option<u64>,
@@ -245,6 +249,7 @@ impl Keys {
                 name,
                 role,
                 scopes,
+                memory_scope,
                 days,
                 principal,
                 whose,
@@ -259,6 +264,10 @@ impl Keys {
                     principal,
                     role: role.parse()?,
                     scopes,
+                    memories: memory_scope
+                        .as_deref()
+                        .map(MemoryScope::parse)
+                        .transpose()?,
                     expires_at: life.map(|life| SystemClock.now().plus(life)),
                     tenant: Some(whose.tenant.clone()),
                 };
@@ -294,6 +303,7 @@ impl Users {
             } => {
                 let new = NewUser {
                     name: name.clone(),
+                    title: String::new(),
                     password: password(password_file)?,
                     role: role.parse::<Role>()?,
                     tenant: Some(whose.tenant.clone()),
@@ -406,8 +416,12 @@ fn key_line(key: &ApiKey) -> String {
     let scopes = key
         .scopes
         .map_or("all".into(), |scopes| scopes.words().join(","));
+    let memories = key
+        .memories
+        .as_ref()
+        .map_or(String::new(), |limit| format!("  memories {limit}"));
     format!(
-        "{}  {}…  {}  role {}  scopes {scopes}  {state}",
+        "{}  {}…  {}  role {}  scopes {scopes}{memories}  {state}",
         key.key_id, key.prefix, key.name, key.role
     )
 }

@@ -13,6 +13,7 @@ fn admin() -> Scope {
 
 fn key(role: Role) -> NewKey {
     NewKey {
+        memories: None,
         name: "k".into(),
         principal: None,
         role,
@@ -24,6 +25,7 @@ fn key(role: Role) -> NewKey {
 
 fn user(name: &str, role: Role) -> NewUser {
     NewUser {
+        title: String::new(),
         name: name.into(),
         password: "correct horse battery".into(),
         role,
@@ -76,6 +78,7 @@ async fn bad_names_passwords_and_times_are_refused() {
         let refused = world.auth.create_user(&operator, user(name, Role::User));
         assert_eq!(refused.await.unwrap_err().kind(), ErrorKind::Unprocessable);
         let refused = NewKey {
+            memories: None,
             name: name.into(),
             ..key(Role::User)
         };
@@ -84,6 +87,7 @@ async fn bad_names_passwords_and_times_are_refused() {
     }
     for password in ["", "too short", &"x".repeat(1025)] {
         let refused = NewUser {
+            title: String::new(),
             password: password.into(),
             ..user("ada", Role::User)
         };
@@ -91,6 +95,7 @@ async fn bad_names_passwords_and_times_are_refused() {
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::Unprocessable);
     }
     let past = NewKey {
+        memories: None,
         expires_at: Some(world.auth_now(0)),
         ..key(Role::User)
     };

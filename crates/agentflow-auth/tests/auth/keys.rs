@@ -58,6 +58,7 @@ async fn a_key_ends_when_it_is_revoked_or_its_time_is_over() {
     let world = World::new();
     let revoked = world.key(Role::User).await;
     let new = NewKey {
+        memories: None,
         name: "short".into(),
         principal: None,
         role: Role::User,
@@ -81,6 +82,7 @@ async fn a_key_ends_when_it_is_revoked_or_its_time_is_over() {
 async fn scopes_bound_what_the_role_allows() {
     let world = World::new();
     let new = NewKey {
+        memories: None,
         name: "reader".into(),
         principal: None,
         role: Role::Viewer,
@@ -98,6 +100,7 @@ async fn scopes_bound_what_the_role_allows() {
 async fn keys_belong_to_tenants_that_are_open() {
     let world = World::new();
     let new = |tenant: &str| NewKey {
+        memories: None,
         name: "k".into(),
         principal: None,
         role: Role::Admin,

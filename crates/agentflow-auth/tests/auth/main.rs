@@ -50,6 +50,7 @@ impl World {
 
     pub(crate) async fn key(&self, role: Role) -> KeyMade {
         let new = NewKey {
+            memories: None,
             name: "a key".into(),
             principal: Some("ada".into()),
             role,
@@ -62,6 +63,7 @@ impl World {
 
     pub(crate) async fn user(&self, name: &str, password: &str, role: Role) {
         let new = NewUser {
+            title: String::new(),
             name: name.into(),
             password: password.into(),
             role,

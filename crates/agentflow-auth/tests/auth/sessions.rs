@@ -116,6 +116,7 @@ async fn a_session_has_the_rights_of_this_moment() {
     let token = signed.token.secret();
     let ada = world.auth.user_named(&operator(), "ada").await.unwrap();
     let patch = |role, enabled| UserPatch {
+        title: None,
         role,
         enabled,
         password: None,

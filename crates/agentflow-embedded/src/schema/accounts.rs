@@ -51,3 +51,9 @@ pub(super) const TABLES: &str = "
     CREATE INDEX agentflow_audit_tenant ON agentflow_audit (tenant, at, entry_id);
     CREATE INDEX agentflow_audit_at ON agentflow_audit (at, entry_id);
 ";
+
+/// What people call a user; the memories that a key is limited to.
+pub(super) const MORE: &str = "
+    ALTER TABLE agentflow_users ADD COLUMN title TEXT NOT NULL DEFAULT '';
+    ALTER TABLE agentflow_keys ADD COLUMN memories TEXT;
+";

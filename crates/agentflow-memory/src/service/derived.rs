@@ -26,6 +26,8 @@ impl Service {
     /// `by` is what removed them: if it names one user, only the profile of that user can be
     /// concerned.
     pub(super) async fn drop_derived(&self, scope: &Scope, project: &str, by: &Map) -> Result<()> {
+        // Whoever removes memories may be limited to some; what was made of them is not.
+        let scope = &Scope::new(scope.tenant(), scope.principal());
         self.drop_stale(scope, project, EXPORTS).await?;
         let user = by.get("user_id").and_then(Value::as_str);
         match user.filter(|user| *user != "*") {
@@ -73,6 +75,8 @@ impl Service {
 
     /// Removes the oldest exports beyond [`MAX_EXPORTS`].
     pub(super) async fn drop_old_exports(&self, scope: &Scope, project: &str) -> Result<()> {
+        // Whoever exports may be limited to some memories; the number of exports is not.
+        let scope = &Scope::new(scope.tenant(), scope.principal());
         let query = NoteQuery {
             project: project.to_owned(),
             kind: EXPORTS.into(),

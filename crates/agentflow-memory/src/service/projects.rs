@@ -10,6 +10,7 @@ use agentflow_types::{
 use serde::{Deserialize, Serialize};
 
 use super::{Project, Service};
+use crate::fence::unlimited;
 
 /// The project that every tenant has.
 pub const DEFAULT_PROJECT: &str = "default";
@@ -95,6 +96,7 @@ impl Service {
         name: &str,
         description: &str,
     ) -> Result<String> {
+        unlimited(scope)?;
         check_name(name)?;
         let many = self.all_notes(scope, "", PROJECTS, 1).await?.total;
         if many >= u64::from(MAX_PROJECTS) {
@@ -143,6 +145,7 @@ impl Service {
     /// # Errors
     /// `NotFound` without it.
     pub async fn delete_project(&self, scope: &Scope, project: &str) -> Result<()> {
+        unlimited(scope)?;
         self.check_project(scope, project).await?;
         let every = OwnerKind::ALL.map(|kind| (kind.field().into(), Value::str("*")));
         self.delete_all(scope, project, &every.into()).await?;
@@ -189,6 +192,7 @@ impl Service {
     /// # Errors
     /// Those of the records.
     pub async fn webhooks(&self, scope: &Scope, project: &str) -> Result<Vec<Webhook>> {
+        unlimited(scope)?;
         let notes = self
             .all_notes(scope, project, "webhook", MAX_WEBHOOKS)
             .await?;
@@ -205,6 +209,7 @@ impl Service {
         project: &str,
         new: WebhookPatch,
     ) -> Result<Webhook> {
+        unlimited(scope)?;
         if self.webhooks(scope, project).await?.len() >= MAX_WEBHOOKS as usize {
             return Err(Error::limited("there are too many webhooks").with("limit", MAX_WEBHOOKS));
         }
@@ -222,6 +227,7 @@ impl Service {
     /// # Errors
     /// `NotFound` without it.
     pub async fn update_webhook(&self, scope: &Scope, id: &str, patch: WebhookPatch) -> Result<()> {
+        unlimited(scope)?;
         let (project, old) = self.find_webhook(scope, id).await?;
         let old = webhook(old);
         let body = webhook_body(&WebhookPatch {
@@ -238,6 +244,7 @@ impl Service {
     /// # Errors
     /// `NotFound` without it.
     pub async fn delete_webhook(&self, scope: &Scope, id: &str) -> Result<()> {
+        unlimited(scope)?;
         let (project, _) = self.find_webhook(scope, id).await?;
         self.delete_note(scope, &project, "webhook", id).await?;
         self.delete_note(scope, "", "webhooks", id).await.map(drop)
@@ -261,6 +268,7 @@ impl Service {
     /// # Errors
     /// Those of the records.
     pub async fn members(&self, scope: &Scope, project: &str) -> Result<Vec<(String, String)>> {
+        unlimited(scope)?;
         let notes = self
             .all_notes(scope, project, "member", MAX_MEMBERS)
             .await?;
@@ -283,6 +291,7 @@ impl Service {
         email: &str,
         role: Option<&str>,
     ) -> Result<()> {
+        unlimited(scope)?;
         check_name(email)?;
         match role {
             Some(role @ ("READER" | "OWNER")) => {

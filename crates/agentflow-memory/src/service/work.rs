@@ -18,7 +18,10 @@ use super::{
     find::{Search, Which},
     hash,
 };
-use crate::extract::{self, Fact};
+use crate::{
+    extract::{self, Fact},
+    fence,
+};
 
 /// Jobs at once in this process.
 const AT_ONCE: usize = 8;
@@ -132,6 +135,10 @@ impl Service {
     async fn attempt(&self, claimed: Claimed) {
         let Claimed { tenant, job } = claimed;
         let scope = Scope::new(&tenant, PRINCIPAL);
+        let scope = match fence::scope_of(scope.clone(), &job) {
+            Ok(scope) => scope,
+            Err(err) => return self.set_back(&scope, job, &err).await,
+        };
         let held = job.clone();
         let work = self.perform(&scope, &held);
         tokio::pin!(work);
@@ -300,7 +307,8 @@ impl Service {
         let mut changed: Vec<Memory> = Vec::new();
         let mut made: Vec<Memory> = Vec::new();
         for fact in facts {
-            let new = self.fact(&job.project, add, turns, &fact);
+            let mut new = self.fact(&job.project, add, turns, &fact);
+            fence::keep_owners(scope, &mut new);
             let repeats = self.repeated(scope, &new).await?;
             if repeats || made.iter().any(|other| other.hash == new.hash) {
                 continue;

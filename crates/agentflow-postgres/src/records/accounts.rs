@@ -51,3 +51,9 @@ pub(super) const TABLES: &str = r#"
     CREATE INDEX audit_tenant ON agentflow.audit (tenant, at, entry_id);
     CREATE INDEX audit_at ON agentflow.audit (at, entry_id);
 "#;
+
+/// What people call a user; the memories that a key is limited to.
+pub(super) const MORE: &str = "
+    ALTER TABLE agentflow.users ADD COLUMN title text NOT NULL DEFAULT '';
+    ALTER TABLE agentflow.keys ADD COLUMN memories text;
+";

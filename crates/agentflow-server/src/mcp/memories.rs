@@ -2,7 +2,7 @@
 
 use agentflow_memory::{Add, DEFAULT_PROJECT, Edit, Search, Service, Speech, Which};
 use agentflow_storage::{
-    memories::{JobQuery, OwnerKind},
+    memories::{JobQuery, Owner, OwnerKind},
     page::PageQuery,
 };
 use agentflow_types::{Error, JobId, Map, MemoryId, Permission, Result, Value};
@@ -208,7 +208,7 @@ impl Args {
 
     /// The filter; one's own memories without one.
     fn filter(&mut self, caller: &Caller) -> Map {
-        let own = || given::only("user_id", Value::str(caller.scope.principal()));
+        let own = || owned(&oneself(caller));
         let filter = self.filters.take().filter(|filter| !filter.is_empty());
         let filter = filter.unwrap_or_else(own);
         match agentflow_memory::filter::names_owner(&filter) {
@@ -228,6 +228,29 @@ impl Args {
             false => Err(Error::invalid("page counts from 1, page_size is 1 to 200")),
         }
     }
+}
+
+/// Whose memories are meant if nobody is named: those that the caller is limited to, or its own.
+fn oneself(caller: &Caller) -> Owner {
+    let mut owner = Owner::default();
+    for kind in OwnerKind::ALL {
+        let limit = caller.scope.memories();
+        let name = limit.and_then(|limit| limit.owner(kind.field()));
+        owner.set(kind, name.map(str::to_owned));
+    }
+    if owner.is_empty() {
+        owner.user_id = Some(caller.scope.principal().to_owned());
+    }
+    owner
+}
+
+/// The filter of exactly these owners.
+fn owned(owner: &Owner) -> Map {
+    let named = OwnerKind::ALL.into_iter().filter_map(|kind| {
+        let exact = Value::object([("eq", Value::str(owner.get(kind)?))]);
+        Some((kind.field().into(), exact))
+    });
+    named.collect()
 }
 
 fn told(json: &Json) -> Value {
@@ -251,7 +274,7 @@ async fn add(caller: &Caller, args: JsonObject) -> Result<Value> {
         None,
     )?;
     if owner.is_empty() {
-        owner.set(OwnerKind::User, Some(caller.scope.principal().to_owned()));
+        owner = oneself(caller);
     }
     let add = Add {
         messages,
@@ -343,14 +366,7 @@ async fn forget(caller: &Caller, args: JsonObject) -> Result<Value> {
         [args.user_id, args.agent_id, args.app_id, args.run_id],
         None,
     )?;
-    let named = OwnerKind::ALL.into_iter().filter_map(|kind| {
-        let name = owner.get(kind)?;
-        Some((
-            kind.field().into(),
-            Value::object([("eq", Value::str(name))]),
-        ))
-    });
-    let filter: Map = named.collect();
+    let filter = owned(&owner);
     let service = service(caller)?;
     let deleted = service
         .delete_all(&caller.scope, DEFAULT_PROJECT, &filter)

@@ -52,6 +52,7 @@ impl Guarded {
         }
         let scopes = scopes.map(|words| Permissions::parse(words.iter().copied()).unwrap());
         let new = NewKey {
+            memories: None,
             name: format!("{tenant}'s"),
             principal: Some(format!("user of {tenant}")),
             role,
@@ -174,6 +175,7 @@ async fn commands_need_the_right_to_run() {
 async fn a_session_needs_its_cookie_and_its_second_token() {
     let up = Guarded::new().await;
     let new = NewUser {
+        title: String::new(),
         name: "ada".into(),
         password: "correct horse battery".into(),
         role: Role::Admin,

@@ -2,8 +2,9 @@
 
 use agentflow_auth::{Caller, KeyMade, Means, NewKey, NewUser, UserPatch};
 use agentflow_storage::{account, audit};
-use agentflow_types::{Permissions, Result, Role, Scope, Timestamp};
+use agentflow_types::{Map, MemoryScope, Permissions, Result, Role, Scope, Timestamp, Value};
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 use utoipa::ToSchema;
 
 /// Who wants a session: a user with a password, or whoever has a key.
@@ -86,6 +87,10 @@ pub(crate) struct KeyCreate {
     role: Option<String>,
     /// What of the role it may use, for example `["threads:read", "runs:*"]`; all if absent.
     scopes: Option<Vec<String>>,
+    /// The memories that it is limited to, for example `{"user_id": "alice"}`; it opens nothing
+    /// else then. All if absent.
+    #[schema(value_type = Option<Object>)]
+    memory_scope: Option<Map>,
     /// When it ends; never if absent.
     #[schema(value_type = Option<String>, format = DateTime)]
     expires_at: Option<Timestamp>,
@@ -104,6 +109,11 @@ impl KeyCreate {
             principal: self.principal,
             role: self.role.as_deref().unwrap_or("user").parse()?,
             scopes: scopes.transpose()?,
+            memories: self
+                .memory_scope
+                .as_ref()
+                .map(MemoryScope::new)
+                .transpose()?,
             expires_at: self.expires_at,
             tenant: self.tenant,
         })
@@ -126,6 +136,9 @@ pub(crate) struct Key {
     role: String,
     /// What of the role it may use; null for all.
     scopes: Option<Vec<&'static str>>,
+    /// The memories that it is limited to; null for all.
+    #[schema(value_type = Option<Object>)]
+    memory_scope: Option<Json>,
     /// Creation.
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
@@ -151,6 +164,9 @@ impl From<account::ApiKey> for Key {
             prefix: key.prefix,
             role: key.role.word().to_owned(),
             scopes: key.scopes.map(Permissions::words),
+            memory_scope: key
+                .memories
+                .map(|limit| Value::map(limit.as_map().clone()).to_json()),
             created_at: key.created_at,
             created_by: key.created_by,
             expires_at: key.expires_at,
@@ -187,6 +203,8 @@ impl From<KeyMade> for KeyCreated {
 pub(crate) struct UserCreate {
     /// Login name, unique within the tenant.
     name: String,
+    /// What people call the user.
+    title: Option<String>,
     /// Password.
     password: String,
     /// `viewer`, `user` (default), `admin` or `operator`.
@@ -201,6 +219,7 @@ impl UserCreate {
     pub(crate) fn into_domain(self) -> Result<NewUser> {
         Ok(NewUser {
             name: self.name,
+            title: self.title.unwrap_or_default(),
             password: self.password,
             role: self.role.as_deref().unwrap_or("user").parse()?,
             tenant: self.tenant,
@@ -211,6 +230,8 @@ impl UserCreate {
 /// Changes of a user; absent ones stay.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct UserUpdate {
+    /// What people call the user.
+    title: Option<String>,
     /// Password. Sessions end when it changes.
     password: Option<String>,
     /// Role.
@@ -224,6 +245,7 @@ impl UserUpdate {
     /// `Unprocessable` for an unknown role.
     pub(crate) fn into_domain(self) -> Result<UserPatch> {
         Ok(UserPatch {
+            title: self.title,
             password: self.password,
             role: self.role.as_deref().map(str::parse).transpose()?,
             enabled: self.enabled,
@@ -239,6 +261,8 @@ pub(crate) struct User {
     user_id: String,
     /// Login name.
     name: String,
+    /// What people call the user.
+    title: String,
     /// Role.
     role: String,
     /// Whether the user is let in.
@@ -255,6 +279,10 @@ impl From<account::User> for User {
     fn from(user: account::User) -> Self {
         Self {
             user_id: user.user_id.text(),
+            title: match user.title.is_empty() {
+                true => user.name.clone(),
+                false => user.title,
+            },
             name: user.name,
             role: user.role.word().to_owned(),
             enabled: user.enabled,

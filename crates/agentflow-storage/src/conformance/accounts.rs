@@ -2,7 +2,7 @@
 
 use agentflow_types::{
     ErrorKind::{Conflict, Invalid},
-    KeyId, Permission, Permissions, Result, Role, Scope, UserId,
+    KeyId, MemoryScope, Permission, Permissions, Result, Role, Scope, UserId,
 };
 use uuid::Uuid;
 
@@ -49,6 +49,7 @@ fn user(n: u8, name: &str) -> User {
     User {
         user_id: UserId(Uuid::from_u128(u128::from(n) + (5 << 64))),
         name: name.into(),
+        title: String::new(),
         password: Some("$argon2id$v=19$hash".into()),
         role: Role::User,
         enabled: true,
@@ -66,6 +67,7 @@ fn key(n: u8, name: &str) -> ApiKey {
         hash: KeyHash::of(&format!("secret {n}")),
         role: Role::Admin,
         scopes: None,
+        memories: None,
         created_at: at(n.into()),
         created_by: "ada".into(),
         expires_at: None,
@@ -136,6 +138,7 @@ pub async fn a_user_is_read_back_and_changed(backend: Backend) -> Result<()> {
     assert_eq!(users.named(&scope, "ada").await?, Some(first.clone()));
     assert_eq!(users.named(&scope, "Ada").await?, None);
     let changed = User {
+        title: "Zoë \u{1F600}".into(),
         password: None,
         role: Role::Operator,
         enabled: false,
@@ -216,6 +219,9 @@ pub async fn a_key_is_read_back(backend: Backend) -> Result<()> {
             Permission::ThreadsRead,
             Permission::RunsWrite,
         ])),
+        memories: Some(MemoryScope::parse(
+            r#"{"user_id":"Zoë","metadata":{"team":"red","n":3}}"#,
+        )?),
         expires_at: Some(at(100)),
         last_used_at: Some(at(50)),
         revoked_at: Some(at(60)),
