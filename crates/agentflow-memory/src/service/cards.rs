@@ -92,6 +92,10 @@ pub(super) struct Cards(OnceLock<Cache<MemoryId, Arc<Card>, Bytes>>);
 impl Cards {
     /// The card of a memory, in this version if one is named.
     fn get(&self, scope: &Scope, id: MemoryId, version: Option<u64>) -> Option<Arc<Card>> {
+        // What was said before a memory may be beyond a limit: limited searches make their own.
+        if scope.memories().is_some() {
+            return None;
+        }
         let card = self.0.get()?.get(&id)?;
         let is_that = version.is_none_or(|version| card.version == version);
         (is_that && *card.tenant == *scope.tenant()).then_some(card)
@@ -135,7 +139,9 @@ impl Service {
         let made = self.made(scope, &read).await?.into_iter();
         let mut made: HashMap<MemoryId, Arc<Card>> =
             made.map(|card| (card.memory_id, card)).collect();
-        made.values().for_each(|card| held.hold(card));
+        if scope.memories().is_none() {
+            made.values().for_each(|card| held.hold(card));
+        }
         let both = wanted.iter().zip(found);
         let in_order = both.filter_map(|((id, _), card)| card.or_else(|| made.remove(id)));
         Ok(in_order.collect())
