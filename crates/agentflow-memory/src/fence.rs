@@ -28,12 +28,13 @@ const PAGE: u32 = 500;
 /// Most rows that are looked through for one answer to a limited scope.
 const MAX_LOOKED: u64 = 20_000;
 /// Kinds of notes that a limited scope may write.
-const OWN_NOTES: [&str; 5] = [
+const OWN_NOTES: [&str; 6] = [
     "export",
     "feedback",
     "profile",
     "profile-request",
     "profile-jobs",
+    "used",
 ];
 /// Those that only the limit under which they were written may read.
 const MARKED: [&str; 3] = ["export", "profile-request", "profile-jobs"];
@@ -347,6 +348,26 @@ impl Memories for Records {
             note.body.shift_remove(WITHIN);
         }
         Ok(found)
+    }
+
+    async fn notes_of(
+        &self,
+        scope: &Scope,
+        project: &str,
+        kind: &str,
+        keys: &[String],
+    ) -> Result<Vec<Note>> {
+        let found = self.0.notes_of(scope, project, kind, keys).await?;
+        let Some(limit) = scope.memories() else {
+            return Ok(found);
+        };
+        let mut shown = Vec::new();
+        for note in found {
+            if self.shows(scope, limit, &note).await? {
+                shown.push(note);
+            }
+        }
+        Ok(shown)
     }
 
     async fn notes(&self, scope: &Scope, query: &NoteQuery) -> Result<Page<Note>> {
