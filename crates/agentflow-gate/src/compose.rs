@@ -29,7 +29,7 @@ use serde_json::Value as Json;
 
 pub use self::{
     extends::{MAX_COPIED, MAX_EXTENDS},
-    files::{Disk, Files, InMemory},
+    files::{Disk, Files, InMemory, Listed, MAX_LISTED},
     interpolate::{MAX_FILLED, MAX_NESTED},
     loader::{MAX_FILES, load},
     port::MAX_PORTS,

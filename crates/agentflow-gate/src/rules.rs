@@ -1,17 +1,28 @@
-//! Rules over what a Compose project says.
+//! Rules over what a deployment says.
 //!
 //! A rule is a row of [`RULES`]: its number, its level, a page that says why, and a function over
-//! [`Facts`]. The page holds a bad and a good file; both are run as tests.
+//! [`Facts`]. The page holds a bad and a good example; both are run as tests.
 
+mod backends;
+mod container;
 mod file;
+mod graphs;
 mod health;
 mod hygiene;
+mod mem0;
+mod network;
+mod postgres;
+mod redis;
+mod secrets;
+mod table;
 
+pub use self::table::RULES;
 use crate::{
-    compose::{Loaded, Project},
+    compose::{self, Files, Loaded},
+    facts::{Facts, Service},
     finding::{Finding, Severity},
+    git::Tracked,
     source::Span,
-    tree::{Entry, Node},
 };
 
 /// How much a rule binds.
@@ -21,6 +32,8 @@ pub enum Level {
     Must,
     /// It had better be so.
     Should,
+    /// It may be worth a thought.
+    May,
     /// The deployment must not be so.
     MustNot,
 }
@@ -31,11 +44,22 @@ impl Level {
         match self {
             Self::Must | Self::MustNot => Severity::Error,
             Self::Should => Severity::Warning,
+            Self::May => Severity::Note,
+        }
+    }
+
+    /// Its name, as `must not`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Must => "must",
+            Self::Should => "should",
+            Self::May => "may",
+            Self::MustNot => "must not",
         }
     }
 }
 
-/// What is asked of a project.
+/// What is asked of a deployment.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
     /// Its number, as `AFC003`.
@@ -49,137 +73,105 @@ pub struct Rule {
     check: fn(&Facts<'_>, &mut Report<'_>),
 }
 
-/// A row of the table, with its page.
-macro_rules! rule {
-    ($id:literal, $name:literal, $level:ident, $check:path) => {
-        Rule {
-            id: $id,
-            name: $name,
-            level: Level::$level,
-            page: include_str!(concat!("rules/pages/", $id, ".md")),
-            check: $check,
-        }
-    };
-}
-
-/// Every rule, by number.
-pub static RULES: &[Rule] = &[
-    rule!("AFC003", "no-version-field", Must, file::version),
-    rule!("AFC009", "unset-variable", Should, file::unset),
-    rule!("AFC010", "scalar-changes", Should, file::scalars),
-    rule!("AFC012", "unused-resource", Should, file::unused),
-    rule!("AFC101", "healthcheck-missing", Must, health::missing),
-    rule!(
-        "AFC106",
-        "healthcheck-cannot-fail",
-        Must,
-        health::cannot_fail
-    ),
-    rule!("AFC108", "dev-tcp-under-sh", Must, health::dev_tcp),
-    rule!("AFC110", "resource-limits", Must, hygiene::limits),
-    rule!(
-        "AFC114",
-        "no-new-privileges",
-        Must,
-        hygiene::no_new_privileges
-    ),
-    rule!("AFC115", "drop-capabilities", Must, hygiene::capabilities),
-    rule!("AFC117", "privileged", MustNot, hygiene::privileged),
-    rule!("AFC118", "docker-socket", MustNot, hygiene::docker_socket),
-    rule!("AFC122", "floating-image", Should, hygiene::floating_image),
-    rule!(
-        "AFC123",
-        "healthy-without-healthcheck",
-        Must,
-        health::waits_in_vain
-    ),
-];
-
-/// What rules look at.
-pub struct Facts<'a> {
-    /// The files and what reading them said.
-    pub loaded: &'a Loaded,
-    /// The resolved project.
-    pub project: &'a Project,
-}
-
-/// A service that the profiles switch on.
-struct Service<'a> {
-    name: &'a str,
-    entry: &'a Entry,
-}
-
-impl<'a> Service<'a> {
-    fn get(&self, key: &str) -> Option<&'a Node> {
-        self.entry.node.get(key).filter(|node| !node.is_null())
+impl Rule {
+    /// What it is about, in one line: the title of its page.
+    pub fn title(&self) -> &'static str {
+        let first = self.page.lines().next().unwrap_or_default();
+        first.split_once(": ").map_or(first, |(_, title)| title)
     }
 
-    fn at(&self, path: &[&str]) -> Option<&'a Node> {
-        self.entry.node.at(path).filter(|node| !node.is_null())
-    }
-
-    fn texts(&self, key: &str) -> impl Iterator<Item = (&'a str, Span)> {
-        let items = self.get(key).and_then(Node::as_list).unwrap_or_default();
-        items
-            .iter()
-            .filter_map(|item| Some((item.as_str()?, item.used())))
+    /// Why it is: the first paragraph of its page.
+    pub fn why(&self) -> &'static str {
+        let mut lines = self.page.lines();
+        lines
+            .find(|line| !line.is_empty() && !line.starts_with('#'))
+            .unwrap_or_default()
     }
 }
 
-impl<'a> Facts<'a> {
-    fn services(&self) -> impl Iterator<Item = Service<'a>> {
-        let project = self.project;
-        let all = project.root.get("services").and_then(Node::as_map);
-        let on = move |entry: &Entry| project.is_on(&entry.node);
-        all.into_iter()
-            .flatten()
-            .filter(move |(_, entry)| on(entry))
-            .map(|(name, entry)| Service { name, entry })
-    }
+/// A rule by its number or name.
+pub fn find(name: &str) -> Option<&'static Rule> {
+    let is = |rule: &&Rule| rule.id.eq_ignore_ascii_case(name) || rule.name == name;
+    RULES.iter().find(is)
 }
 
 /// Takes what one rule finds.
-struct Report<'a> {
+pub(crate) struct Report<'a> {
     rule: &'static Rule,
     found: &'a mut Vec<Finding>,
+    hidden: &'a mut Vec<Span>,
 }
 
 impl Report<'_> {
-    fn add(&mut self, span: Span, path: impl Into<String>, message: String, help: &str) {
+    fn add(
+        &mut self,
+        span: Span,
+        path: impl Into<String>,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) -> &mut Finding {
+        let at = self.found.len();
         self.found.push(Finding {
             rule: self.rule.id,
             severity: self.rule.level.severity(),
-            message,
-            help: help.to_owned(),
+            message: message.into(),
+            help: help.into(),
             path: path.into(),
             span,
             related: Vec::new(),
+            fix: None,
         });
+        &mut self.found[at]
     }
 
-    fn service(&mut self, service: &Service<'_>, span: Span, message: &str, help: &str) {
+    fn service(
+        &mut self,
+        service: &Service<'_>,
+        span: Span,
+        message: &str,
+        help: &str,
+    ) -> &mut Finding {
         let message = format!("service `{}`: {message}", service.name);
-        self.add(span, format!("services.{}", service.name), message, help);
+        self.add(span, format!("services.{}", service.name), message, help)
+    }
+
+    /// No output shows this text.
+    fn hide(&mut self, span: Span) {
+        self.hidden.push(span);
     }
 }
 
-/// What all rules find in a project, by place; what is wrong with its files if it is none.
-pub fn check(loaded: &Loaded) -> Vec<Finding> {
-    let mut found = Vec::new();
+/// What all rules find, by place.
+pub(crate) fn judge(facts: &Facts<'_>, found: &mut Vec<Finding>, hidden: &mut Vec<Span>) {
+    for rule in RULES {
+        let mut report = Report {
+            rule,
+            found,
+            hidden,
+        };
+        (rule.check)(facts, &mut report);
+    }
+}
+
+/// What all rules find in a project, and what is to be hidden; what is wrong with its files if it
+/// is none.
+pub(crate) fn check_project(
+    loaded: &Loaded,
+    files: &dyn Files,
+    request: &compose::Request,
+    tracked: Option<&Tracked>,
+) -> (Vec<Finding>, Vec<Span>) {
+    let (mut found, mut hidden) = (Vec::new(), Vec::new());
     match &loaded.project {
         Err(problems) => found.extend(problems.iter().map(Finding::of_problem)),
         Ok(project) => {
             found.extend(project.check().iter().map(Finding::of_problem));
-            let facts = Facts { loaded, project };
-            for rule in RULES {
-                let mut report = Report {
-                    rule,
-                    found: &mut found,
-                };
-                (rule.check)(&facts, &mut report);
-            }
+            let facts = Facts::of_project(loaded, project, files, request, tracked);
+            judge(&facts, &mut found, &mut hidden);
         }
     }
-    found.sort_by_key(|it| (it.span.file, it.span.start, it.rule));
-    found
+    (found, hidden)
 }
+
+/// Findings that reading reports, not a function.
+fn by_reading(_: &Facts<'_>, _: &mut Report<'_>) {}

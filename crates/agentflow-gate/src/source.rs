@@ -87,6 +87,12 @@ impl Sources {
         &self.files
     }
 
+    /// The text of a place as it is written.
+    pub fn text(&self, span: Span) -> Option<&str> {
+        let file = self.file(span.file)?;
+        file.text.get(span.start as usize..span.end as usize)
+    }
+
     /// `file:line:column` of a place.
     pub fn locate(&self, span: Span) -> String {
         match self.file(span.file) {

@@ -16,7 +16,7 @@ use crate::{
     banner::Style,
     certs,
     config::{self, Config, Merged, Sources},
-    logging, memory, models, project,
+    gate, logging, memory, models, project,
     upkeep::{self, Migrate, Place},
     workers,
 };
@@ -80,6 +80,13 @@ enum Command {
     Models(ModelsCommand),
     /// Print the newest entries of the log of changes.
     Audit(accounts::Whose),
+    /// Check Compose files and what belongs to them against the rules of a deployment.
+    Gate(gate::Gate),
+    /// Print the page of a rule of the gate, or the list of rules.
+    Explain {
+        /// Its number or name.
+        rule: Option<String>,
+    },
     /// Make certificates for development: an authority, a server's, clients'.
     Certs(certs::Certs),
     /// Copy the embedded database to a new file; a server may go on meanwhile.
@@ -192,6 +199,8 @@ pub fn main(started: Instant) -> ExitCode {
         Command::Users(users) => account(accounts::Command::Users(users)),
         Command::Tenants(tenants) => account(accounts::Command::Tenants(tenants)),
         Command::Audit(whose) => account(accounts::Command::Audit(whose)),
+        Command::Gate(gate) => Ok(gate.run()),
+        Command::Explain { rule } => Ok(gate::explain(rule.as_deref())),
         Command::Certs(certs) => certs.run().and_then(|text| print(&text)),
         Command::Migrate(migrate) => {
             let config = at_rest(migrate.place());

@@ -24,6 +24,7 @@ pub mod config;
 mod database;
 mod descriptors;
 mod figures;
+mod gate;
 mod heap;
 pub mod host;
 pub mod logging;

@@ -205,3 +205,54 @@ fn a_backup_is_made_while_serving_and_put_back_afterwards() {
         assert!(text(&done.stdout).contains("nothing to do"));
     }
 }
+
+#[test]
+fn the_gate_tells_mends_and_exits_as_it_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let file = dir.join("compose.yaml");
+    let before = "version: \"3\"\nservices:\n  # Answers.\n  web:\n    image: nginx:1.29.3\n";
+    fs::write(&file, before).unwrap();
+    let gate = |args: &[&str]| {
+        let output = run(dir, &[&["gate"], args].concat());
+        (
+            output.status.code(),
+            text(&output.stdout),
+            text(&output.stderr),
+        )
+    };
+    let (code, found, _) = gate(&[]);
+    assert_eq!(code, Some(1), "{found}");
+    assert!(
+        found.contains("error[AFC003]: `version` is obsolete"),
+        "{found}"
+    );
+    assert!(found.contains(" --> compose.yaml:1:1"), "{found}");
+    assert_eq!(gate(&["--fail-on", "never"]).0, Some(0));
+    assert_eq!(gate(&["--only", "docker-socket"]).0, Some(0));
+    let (code, _, error) = gate(&["--only", "dokcer-socket"]);
+    assert_eq!(code, Some(2));
+    assert!(error.contains("`docker-socket` is near"), "{error}");
+    assert_eq!(gate(&["absent.yaml"]).0, Some(2));
+    let (code, sarif, _) = gate(&["--format", "sarif"]);
+    let sarif: serde_json::Value = serde_json::from_str(&sarif).unwrap();
+    assert_eq!((code, &sarif["version"]), (Some(1), &"2.1.0".into()));
+    let (code, diff, _) = gate(&["--fix", "--diff"]);
+    assert!(
+        code == Some(1) && diff.contains("-version: \"3\""),
+        "{diff}"
+    );
+    assert_eq!(fs::read_to_string(&file).unwrap(), before);
+    gate(&["--fix"]);
+    let mended = fs::read_to_string(&file).unwrap();
+    assert!(
+        !mended.contains("version:") && mended.contains("# Answers."),
+        "{mended}"
+    );
+    gate(&["--fix"]);
+    assert_eq!(fs::read_to_string(&file).unwrap(), mended);
+    gate(&["--write-baseline", "known.json"]);
+    assert_eq!(gate(&["--baseline", "known.json"]).0, Some(0));
+    let page = run(dir, &["explain", "AFC003"]);
+    assert!(text(&page.stdout).starts_with("# AFC003: "));
+}

@@ -19,6 +19,27 @@ pub trait Files {
 
     /// Whether this is a folder.
     fn is_dir(&self, path: &Path) -> bool;
+
+    /// Whether this is a file.
+    fn is_file(&self, path: &Path) -> bool;
+
+    /// What is in a folder, sorted, at most [`MAX_LISTED`]; links are not followed to folders.
+    ///
+    /// # Errors
+    /// The folder is absent or cannot be read.
+    fn list(&self, folder: &Path) -> io::Result<Vec<Listed>>;
+}
+
+/// Most entries of one folder that are looked at.
+pub const MAX_LISTED: usize = 100_000;
+
+/// One entry of a folder.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listed {
+    /// The whole path.
+    pub path: PathBuf,
+    /// Whether it is a folder itself.
+    pub is_dir: bool,
 }
 
 /// The files of this machine.
@@ -42,6 +63,24 @@ impl Files for Disk {
 
     fn is_dir(&self, path: &Path) -> bool {
         path.is_dir()
+    }
+
+    fn is_file(&self, path: &Path) -> bool {
+        path.is_file()
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<Listed>> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(folder)?.take(MAX_LISTED) {
+            let entry = entry?;
+            let is_dir = entry.file_type()?.is_dir();
+            found.push(Listed {
+                path: entry.path(),
+                is_dir,
+            });
+        }
+        found.sort();
+        Ok(found)
     }
 }
 
@@ -67,6 +106,23 @@ impl Files for InMemory {
         self.0
             .keys()
             .any(|file| file != path && file.starts_with(path))
+    }
+
+    fn is_file(&self, path: &Path) -> bool {
+        self.0.contains_key(path)
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<Listed>> {
+        let below = self.0.keys().filter_map(|file| {
+            let mut rest = file.strip_prefix(folder).ok()?.components();
+            let path = folder.join(rest.next()?);
+            let is_dir = rest.next().is_some();
+            Some(Listed { path, is_dir })
+        });
+        let mut found: Vec<Listed> = below.collect();
+        found.sort();
+        found.dedup();
+        Ok(found)
     }
 }
 

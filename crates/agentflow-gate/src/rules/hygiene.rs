@@ -1,7 +1,12 @@
 //! Rules about what a container may do and use.
 
-use super::{Facts, Report};
-use crate::tree::{Node, Value};
+use super::Report;
+use crate::{
+    facts::{Facts, Image, Part, Service},
+    finding::Severity,
+    fix::{Edit, Fix, add_key, before_value, quoted},
+    tree::{Node, Value},
+};
 
 pub(super) fn limits(facts: &Facts<'_>, report: &mut Report<'_>) {
     for service in facts.services().filter(|it| it.get("provider").is_none()) {
@@ -19,6 +24,19 @@ pub(super) fn limits(facts: &Facts<'_>, report: &mut Report<'_>) {
     }
 }
 
+/// Adds a value to a list of a service, which it may not have yet.
+fn with_value(facts: &Facts<'_>, service: &Service<'_>, key: &str, value: &str) -> Option<Edit> {
+    let sources = facts.sources;
+    match service.entry.node.get(key) {
+        Some(list) => before_value(sources, list, &quoted(value)),
+        None => add_key(
+            sources,
+            service.entry,
+            &format!("{key}: [{}]", quoted(value)),
+        ),
+    }
+}
+
 pub(super) fn no_new_privileges(facts: &Facts<'_>, report: &mut Report<'_>) {
     for service in facts.services().filter(|it| it.get("provider").is_none()) {
         let set = service.texts("security_opt").any(|(option, _)| {
@@ -29,12 +47,18 @@ pub(super) fn no_new_privileges(facts: &Facts<'_>, report: &mut Report<'_>) {
         });
         if !set {
             let help = "add `security_opt: [no-new-privileges:true]`";
-            report.service(
-                &service,
-                service.entry.key,
-                "its processes may gain privileges",
-                help,
+            let fix = Fix::safe(
+                with_value(facts, &service, "security_opt", "no-new-privileges:true"),
+                &[format!("services.{}.security_opt", service.name)],
             );
+            report
+                .service(
+                    &service,
+                    service.entry.key,
+                    "its processes may gain privileges",
+                    help,
+                )
+                .fix = fix;
         }
     }
 }
@@ -51,12 +75,18 @@ pub(super) fn capabilities(facts: &Facts<'_>, report: &mut Report<'_>) {
             );
         } else if !service.texts("cap_drop").any(|(it, _)| is_all(it)) {
             let help = "add `cap_drop: [ALL]`, and `cap_add` for those that it needs";
-            report.service(
-                &service,
-                service.entry.key,
-                "it keeps capabilities that it may not need",
-                help,
+            let fix = Fix::risky(
+                with_value(facts, &service, "cap_drop", "ALL"),
+                &[format!("services.{}.cap_drop", service.name)],
             );
+            report
+                .service(
+                    &service,
+                    service.entry.key,
+                    "it keeps capabilities that it may not need",
+                    help,
+                )
+                .fix = fix;
         }
     }
 }
@@ -111,27 +141,66 @@ pub(super) fn docker_socket(facts: &Facts<'_>, report: &mut Report<'_>) {
     }
 }
 
+/// The base images of a Dockerfile.
+fn floating_base(facts: &Facts<'_>, report: &mut Report<'_>) {
+    let Part::Dockerfile(instructions) = &facts.part else {
+        return;
+    };
+    let mut stages: Vec<String> = Vec::new();
+    for from in instructions.iter().filter(|it| it.name == "FROM") {
+        let mut words = from
+            .arguments
+            .split_whitespace()
+            .filter(|it| !it.starts_with("--"));
+        let base = words.next().unwrap_or_default();
+        if base != "scratch"
+            && !stages.iter().any(|it| it.eq_ignore_ascii_case(base))
+            && let Some(why) = floats(base)
+        {
+            let help = "name a version, better its digest";
+            report.add(from.span, "FROM", why, help);
+        }
+        stages.extend(words.next_back().map(str::to_owned));
+    }
+}
+
+/// Why the same name may mean another image tomorrow.
+fn floats(image: &str) -> Option<String> {
+    let image = Image::parse(image).filter(|image| !image.pinned)?;
+    match image.tag {
+        None => Some("its image has no tag".to_owned()),
+        Some(tag @ ("latest" | "stable" | "main" | "master" | "edge" | "nightly")) => {
+            Some(format!("the tag `{tag}` of its image moves"))
+        }
+        Some(_) => None,
+    }
+}
+
+/// Whether a tag names only the first number of a version.
+fn names_major(image: &str) -> bool {
+    let image = Image::parse(image).filter(|image| !image.pinned);
+    let tag = image.and_then(|image| image.tag).unwrap_or_default();
+    let number = tag.split('-').next().unwrap_or_default();
+    !number.is_empty() && number.len() < 5 && number.chars().all(|c| c.is_ascii_digit())
+}
+
 pub(super) fn floating_image(facts: &Facts<'_>, report: &mut Report<'_>) {
+    floating_base(facts, report);
     for service in facts.services().filter(|it| it.get("build").is_none()) {
         let Some(node) = service.get("image") else {
             continue;
         };
-        let Some(image) = node
-            .as_str()
-            .filter(|it| !it.is_empty() && !it.contains('$'))
-        else {
-            continue;
-        };
-        if image.contains('@') {
-            continue;
-        }
-        let last = image.rsplit('/').next().unwrap_or(image);
-        let message = match last.split_once(':') {
-            None => "its image has no tag".to_owned(),
-            Some((_, tag @ ("latest" | "stable" | "main" | "master" | "edge" | "nightly"))) => {
-                format!("the tag `{tag}` of its image moves")
+        let image = node.as_str().unwrap_or_default();
+        let message = match floats(image) {
+            Some(message) => message,
+            None if names_major(image) => {
+                let message = "its tag names only the first number of a version, so it moves";
+                report
+                    .service(&service, node.used(), message, "name the whole version")
+                    .severity = Severity::Note;
+                continue;
             }
-            Some(_) => continue,
+            None => continue,
         };
         report.service(
             &service,
