@@ -56,17 +56,29 @@ impl Instruction {
     }
 }
 
+/// What continues a line: a comment at the top may name another sign.
+fn escape(text: &str) -> char {
+    let mut top = text.lines().take_while(|line| line.starts_with('#'));
+    match top.any(|line| line.to_ascii_lowercase().replace(' ', "") == "#escape=`") {
+        true => '`',
+        false => '\\',
+    }
+}
+
+/// The line that ends a text that begins with these arguments.
+fn end_of_heredoc(arguments: &str) -> Option<String> {
+    let (_, word) = arguments.split_once("<<")?;
+    let word = word.trim_start_matches(['-', '"', '\'']).chars();
+    let word: String = word
+        .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
+        .collect();
+    Some(word).filter(|word| !word.is_empty())
+}
+
 /// Every instruction. Here-documents are passed over.
 pub(super) fn read(sources: &Sources, file: u32) -> Vec<Instruction> {
     let text = sources.file(file).map_or("", |it| it.text.as_str());
-    let escape = match text
-        .lines()
-        .take_while(|line| line.starts_with('#'))
-        .any(|line| line.to_ascii_lowercase().replace(' ', "") == "#escape=`")
-    {
-        true => '`',
-        false => '\\',
-    };
+    let escape = escape(text);
     let mut found: Vec<Instruction> = Vec::new();
     let mut open: Option<Instruction> = None;
     let mut heredoc: Option<String> = None;
@@ -114,14 +126,7 @@ pub(super) fn read(sources: &Sources, file: u32) -> Vec<Instruction> {
             open = Some(instruction);
             continue;
         }
-        if let Some((_, word)) = instruction.arguments.split_once("<<") {
-            let word: String = word
-                .trim_start_matches(['-', '"', '\''])
-                .chars()
-                .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
-                .collect();
-            heredoc = Some(word).filter(|word| !word.is_empty());
-        }
+        heredoc = end_of_heredoc(&instruction.arguments);
         instruction.arguments = instruction.arguments.trim().to_owned();
         found.push(instruction);
     }
