@@ -5,7 +5,7 @@ mod credentials;
 mod rules;
 mod session;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use agentflow_auth::{Auth, Caller, Limited, Refusal};
 use agentflow_types::Scope;
@@ -33,6 +33,11 @@ use crate::{
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Most bytes of a name that a client gives its request.
 const MAX_REQUEST_ID_BYTES: usize = 128;
+
+/// Most bytes of the body of a refused request that are read.
+const MAX_UNREAD_BYTES: usize = 64 << 10;
+/// How long they are waited for.
+const UNREAD_FOR: Duration = Duration::from_secs(1);
 
 /// Whether callers must show credentials.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -113,7 +118,7 @@ pub(crate) async fn guard(
                 {
                     change.record(auth, scope, "denied").await;
                 }
-                return response;
+                return after_body(request.into_body(), response).await;
             }
         },
     };
@@ -136,6 +141,17 @@ pub(crate) async fn guard(
         Some(place) => response.map(|body| held(body, place)),
         None => response,
     }
+}
+
+/// A refusal, after the rest of its request was read: a connection that ends amid a body takes the
+/// client's next request along. If there is more to read, the client is told to begin another one.
+async fn after_body(body: Body, mut response: Response) -> Response {
+    let rest = http_body_util::Limited::new(body, MAX_UNREAD_BYTES).collect();
+    if !matches!(tokio::time::timeout(UNREAD_FOR, rest).await, Ok(Ok(_))) {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
 }
 
 /// The answer to a verb that a route does not have. A route that somebody forgot to give a rule

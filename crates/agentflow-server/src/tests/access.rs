@@ -104,6 +104,19 @@ async fn nobody_unknown_comes_in() {
     assert_eq!(verb, StatusCode::METHOD_NOT_ALLOWED);
 }
 
+/// A client's next request goes over the same connection, unless it is told otherwise.
+#[tokio::test]
+async fn refusals_read_the_rest_of_their_request() {
+    let guarded = Guarded::new().await;
+    let read = guarded.call("", "POST /threads", "{}").await;
+    assert_eq!(read.status, StatusCode::UNAUTHORIZED);
+    assert!(!read.headers.contains_key("connection"));
+    let long = json!({"metadata": {"text": "x".repeat(100_000)}}).to_string();
+    let unread = guarded.call("", "POST /threads", &long).await;
+    assert_eq!(unread.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(unread.headers["connection"], "close");
+}
+
 #[tokio::test]
 async fn every_scheme_of_clients_opens() {
     let up = Guarded::new().await;
