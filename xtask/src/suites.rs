@@ -85,13 +85,16 @@ pub fn vectors(args: &VectorArgs) -> Result<Outcome> {
     counted(&mut command)
 }
 
-/// Compares our models of Compose files with Docker's. The files are those of other projects, so
-/// they are not ours to keep: `data` says where they are.
+/// Compares our models of Compose files with Docker's, and mends them. The files are those of other
+/// projects, so they are not ours to keep: `data` says where they are.
 pub fn compose(data: &Path) -> Result<()> {
     let data = std::path::absolute(data)?;
-    let example = ["--package", "agentflow-gate", "--example", "conformance"];
-    let mut command = cargo(["run", "--quiet", "--release"]);
-    run(command.args(example).arg("--").arg(data))
+    for example in ["conformance", "mending"] {
+        let mut command = cargo(["run", "--quiet", "--release"]);
+        let example = ["--package", "agentflow-gate", "--example", example];
+        run(command.args(example).arg("--").arg(&data))?;
+    }
+    Ok(())
 }
 
 /// A folder of this process in the cache, removed on drop.

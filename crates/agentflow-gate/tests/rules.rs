@@ -220,3 +220,46 @@ fn a_long_line_is_cut() {
         assert!(finding.render(&unit.sources, &view, Why::Known).len() < 3000);
     }
 }
+
+/// The table of rules as the documentation holds it.
+fn table() -> String {
+    let rows = RULES.iter().map(|rule| {
+        let (id, name, level, title) = (rule.id, rule.name, rule.level.name(), rule.title());
+        let page = format!("../crates/agentflow-gate/src/rules/pages/{id}.md");
+        format!("| [{id}]({page}) | `{name}` | {level} | {title} |\n")
+    });
+    let head = "| rule | name | level | about |\n|---|---|---|---|\n";
+    rows.fold(head.to_owned(), |all, row| all + &row)
+}
+
+/// Set `AGENTFLOW_BLESS=1` to write the table.
+#[test]
+fn the_documentation_lists_every_rule() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/gate.md");
+    let text = std::fs::read_to_string(path).expect("the page is there");
+    let (before, rest) = text.split_once("<!-- rules -->\n").expect("a beginning");
+    let (_, after) = rest.split_once("<!-- /rules -->").expect("an end");
+    let wanted = format!("{before}<!-- rules -->\n{}<!-- /rules -->{after}", table());
+    if std::env::var_os("AGENTFLOW_BLESS").is_some() {
+        std::fs::write(path, &wanted).expect("it is written");
+    }
+    assert!(text == wanted || std::env::var_os("AGENTFLOW_BLESS").is_some());
+}
+
+#[test]
+fn a_command_whose_last_word_has_a_blank_is_read_whole() {
+    let text = "services:
+  redis:
+    image: redis:8.2.1
+    command: [redis-server, --tcp-keepalive, \"0\", --bind, \"* -::*\"]
+";
+    assert!(found(text).contains("AFC617"));
+    let outcome = outcome(text);
+    assert!(!rules_of(&outcome).contains("AFC614"), "it says where it listens");
+    let shell = "services:
+  redis:
+    image: redis:8.2.1
+    command: [sh, -c, \"redis-server --tcp-keepalive 0\"]
+";
+    assert!(found(shell).contains("AFC617"));
+}

@@ -76,11 +76,9 @@ pub(crate) fn redis(facts: &Facts<'_>, service: &Service<'_>) -> ServerConf {
         unread: false,
     };
     let mut words = service.words("command");
-    // A shell line is one word.
-    if let [.., (line, span)] = words.as_slice()
-        && line.contains(' ')
-    {
-        let span = *span;
+    // What a shell is given is one word.
+    let shell = words.len() < 2 || words[words.len() - 2].0 == "-c";
+    if let Some((line, span)) = words.last().filter(|(it, _)| shell && it.contains(' ')).cloned() {
         words = line
             .split_whitespace()
             .map(|it| (it.to_owned(), span))

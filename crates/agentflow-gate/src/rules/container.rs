@@ -109,9 +109,11 @@ pub(super) fn as_root(facts: &Facts<'_>, report: &mut Report<'_>) {
             continue;
         };
         let known = image.user();
-        let message = match known {
-            Some(_) => "its image starts as root, and it names no `user`",
-            None => "it names no `user`, so it is root unless its image says otherwise",
+        // R2R's image names no user either, and no user is known that it runs as.
+        let is_root = known.is_some() || service.engine() == Some(Engine::R2r);
+        let message = match is_root {
+            true => "its image starts as root, and it names no `user`",
+            false => "it names no `user`, so it is root unless its image says otherwise",
         };
         let help = match known {
             Some(user) => {
@@ -124,7 +126,7 @@ pub(super) fn as_root(facts: &Facts<'_>, report: &mut Report<'_>) {
         let path = format!("services.{}.user", service.name);
         let found = report.service(&service, service.entry.key, message, &help);
         found.fix = Fix::risky(edit, &[path]);
-        if known.is_none() {
+        if !is_root {
             found.severity = Severity::Warning;
         }
     }
