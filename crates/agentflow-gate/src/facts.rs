@@ -275,6 +275,32 @@ impl<'a> Facts<'a> {
         }
     }
 
+    /// The beginning of the first file of a project. `.env` is read before it, so that the first
+    /// file that was read may be another one.
+    pub(crate) fn beginning(&self) -> Span {
+        let first = self.paths.first().map(|path| path.display().to_string());
+        let mut files = self.sources.files().iter();
+        let file = files.position(|file| Some(&file.name) == first.as_ref());
+        Span {
+            file: file.unwrap_or_default() as u32,
+            start: 0,
+            end: 0,
+        }
+    }
+
+    /// Values in files of variables that a project reads: none of them is to be shown.
+    pub(crate) fn values_beside(&self) -> Vec<Span> {
+        let files = self.sources.files().iter().enumerate();
+        let beside = files.filter(|(_, file)| {
+            let target = find::of_file(Path::new(&file.name));
+            matches!(target, Some(Target::DotEnv(_))) && self.project().is_some()
+        });
+        beside
+            .flat_map(|(number, _)| dotenv::settings(self.sources, number as u32))
+            .map(|setting| setting.span)
+            .collect()
+    }
+
     /// The services that count.
     pub(crate) fn services(&self) -> impl Iterator<Item = Service<'a>> + use<'a> {
         let project = self.project();

@@ -167,6 +167,7 @@ pub(crate) fn check_project(
         Ok(project) => {
             found.extend(project.check().iter().map(Finding::of_problem));
             let facts = Facts::of_project(loaded, project, files, request, tracked);
+            hidden = facts.values_beside();
             judge(&facts, &mut found, &mut hidden);
         }
     }

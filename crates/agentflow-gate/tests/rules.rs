@@ -263,3 +263,28 @@ fn a_command_whose_last_word_has_a_blank_is_read_whole() {
 ";
     assert!(found(shell).contains("AFC617"));
 }
+
+#[test]
+fn what_is_about_a_project_stands_in_its_file_and_no_variable_is_shown() {
+    let secret = "h7Kq2mXp9tB4";
+    let files = InMemory::default()
+        .with("/p/.env", format!("PLAIN={secret}\n"))
+        .with("/p/compose.yaml", "services: {a: {image: \"x:1\"}}\n");
+    let outcome = check(&files);
+    let view = |hidden| View {
+        hidden,
+        ..View::default()
+    };
+    let mut seen = false;
+    for (unit, finding) in outcome.findings().filter(|(_, it)| it.rule == "AFC014") {
+        seen = true;
+        let text = finding.render(&unit.sources, &view(&unit.hidden), Why::Known);
+        assert!(text.contains("/p/compose.yaml:1:1"), "{text}");
+        // Even a finding in the file of variables would show none.
+        let mut other = finding.clone();
+        other.span.file = 0;
+        let text = other.render(&unit.sources, &view(&unit.hidden), Why::Known);
+        assert!(text.contains("PLAIN=") && !text.contains(secret), "{text}");
+    }
+    assert!(seen);
+}

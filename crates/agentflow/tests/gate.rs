@@ -140,7 +140,7 @@ fn overlays_profiles_and_variables_count() {
         let rows = json["findings"].as_array().unwrap().clone();
         rows.iter().map(|it| it["rule"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
-    assert_eq!(rules(&["-f", "base.yaml"], 0), ["AFC009"]);
+    assert_eq!(rules(&["-f", "base.yaml"], 0), ["AFC009", "AFC122"]);
     assert_eq!(rules(&["-f", "base.yaml", "--env-file", "vars"], 0), Vec::<String>::new());
     let over = ["-f", "base.yaml", "-f", "over.yaml", "--env-file", "vars"];
     assert_eq!(rules(&over, 1), ["AFC117"]);

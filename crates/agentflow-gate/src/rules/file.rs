@@ -6,7 +6,6 @@ use crate::{
     find::DEFAULTS,
     fix::{Fix, delete_entry, quoted, replace},
     problem::Kind,
-    source::Span,
     tree::{Map, Node, Value},
 };
 
@@ -106,17 +105,10 @@ fn default_name<'a>(facts: &'a Facts<'_>) -> Option<&'a str> {
     DEFAULTS.contains(&name).then_some(name)
 }
 
-/// The beginning of the first file.
-const TOP: Span = Span {
-    file: 0,
-    start: 0,
-    end: 0,
-};
-
 pub(super) fn name(facts: &Facts<'_>, report: &mut Report<'_>) {
     if let Some(name) = default_name(facts).filter(|it| *it != DEFAULTS[0]) {
         let message = format!("the file has the old name `{name}`");
-        report.add(TOP, "", message, "rename it to `compose.yaml`");
+        report.add(facts.beginning(), "", message, "rename it to `compose.yaml`");
     }
 }
 
@@ -133,7 +125,7 @@ pub(super) fn no_overlay(facts: &Facts<'_>, report: &mut Report<'_>) {
     };
     if !siblings(facts).iter().any(is_overlay) {
         let message = "there is no file for what differs in production";
-        report.add(TOP, "", message, "put it into `compose.prod.yaml`");
+        report.add(facts.beginning(), "", message, "put it into `compose.prod.yaml`");
     }
 }
 
@@ -148,7 +140,7 @@ pub(super) fn ambiguous(facts: &Facts<'_>, report: &mut Report<'_>) {
         .collect();
     if !others.is_empty() {
         let message = format!("Docker reads `{name}` and passes {} by", others.join(", "));
-        report.add(TOP, "", message, "keep one of them");
+        report.add(facts.beginning(), "", message, "keep one of them");
     }
 }
 
@@ -160,7 +152,7 @@ pub(super) fn project_name(facts: &Facts<'_>, report: &mut Report<'_>) {
     let written = entry.and_then(|entry| facts.sources.text(entry.key));
     if written.is_none_or(|it| it.trim_matches(['"', '\'']) != "name") {
         let message = "the project has no name of its own, so the folder names it";
-        report.add(TOP, "name", message, "add `name:` at the top");
+        report.add(facts.beginning(), "name", message, "add `name:` at the top");
     }
 }
 
