@@ -75,14 +75,24 @@ fn all(folder: &Path) -> Result<usize, Box<dyn Error>> {
         }
     }
     let Tally {
-        projects, applied, refused, changed, findings, bytes, failed, ..
+        projects,
+        applied,
+        refused,
+        changed,
+        findings,
+        bytes,
+        failed,
+        ..
     } = tally;
     let seconds = tally.time.as_secs_f64();
     println!("{projects} projects: {applied} fixes applied in {changed} files, {refused} refused");
     println!("gate: {findings} findings; {bytes} bytes in {seconds:.3} s");
     let rate = 500.0 * seconds / projects.max(1) as f64;
     println!("gate: 500 projects in {rate:.3} s");
-    println!("{} passed, {failed} failed", 2 * projects - failed.min(2 * projects));
+    println!(
+        "{} passed, {failed} failed",
+        2 * projects - failed.min(2 * projects)
+    );
     Ok(failed)
 }
 
@@ -91,7 +101,10 @@ fn projects(folder: &Path) -> Result<Vec<Vec<PathBuf>>, Box<dyn Error>> {
     let base = std::path::absolute(folder.join("files"))?;
     let mut found = BTreeSet::new();
     for golden in ["golden-noi.jsonl.gz", "golden-merge.jsonl.gz"] {
-        let output = Command::new("gzip").arg("-dc").arg(folder.join(golden)).output()?;
+        let output = Command::new("gzip")
+            .arg("-dc")
+            .arg(folder.join(golden))
+            .output()?;
         if !output.status.success() {
             return Err(String::from_utf8_lossy(&output.stderr).into());
         }
@@ -116,10 +129,17 @@ fn wrong(
 ) -> Result<Vec<String>, Box<dyn Error>> {
     let mut found = Vec::new();
     let after = Changed(
-        mended.files.iter().map(|file| (file.path.clone(), file.bytes.clone())).collect(),
+        mended
+            .files
+            .iter()
+            .map(|file| (file.path.clone(), file.bytes.clone()))
+            .collect(),
     );
     for variables in [Variables::Fill, Variables::Leave] {
-        match (model(&Disk, paths, variables), model(&after, paths, variables)) {
+        match (
+            model(&Disk, paths, variables),
+            model(&after, paths, variables),
+        ) {
             (Some(old), Some(new)) => {
                 let mut changed = BTreeSet::new();
                 differences(&old, &new, "", &mut changed);
@@ -185,7 +205,9 @@ fn comments(text: &str) -> BTreeMap<String, usize> {
     for line in text.lines() {
         let padded = format!(" {line}").replace('\t', " ");
         if let Some(at) = padded.find(" #") {
-            *found.entry(padded[at + 1..].trim_end().to_owned()).or_default() += 1;
+            *found
+                .entry(padded[at + 1..].trim_end().to_owned())
+                .or_default() += 1;
         }
     }
     found

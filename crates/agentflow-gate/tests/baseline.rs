@@ -18,8 +18,16 @@ const EXPECTED: &str = include_str!("baseline/expected.txt");
 
 /// What is wrong with the file: what the defect is, the rule that tells it, and the lines.
 const DEFECTS: &[(&str, &str, &[usize])] = &[
-    ("api and r2r share no network with the stores", "AFC207", &[10, 12, 14, 38, 40]),
-    ("Qdrant's image holds no curl, so api never starts", "AFC104", &[87]),
+    (
+        "api and r2r share no network with the stores",
+        "AFC207",
+        &[10, 12, 14, 38, 40],
+    ),
+    (
+        "Qdrant's image holds no curl, so api never starts",
+        "AFC104",
+        &[87],
+    ),
     ("Qdrant has no /health", "AFC105", &[87]),
     ("R2R has no /health", "AFC105", &[43]),
     ("R2R listens on 8000", "AFC631", &[31]),
@@ -35,7 +43,11 @@ const DEFECTS: &[(&str, &str, &[usize])] = &[
     ("users only on api", "AFC113", &[31, 50, 68]),
     ("Qdrant as root", "AFC623", &[81]),
     ("no-new-privileges only on api", "AFC114", &[31, 50, 68, 81]),
-    ("capabilities dropped only on api", "AFC115", &[31, 50, 68, 81]),
+    (
+        "capabilities dropped only on api",
+        "AFC115",
+        &[31, 50, 68, 81],
+    ),
     ("no start period", "AFC103", &[59, 74, 86]),
     ("tags that move", "AFC122", &[32, 51, 69, 82]),
     ("secrets through the environment", "AFC301", &[5, 6, 35]),
@@ -106,7 +118,10 @@ fn every_known_defect_is_found_where_it_is() {
         .collect();
     for (what, rule, lines) in DEFECTS {
         for line in *lines {
-            assert!(found.contains(&(*rule, *line)), "{what}: {rule} in line {line}");
+            assert!(
+                found.contains(&(*rule, *line)),
+                "{what}: {rule} in line {line}"
+            );
         }
     }
 }
@@ -117,7 +132,10 @@ fn nothing_is_found_that_nobody_judged() {
     let expected: BTreeSet<String> = EXPECTED.lines().map(str::to_owned).collect();
     let new: Vec<&String> = found.difference(&expected).collect();
     let gone: Vec<&String> = expected.difference(&found).collect();
-    assert!(new.is_empty() && gone.is_empty(), "new: {new:#?}\ngone: {gone:#?}");
+    assert!(
+        new.is_empty() && gone.is_empty(),
+        "new: {new:#?}\ngone: {gone:#?}"
+    );
 }
 
 fn mend(text: &str, most: Safety) -> (String, Mended) {
@@ -141,7 +159,10 @@ fn mending_twice_is_mending_once() {
         assert_eq!(again, after);
         assert_eq!(second.applied, 0);
         // The comments and the order of services stay.
-        for comment in ["# edge exposure OK (ingress will front this in k8s)", "# internal only"] {
+        for comment in [
+            "# edge exposure OK (ingress will front this in k8s)",
+            "# internal only",
+        ] {
             assert!(after.contains(comment));
         }
         let left = outcome(&after);
@@ -154,7 +175,11 @@ fn mending_twice_is_mending_once() {
         for (_, finding) in left.findings() {
             let open = finding.fix.as_ref().is_some_and(|fix| fix.safety <= most);
             assert!(!open, "{}: {}", finding.rule, finding.message);
-            assert!(!finding.help.is_empty() || finding.rule == "AFC006", "{}", finding.rule);
+            assert!(
+                !finding.help.is_empty() || finding.rule == "AFC006",
+                "{}",
+                finding.rule
+            );
         }
     }
 }

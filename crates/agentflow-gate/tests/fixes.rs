@@ -26,12 +26,23 @@ fn mended(text: &str, rule: &str, most: Safety) -> String {
 #[test]
 fn a_line_goes_and_its_comment_stays() {
     let cases = [
-        ("# top\nversion: '3' # old\n\nservices: {a: {image: \"x:1\"}}\n",
-         "# top\n# old\n\nservices: {a: {image: \"x:1\"}}\n"),
-        ("version: \"3\"\nservices: {a: {image: \"x:1\"}}\n", "services: {a: {image: \"x:1\"}}\n"),
-        ("services: {a: {image: \"x:1\"}}\nversion: \"3\"", "services: {a: {image: \"x:1\"}}\n"),
+        (
+            "# top\nversion: '3' # old\n\nservices: {a: {image: \"x:1\"}}\n",
+            "# top\n# old\n\nservices: {a: {image: \"x:1\"}}\n",
+        ),
+        (
+            "version: \"3\"\nservices: {a: {image: \"x:1\"}}\n",
+            "services: {a: {image: \"x:1\"}}\n",
+        ),
+        (
+            "services: {a: {image: \"x:1\"}}\nversion: \"3\"",
+            "services: {a: {image: \"x:1\"}}\n",
+        ),
         // In braces there is no line of its own.
-        ("{version: \"3\", services: {a: {image: \"x:1\"}}}", "{version: \"3\", services: {a: {image: \"x:1\"}}}"),
+        (
+            "{version: \"3\", services: {a: {image: \"x:1\"}}}",
+            "{version: \"3\", services: {a: {image: \"x:1\"}}}",
+        ),
     ];
     for (before, after) in cases {
         assert_eq!(mended(before, "AFC003", Safety::Safe), after);
@@ -77,11 +88,22 @@ fn what_two_services_share_is_left_alone() {
 
 #[test]
 fn checks_learn_to_fail() {
-    let check = |test: &str| format!("services:\n  a:\n    image: redis:8.2.1\n    healthcheck:\n      test: {test}\n");
+    let check = |test: &str| {
+        format!("services:\n  a:\n    image: redis:8.2.1\n    healthcheck:\n      test: {test}\n")
+    };
     for (before, after) in [
-        ("[CMD, redis-cli, ping]", "[\"CMD-SHELL\", \"redis-cli ping | grep -q PONG\"]"),
-        ("redis-cli -p 7 ping # p", "\"redis-cli -p 7 ping | grep -q PONG\" # p"),
-        ("[\"CMD\", \"curl\", \"http://a/\"]", "[\"CMD\", \"curl\", \"-f\", \"http://a/\"]"),
+        (
+            "[CMD, redis-cli, ping]",
+            "[\"CMD-SHELL\", \"redis-cli ping | grep -q PONG\"]",
+        ),
+        (
+            "redis-cli -p 7 ping # p",
+            "\"redis-cli -p 7 ping | grep -q PONG\" # p",
+        ),
+        (
+            "[\"CMD\", \"curl\", \"http://a/\"]",
+            "[\"CMD\", \"curl\", \"-f\", \"http://a/\"]",
+        ),
         // A variable would be filled in for good.
         ("redis-cli -a $$P ping", "redis-cli -a $$P ping"),
     ] {

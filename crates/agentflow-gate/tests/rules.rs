@@ -255,7 +255,10 @@ fn a_command_whose_last_word_has_a_blank_is_read_whole() {
 ";
     assert!(found(text).contains("AFC617"));
     let outcome = outcome(text);
-    assert!(!rules_of(&outcome).contains("AFC614"), "it says where it listens");
+    assert!(
+        !rules_of(&outcome).contains("AFC614"),
+        "it says where it listens"
+    );
     let shell = "services:
   redis:
     image: redis:8.2.1

@@ -72,7 +72,10 @@ fn the_exit_code_tells_findings_from_mistakes() {
     let dir = folder(&[
         ("good/compose.yaml", GOOD),
         ("warned/compose.yaml", &warned),
-        ("bad/compose.yaml", "version: \"3\"\nservices: {a: {image: x}}\n"),
+        (
+            "bad/compose.yaml",
+            "version: \"3\"\nservices: {a: {image: x}}\n",
+        ),
         ("broken/compose.yaml", "services: [\n"),
         ("empty/readme.txt", ""),
     ]);
@@ -84,7 +87,11 @@ fn the_exit_code_tells_findings_from_mistakes() {
     code(dir, &["gate", "bad"], 1);
     code(dir, &["gate", "bad", "--fail-on", "never"], 0);
     code(dir, &["gate", "bad", "--only", "AFC122"], 0);
-    code(dir, &["gate", "bad/compose.yaml", "--only", "no-version-field"], 1);
+    code(
+        dir,
+        &["gate", "bad/compose.yaml", "--only", "no-version-field"],
+        1,
+    );
     code(dir, &["gate", "broken"], 1);
     for args in [
         &["gate", "nowhere"][..],
@@ -97,7 +104,10 @@ fn the_exit_code_tells_findings_from_mistakes() {
         &["explain", "AFC999"],
     ] {
         let output = code(dir, args, 2);
-        assert!(out(&output).is_empty() && err(&output).starts_with("error: "), "{args:?}");
+        assert!(
+            out(&output).is_empty() && err(&output).starts_with("error: "),
+            "{args:?}"
+        );
     }
 }
 
@@ -108,7 +118,12 @@ fn people_read_rustc_s_style_without_colours_in_a_pipe() {
     let expected = "error[AFC003]: `version` is obsolete and ignored\n --> compose.yaml:1:1\n  |\n1 | version: \"3\"\n  | ^^^^^^^^^^^^\n  |\n  = note: ";
     assert!(text.starts_with(expected), "{text}");
     assert!(text.contains("\n  = help: remove the line\n"), "{text}");
-    assert!(text.ends_with("gate: 1 error, 0 warnings in 1 target; `agentflow explain RULE` says more\n"), "{text}");
+    assert!(
+        text.ends_with(
+            "gate: 1 error, 0 warnings in 1 target; `agentflow explain RULE` says more\n"
+        ),
+        "{text}"
+    );
     assert!(!text.contains('\x1b'));
 }
 
@@ -130,7 +145,10 @@ fn overlays_profiles_and_variables_count() {
     let dir = folder(&[
         ("base.yaml", &GOOD.replace("1.29.3", "${TAG}")),
         ("over.yaml", "services: {web: {privileged: true}}\n"),
-        ("jobs.yaml", &format!("{GOOD}  job:\n    profiles: [jobs]\n    image: x:1\n    privileged: true\n")),
+        (
+            "jobs.yaml",
+            &format!("{GOOD}  job:\n    profiles: [jobs]\n    image: x:1\n    privileged: true\n"),
+        ),
         ("vars", "TAG=1.29.3\n"),
     ]);
     let dir = dir.path();
@@ -138,10 +156,15 @@ fn overlays_profiles_and_variables_count() {
         let args = [&["gate", "--format", "json"], args].concat();
         let json: Json = serde_json::from_str(&out(&code(dir, &args, expected))).unwrap();
         let rows = json["findings"].as_array().unwrap().clone();
-        rows.iter().map(|it| it["rule"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        rows.iter()
+            .map(|it| it["rule"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
     };
     assert_eq!(rules(&["-f", "base.yaml"], 0), ["AFC009", "AFC122"]);
-    assert_eq!(rules(&["-f", "base.yaml", "--env-file", "vars"], 0), Vec::<String>::new());
+    assert_eq!(
+        rules(&["-f", "base.yaml", "--env-file", "vars"], 0),
+        Vec::<String>::new()
+    );
     let over = ["-f", "base.yaml", "-f", "over.yaml", "--env-file", "vars"];
     assert_eq!(rules(&over, 1), ["AFC117"]);
     let has = |args: &[&str], expected| rules(args, expected).iter().any(|it| it == "AFC117");
@@ -157,15 +180,27 @@ fn a_baseline_and_a_comment_silence_what_is_known() {
     code(dir, &["gate", "--write-baseline", "known.json"], 0);
     let output = code(dir, &["gate", "--baseline", "known.json"], 0);
     assert!(out(&output).contains("1 in the baseline"));
-    fs::write(dir.join("compose.yaml"), format!("version: \"3\"\n{GOOD}    privileged: true\n")).unwrap();
+    fs::write(
+        dir.join("compose.yaml"),
+        format!("version: \"3\"\n{GOOD}    privileged: true\n"),
+    )
+    .unwrap();
     let output = code(dir, &["gate", "--baseline", "known.json"], 1);
     assert!(out(&output).contains("AFC117") && !out(&output).contains("AFC003"));
     let said = "# agentflow-gate: ignore AFC003 an old tool reads it";
-    fs::write(dir.join("compose.yaml"), format!("version: \"3\" {said}\n{GOOD}")).unwrap();
+    fs::write(
+        dir.join("compose.yaml"),
+        format!("version: \"3\" {said}\n{GOOD}"),
+    )
+    .unwrap();
     let output = code(dir, &["gate"], 0);
     assert!(out(&output).contains("1 suppressed"));
     let said = "# agentflow-gate: ignore AFC003";
-    fs::write(dir.join("compose.yaml"), format!("version: \"3\" {said}\n{GOOD}")).unwrap();
+    fs::write(
+        dir.join("compose.yaml"),
+        format!("version: \"3\" {said}\n{GOOD}"),
+    )
+    .unwrap();
     let output = code(dir, &["gate"], 1);
     assert!(out(&output).contains("AFP103") && out(&output).contains("AFC003"));
 }
@@ -188,7 +223,10 @@ fn fixes_are_shown_or_written_and_only_once() {
     assert!(err(&output).contains("1 fixes applied in 1 files"));
     let after = fs::read_to_string(&file).unwrap();
     assert_eq!(after, format!("# ours\n# old\n{GOOD}"));
-    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
+    assert_eq!(
+        fs::metadata(&file).unwrap().permissions().mode() & 0o777,
+        0o640
+    );
     code(dir.path(), &["gate", "--diff"], 0);
     code(dir.path(), &["gate", "--fix=unsafe"], 0);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
@@ -201,12 +239,18 @@ fn no_output_shows_a_secret() {
     let dir = folder(&[
         (
             "compose.yaml",
-            &format!("{GOOD}    environment: {{API_TOKEN: {secret}, DATABASE_URL: \"{address}\"}}\n"),
+            &format!(
+                "{GOOD}    environment: {{API_TOKEN: {secret}, DATABASE_URL: \"{address}\"}}\n"
+            ),
         ),
         (".env", &format!("API_TOKEN={secret}\n")),
     ]);
     for format in ["text", "json", "sarif", "junit", "github", "markdown"] {
-        let text = out(&code(dir.path(), &["gate", "--pedantic", "--format", format], 1));
+        let text = out(&code(
+            dir.path(),
+            &["gate", "--pedantic", "--format", format],
+            1,
+        ));
         assert!(!text.contains(secret), "{format}: {text}");
         for rule in ["AFC302", "AFC304", "AFA101", "AFA104"] {
             assert!(text.contains(rule), "{format}: {rule}");
@@ -226,15 +270,24 @@ fn what_git_keeps_is_read_from_its_index() {
         ("tests/server.key", "-----BEGIN PRIVATE KEY-----\nMIIB\n"),
     ]);
     let git = |args: &[&str]| {
-        let status = Command::new("git").args(args).current_dir(dir.path()).status().unwrap();
+        let status = Command::new("git")
+            .args(args)
+            .current_dir(dir.path())
+            .status()
+            .unwrap();
         assert!(status.success(), "git {args:?}");
     };
     git(&["init", "--quiet"]);
     let found = || {
-        let output = agentflow(dir.path(), &["gate", "--format", "json", "--only", "AFC303"]);
+        let output = agentflow(
+            dir.path(),
+            &["gate", "--format", "json", "--only", "AFC303"],
+        );
         let json: Json = serde_json::from_str(&out(&output)).unwrap();
         let rows = json["findings"].as_array().unwrap().clone();
-        rows.iter().map(|it| it["place"]["file"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        rows.iter()
+            .map(|it| it["place"]["file"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
     };
     assert_eq!(found(), Vec::<String>::new());
     git(&["add", "--all"]);
@@ -249,10 +302,16 @@ fn explain_prints_pages_and_the_list() {
     let dir = folder(&[]);
     let page = out(&code(dir.path(), &["explain", "AFC207"], 0));
     assert!(page.starts_with("# AFC207: ") && page.contains("\n## Fix\n"));
-    assert_eq!(out(&code(dir.path(), &["explain", "disjoint-networks"], 0)), page);
+    assert_eq!(
+        out(&code(dir.path(), &["explain", "disjoint-networks"], 0)),
+        page
+    );
     let list = out(&code(dir.path(), &["explain"], 0));
     assert!(list.lines().count() > 90);
-    assert!(list.contains("AFC207  must      disjoint-networks"), "{list}");
+    assert!(
+        list.contains("AFC207  must      disjoint-networks"),
+        "{list}"
+    );
     let wrong = err(&code(dir.path(), &["explain", "disjoint-network"], 2));
     assert!(wrong.contains("`disjoint-networks` is near"), "{wrong}");
 }

@@ -78,7 +78,11 @@ pub(crate) fn redis(facts: &Facts<'_>, service: &Service<'_>) -> ServerConf {
     let mut words = service.words("command");
     // What a shell is given is one word.
     let shell = words.len() < 2 || words[words.len() - 2].0 == "-c";
-    if let Some((line, span)) = words.last().filter(|(it, _)| shell && it.contains(' ')).cloned() {
+    if let Some((line, span)) = words
+        .last()
+        .filter(|(it, _)| shell && it.contains(' '))
+        .cloned()
+    {
         words = line
             .split_whitespace()
             .map(|it| (it.to_owned(), span))

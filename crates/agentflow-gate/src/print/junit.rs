@@ -18,7 +18,9 @@ pub(super) fn print(outcome: &Outcome, view: &View<'_>) -> String {
         // A project is named by its first file, before which `.env` may have been read.
         let first = unit.compose.as_ref().and_then(|it| it.files.first());
         let first = first.map(|path| path.display().to_string());
-        let named = first.as_deref().or(unit.sources.file(0).map(|file| file.name.as_str()));
+        let named = first
+            .as_deref()
+            .or(unit.sources.file(0).map(|file| file.name.as_str()));
         let file = named.map_or("", |name| view.name(name));
         let name = escaped(file);
         let (tests, failures) = (unit.findings.len().max(1), unit.findings.len());

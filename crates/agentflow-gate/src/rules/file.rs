@@ -108,7 +108,12 @@ fn default_name<'a>(facts: &'a Facts<'_>) -> Option<&'a str> {
 pub(super) fn name(facts: &Facts<'_>, report: &mut Report<'_>) {
     if let Some(name) = default_name(facts).filter(|it| *it != DEFAULTS[0]) {
         let message = format!("the file has the old name `{name}`");
-        report.add(facts.beginning(), "", message, "rename it to `compose.yaml`");
+        report.add(
+            facts.beginning(),
+            "",
+            message,
+            "rename it to `compose.yaml`",
+        );
     }
 }
 
@@ -125,7 +130,12 @@ pub(super) fn no_overlay(facts: &Facts<'_>, report: &mut Report<'_>) {
     };
     if !siblings(facts).iter().any(is_overlay) {
         let message = "there is no file for what differs in production";
-        report.add(facts.beginning(), "", message, "put it into `compose.prod.yaml`");
+        report.add(
+            facts.beginning(),
+            "",
+            message,
+            "put it into `compose.prod.yaml`",
+        );
     }
 }
 
