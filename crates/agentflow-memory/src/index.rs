@@ -5,25 +5,37 @@
 //! is written is always what the records say at that moment, under their version, so that it may
 //! be done twice, or late.
 
+mod edition;
+mod keep;
+mod plan;
+mod shelf;
+
 use std::{
     collections::{BTreeMap, HashSet},
     sync::{
-        Arc,
+        Arc, RwLock,
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
 };
 
-use agentflow_models::{chat::SharedEmbed, embedding};
+use agentflow_models::chat::SharedEmbed;
 use agentflow_storage::{
     Backend,
     condition::Field,
     memories::{Change, Memory, OwnerKind},
     outbox::{Letter, Posted, Settled},
-    vector::{Collection, Kind, Point, Sparse, Vectors},
+    vector::{Kind, Point, Sparse, Vectors},
 };
-use agentflow_types::{Error, ErrorKind, LetterId, MemoryId, Result, Scope, Timestamp, Value};
-use tokio::sync::OnceCell;
+use agentflow_types::{
+    Clock, Error, ErrorKind, LetterId, MemoryId, Result, Scope, Timestamp, Value,
+};
+use tokio::sync::{Mutex, OnceCell};
+
+pub(crate) use edition::Edition;
+pub use edition::Embedders;
+pub use keep::{Begins, IndexState, Lasting, Reembed, Step};
+use shelf::Shelf;
 
 use crate::{
     retrieval::{BM25, stored_terms},
@@ -65,29 +77,53 @@ pub struct Drift {
 
 pub(crate) struct Index {
     pub(crate) vectors: Arc<dyn Vectors>,
-    pub(crate) embed: Option<(SharedEmbed, String)>,
+    /// The embedder that the configuration wants.
+    embed: Option<(SharedEmbed, String)>,
+    /// How an index that outlives the process is kept; `None` for one that does not.
+    lasting: Option<Lasting>,
     backend: Backend,
     usual: Language,
-    collection: OnceCell<Collection>,
+    clock: Arc<dyn Clock>,
+    /// The name of this process among those that share the index.
+    me: String,
+    shelf: RwLock<Option<Arc<Shelf>>>,
+    /// Held by who loads the shelf.
+    loading: Mutex<()>,
+    wished: OnceCell<Arc<Edition>>,
     /// Whether the collection is gone, though it was made.
     is_lost: AtomicBool,
     /// Until when nobody waits for the index, which failed a moment ago; in microseconds.
     away_until: AtomicI64,
 }
 
+/// Where a write got to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Wherever it belongs.
+    All,
+    /// What serves, but not what is made beside it.
+    Serving,
+}
+
 impl Index {
     pub(crate) fn new(
         vectors: Arc<dyn Vectors>,
         embed: Option<(SharedEmbed, String)>,
-        backend: Backend,
-        usual: Language,
+        (backend, usual): (Backend, Language),
+        clock: Arc<dyn Clock>,
+        lasting: Option<Lasting>,
     ) -> Self {
         Self {
             vectors,
             embed,
+            lasting,
             backend,
             usual,
-            collection: OnceCell::new(),
+            clock,
+            me: uuid::Uuid::new_v4().simple().to_string(),
+            shelf: RwLock::new(None),
+            loading: Mutex::new(()),
+            wished: OnceCell::new(),
             is_lost: AtomicBool::new(false),
             away_until: AtomicI64::new(0),
         }
@@ -115,46 +151,53 @@ impl Index {
 
     /// Makes a collection that was lost again, and fills it.
     async fn regain(&self) -> Result<()> {
-        if let Some(collection) = self.collection.get() {
-            tracing::warn!(
-                collection = collection.name,
-                "the index of memories is gone"
-            );
-            self.vectors.ensure(collection).await?;
-            self.reconcile(true).await?;
+        // It may be gone because another one serves.
+        let Some(shelf) = self.look().await? else {
+            return Ok(());
+        };
+        let serving = &shelf.serving;
+        let there = self.vectors.collections().await?;
+        if there.iter().any(|one| one.name == serving.name) {
+            return Ok(());
         }
-        Ok(())
+        tracing::warn!(collection = serving.name, "the index of memories is gone");
+        self.vectors.ensure(&serving.made.collection()).await?;
+        self.compare(serving, true).await.map(drop)
     }
 
-    /// The collection's name, after it was made; named by the embedder and its dimension.
-    pub(crate) async fn collection(&self) -> Result<&str> {
-        let made = self.collection.get_or_try_init(|| async {
-            let mut collection = Collection {
-                name: "memories-words".into(),
-                sparse: [WORDS.to_owned()].into(),
-                indexed: indexed(),
-                ..Collection::default()
-            };
-            if let Some((embedder, model)) = &self.embed {
-                let dimension = embedding::probe(&**embedder, model).await?;
-                collection.name = embedding::collection("memories", model, dimension);
-                let dimension = u32::try_from(dimension).unwrap_or(u32::MAX);
-                collection.dense = [(DENSE.to_owned(), dimension)].into();
+    /// The edition that searches look at.
+    pub(crate) async fn serving(&self) -> Result<Arc<Edition>> {
+        self.shelf().await.map(|shelf| shelf.serving.clone())
+    }
+
+    /// Brings the points of these memories to what the records say, in all editions.
+    pub(crate) async fn refresh(&self, scope: &Scope, ids: &[MemoryId]) -> Result<Reach> {
+        let shelf = self.shelf().await?;
+        let Some(filling) = &shelf.filling else {
+            self.bring(&shelf.serving, scope, ids).await?;
+            return Ok(Reach::All);
+        };
+        let (serving, beside) = tokio::join!(
+            self.bring(&shelf.serving, scope, ids),
+            self.bring(filling, scope, ids)
+        );
+        serving?;
+        Ok(match beside {
+            // Without its embedder the point is stale, and filled in by who has it.
+            Ok(()) => Reach::All,
+            Err(err) => {
+                tracing::warn!(error = %err, "the new index is written later");
+                Reach::Serving
             }
-            self.vectors.ensure(&collection).await?;
-            Ok::<_, Error>(collection)
-        });
-        made.await.map(|collection| collection.name.as_str())
+        })
     }
 
-    /// Brings the points of these memories to what the records say.
-    pub(crate) async fn refresh(&self, scope: &Scope, ids: &[MemoryId]) -> Result<()> {
-        let collection = self.collection().await?;
+    async fn bring(&self, edition: &Edition, scope: &Scope, ids: &[MemoryId]) -> Result<()> {
         for ids in ids.chunks(BATCH) {
             let found = self.backend.memories.get(scope, ids, None).await?;
-            let points = self.points(scope, &found).await?;
+            let points = self.points(edition, scope, &found).await?;
             if !points.is_empty() {
-                self.vectors.upsert(scope, collection, points).await?;
+                self.vectors.upsert(scope, &edition.name, points).await?;
             }
             // One may have gone while it was written.
             let left = self.backend.memories.get(scope, ids, None).await?;
@@ -162,24 +205,32 @@ impl Index {
             let gone = ids.iter().filter(|id| !left.contains(id));
             let gone: Vec<uuid::Uuid> = gone.map(|id| id.0).collect();
             if !gone.is_empty() {
-                self.vectors.delete(scope, collection, &gone).await?;
+                self.vectors.delete(scope, &edition.name, &gone).await?;
             }
         }
         Ok(())
     }
 
-    async fn points(&self, scope: &Scope, memories: &[Memory]) -> Result<Vec<Point>> {
+    async fn points(
+        &self,
+        edition: &Edition,
+        scope: &Scope,
+        memories: &[Memory],
+    ) -> Result<Vec<Point>> {
         let all: Vec<&Memory> = memories.iter().collect();
         let before = Before::read(&self.backend, scope, &all).await?;
         let texts: Vec<String> = memories.iter().map(|memory| memory.text.clone()).collect();
-        let mut dense = self.embed(&texts).await?.unwrap_or_default().into_iter();
+        let vectors = edition.embed(&texts).await?;
+        // A point without the vector that it should have counts as older than its record.
+        let stale = u64::from(vectors.is_none() && edition.made.model.is_some());
+        let mut dense = vectors.unwrap_or_default().into_iter();
         let point = |memory: &Memory| {
             let dense = dense
                 .next()
                 .filter(|vector| vector.iter().any(|n| *n != 0.0));
             Point {
                 id: memory.memory_id.0,
-                version: memory.version,
+                version: memory.version.saturating_sub(stale),
                 dense: dense
                     .map(|vector| (DENSE.to_owned(), vector))
                     .into_iter()
@@ -189,21 +240,6 @@ impl Index {
             }
         };
         Ok(memories.iter().map(point).collect())
-    }
-
-    /// Vectors of texts; `None` without an embedder.
-    pub(crate) async fn embed(&self, texts: &[String]) -> Result<Option<Vec<Vec<f32>>>> {
-        let Some((embedder, model)) = &self.embed else {
-            return Ok(None);
-        };
-        if texts.is_empty() {
-            return Ok(Some(vec![]));
-        }
-        let vectors = embedder.embed(model, texts).await?;
-        if vectors.len() != texts.len() {
-            return Err(Error::failed("the embedder sent another number of vectors"));
-        }
-        Ok(Some(vectors))
     }
 
     fn words(&self, memory: &Memory, before: &Before) -> Sparse {
@@ -235,7 +271,10 @@ impl Index {
             self.note(now, &refreshed);
             for posted in own {
                 let settled = match &refreshed {
-                    Ok(()) => Settled::Delivered,
+                    Ok(Reach::All) => Settled::Delivered,
+                    Ok(Reach::Serving) => {
+                        Settled::Again(now.plus(pause(posted)), "the new index failed".into())
+                    }
                     Err(err) => Settled::Again(now.plus(pause(posted)), err.to_string()),
                 };
                 let id = posted.letter.letter_id;
@@ -245,8 +284,14 @@ impl Index {
         Ok(letters.len())
     }
 
-    /// Compares records and index page by page, and repairs the index if it is told to.
+    /// Compares records and what serves, and repairs the index if it is told to.
     pub(crate) async fn reconcile(&self, repair: bool) -> Result<Drift> {
+        let shelf = self.shelf().await?;
+        self.compare(&shelf.serving, repair).await
+    }
+
+    /// Compares records and an edition page by page, and repairs it if it is told to.
+    async fn compare(&self, edition: &Edition, repair: bool) -> Result<Drift> {
         let mut drift = Drift::default();
         let mut after = None;
         loop {
@@ -254,40 +299,42 @@ impl Index {
             let Some(last) = marks.last() else { break };
             after = Some(last.memory_id);
             drift.records += marks.len() as u64;
-            for (scope, ids) in self.lacking(&marks).await? {
+            for (scope, ids) in self.lacking(edition, &marks).await? {
                 drift.missing += ids.len() as u64;
                 if repair {
-                    self.refresh(&scope, &ids).await?;
+                    self.bring(edition, &scope, &ids).await?;
                 }
             }
+            // What is added meanwhile is written by who adds it.
+            if marks.len() < PAGE as usize {
+                break;
+            }
         }
-        let collection = self.collection().await?;
         let mut after = None;
         loop {
-            let points = self.vectors.marks(collection, after, PAGE).await?;
+            let points = self.vectors.marks(&edition.name, after, PAGE).await?;
             let Some(last) = points.last() else { break };
             after = Some(last.id);
             for (scope, ids) in self.orphans(&points).await? {
                 drift.orphans += ids.len() as u64;
                 if repair {
-                    self.refresh(&scope, &ids).await?;
+                    self.bring(edition, &scope, &ids).await?;
                 }
+            }
+            if points.len() < PAGE as usize {
+                break;
             }
         }
         Ok(drift)
     }
 
-    /// Fills an index that is empty while there are records: of a new embedder, or one that is
-    /// held in memory only.
-    pub(crate) async fn fill(&self) -> Result<()> {
-        // Without records nothing is loaded either: no model, no vectors.
-        if self.backend.memories.marks(None, 1).await?.is_empty() {
-            return Ok(());
-        }
-        let collection = self.collection().await?;
+    /// Fills an index that is held in memory only.
+    async fn fill(&self) -> Result<()> {
+        let serving = self.serving().await?;
+        let collection = &serving.name;
         if self.vectors.marks(collection, None, 1).await?.is_empty() {
             tracing::info!(collection, "the index of memories is empty and is filled");
-            let filled = self.reconcile(true).await?;
+            let filled = self.compare(&serving, true).await?;
             tracing::info!(memories = filled.missing, "the index of memories is filled");
         }
         Ok(())
@@ -319,9 +366,9 @@ impl Index {
     /// Those of the records that the index does not have as they are, by tenant.
     async fn lacking(
         &self,
+        edition: &Edition,
         marks: &[agentflow_storage::memories::Mark],
     ) -> Result<Vec<(Scope, Vec<MemoryId>)>> {
-        let collection = self.collection().await?;
         let mut tenants: Vec<&str> = marks.iter().map(|mark| mark.tenant.as_str()).collect();
         tenants.sort_unstable();
         tenants.dedup();
@@ -330,7 +377,7 @@ impl Index {
             let scope = Scope::new(tenant, "index");
             let own = || marks.iter().filter(|mark| mark.tenant == tenant);
             let ids: Vec<uuid::Uuid> = own().map(|mark| mark.memory_id.0).collect();
-            let points = self.vectors.get(&scope, collection, &ids).await?;
+            let points = self.vectors.get(&scope, &edition.name, &ids).await?;
             let has: HashSet<(uuid::Uuid, u64)> = points
                 .iter()
                 .map(|point| (point.id, point.version))

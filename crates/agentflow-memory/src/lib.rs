@@ -15,7 +15,7 @@ pub mod retrieval;
 mod service;
 pub mod text;
 
-pub use index::Drift;
+pub use index::{Begins, Drift, Embedders, IndexState, Lasting, Reembed, Step};
 pub use service::{
     Add, Added, DEFAULT_PROJECT, Deleted, Edit, Export, Feedback, Found, Models, ModelsUsed,
     Profile, ProfileSettings, ProfileStatus, Project, Search, Service, Speech, Verdict, Webhook,

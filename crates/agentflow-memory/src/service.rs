@@ -40,7 +40,7 @@ pub use projects::{DEFAULT_PROJECT, Feedback, Verdict, Webhook, WebhookPatch};
 
 use crate::{
     fence,
-    index::{self, Drift, Index},
+    index::{self, Drift, Index, IndexState, Lasting, Reach, Reembed, Step},
     text::Language,
 };
 
@@ -102,9 +102,33 @@ impl Service {
         clock: Arc<dyn Clock>,
         usual: Language,
     ) -> Self {
+        Self::over(backend, vectors, models, clock, usual, None)
+    }
+
+    /// A service whose index outlives the process.
+    #[must_use]
+    pub fn lasting(
+        backend: Backend,
+        vectors: Arc<dyn Vectors>,
+        models: Models,
+        (clock, usual): (Arc<dyn Clock>, Language),
+        lasting: Lasting,
+    ) -> Self {
+        Self::over(backend, vectors, models, clock, usual, Some(lasting))
+    }
+
+    fn over(
+        backend: Backend,
+        vectors: Arc<dyn Vectors>,
+        models: Models,
+        clock: Arc<dyn Clock>,
+        usual: Language,
+        lasting: Option<Lasting>,
+    ) -> Self {
         let (fenced, vectors) = fence::around(&backend, vectors);
+        let embed = models.embed.clone();
         // What is written into the index is what the records say, whoever may read them.
-        let index = Index::new(vectors, models.embed.clone(), backend, usual);
+        let index = Index::new(vectors, embed, (backend, usual), clock.clone(), lasting);
         Self {
             inner: Arc::new(Inner {
                 backend: fenced,
@@ -143,6 +167,31 @@ impl Service {
     /// Those of the records and of the index.
     pub async fn reconcile(&self) -> Result<Drift> {
         self.inner.index.reconcile(true).await
+    }
+
+    /// Begins to embed all memories with the configured model, or gives it up. The work is done by
+    /// [`Service::run`] of some process, or by [`Service::step`].
+    ///
+    /// # Errors
+    /// `Invalid` for an index that does not outlive the process; those of the records and of the
+    /// embedder.
+    pub async fn reembed(&self, how: Reembed) -> Result<IndexState> {
+        let shelf = self.inner.index.reembed(how).await?;
+        Ok(shelf.state())
+    }
+
+    /// Does a part of what the index needs.
+    ///
+    /// # Errors
+    /// Those of the records, the embedder and the index; it may be tried again.
+    pub async fn step(&self) -> Result<Step> {
+        self.inner.index.step().await
+    }
+
+    /// How the index is, as far as this process knows; `None` before it was needed.
+    #[must_use]
+    pub fn index_state(&self) -> Option<IndexState> {
+        self.inner.index.loaded().map(|shelf| shelf.state())
     }
 
     /// The models in use.
@@ -188,7 +237,8 @@ impl Service {
         let refreshed = index.refresh(scope, &ids).await;
         index.note(now, &refreshed);
         match refreshed {
-            Ok(()) => {
+            Ok(Reach::Serving) => {}
+            Ok(Reach::All) => {
                 let settled = self.backend().outbox.settle(letter, 0, Settled::Delivered);
                 if let Err(err) = settled.await {
                     tracing::warn!(error = %err, "a letter will be delivered twice");

@@ -171,8 +171,8 @@ impl App {
         let workers = workers.transpose()?;
         let tokens = self.registry.as_ref().map(|registry| registry.tokens());
         let samples = figures::of(meter, tokens, workers.clone());
-        let models = (self.registry.as_deref(), self.model.as_deref());
-        let memory = memory::open(&self.config, &database, models).await?;
+        let models = (self.registry.as_ref(), self.model.as_deref());
+        let memory = memory::open(&self.config, &database, models, memory::GRACE).await?;
         let cache = Remembered::new(database.backend.cache.clone(), database.codec.clone());
         let native = InProcess::new(self.graphs, runtime).remembering(cache);
         let (hosts, graphs) = hosts_of(native, workers.as_ref());
@@ -244,7 +244,8 @@ fn remember(
         let (memory, stop) = (memory.clone(), stop.clone());
         async move { memory.run(stop).await }
     });
-    (state.with_memory(memory), work)
+    let health = Arc::new(memory::Health(memory.clone()));
+    (state.with_part(health).with_memory(memory), work)
 }
 
 /// All graph hosts, and the ids of their graphs.

@@ -7,6 +7,7 @@ use std::{
     time::Instant,
 };
 
+use agentflow_memory::Reembed;
 use agentflow_types::{Error, ErrorKind, Result};
 use clap::{Args, Parser, Subcommand};
 
@@ -75,6 +76,9 @@ enum Command {
         #[command(flatten)]
         place: Place,
     },
+    /// Look after the index of memories.
+    #[command(subcommand)]
+    Memory(MemoryCommand),
     /// Look after local models.
     #[command(subcommand)]
     Models(ModelsCommand),
@@ -156,6 +160,22 @@ enum Import {
 }
 
 #[derive(Debug, Subcommand)]
+enum MemoryCommand {
+    /// Embed all memories with the configured model, beside the index that serves meanwhile, and
+    /// change to it when all is there. It goes on where one that was stopped left off.
+    Reembed {
+        /// Throw the old index away first: what is there again is found, until all is.
+        #[arg(long)]
+        at_once: bool,
+        /// Give up what is made beside the index that serves.
+        #[arg(long, conflicts_with = "at_once")]
+        stop: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 enum ModelsCommand {
     /// Fetch the local embedding model, 91 MB, into the Hugging Face cache.
     Pull,
@@ -213,6 +233,18 @@ pub fn main(started: Instant) -> ExitCode {
             at_rest(&place).and_then(|config| print(&upkeep::restore(&config, &from)?))
         }
         Command::Reconcile { check, place } => reconcile(check, &place),
+        Command::Memory(MemoryCommand::Reembed {
+            at_once,
+            stop,
+            place,
+        }) => {
+            let how = match (at_once, stop) {
+                (true, _) => Reembed::AtOnce,
+                (_, true) => Reembed::Stop,
+                _ => Reembed::Beside,
+            };
+            reembed(how, &place)
+        }
         Command::Models(ModelsCommand::Pull) => pull(),
         Command::Version { json } => version(json),
     };
@@ -310,6 +342,14 @@ fn reconcile(check: bool, place: &Place) -> Result<ExitCode> {
         true => ExitCode::from(EXIT_FAILURE),
         false => ExitCode::SUCCESS,
     })
+}
+
+/// Embeds memories anew.
+fn reembed(how: Reembed, place: &Place) -> Result<ExitCode> {
+    let config = at_rest(place)?;
+    let tell = |line: &str| eprintln!("{line}");
+    let state = runtime()?.block_on(memory::reembed(&config, how, tell))?;
+    print(&format!("memories are found by {}", state.serving))
 }
 
 fn pull() -> Result<ExitCode> {

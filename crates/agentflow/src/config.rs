@@ -34,7 +34,7 @@ pub use auth::{AuditSection, AuthSection, Cors, JwtSection, LimitsSection, Mode,
 pub use file::find;
 pub use log::{Log, LogFormat, Traces};
 pub use mcp::{Mcp, McpClient};
-pub use memory::MemorySection;
+pub use memory::{MemorySection, Reembedding};
 pub use merge::{Merged, Origin};
 pub use models::{Models, Provider};
 pub use qdrant::Qdrant;

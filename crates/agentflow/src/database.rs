@@ -34,6 +34,8 @@ pub(crate) struct Database {
     pub(crate) figures: Option<Arc<dyn Figures>>,
     /// The index of memories.
     pub(crate) vectors: Arc<dyn Vectors>,
+    /// Whether that index outlives the process.
+    pub(crate) keeps_vectors: bool,
     /// How values are stored: plain or encrypted.
     pub(crate) codec: Codec,
     /// Redis beside it.
@@ -64,6 +66,7 @@ pub(crate) async fn open(config: &Config, keep: Keep) -> Result<Database> {
             is_exclusive: true,
             figures: None,
             vectors: Arc::new(VectorIndex::default()),
+            keeps_vectors: false,
             codec: Codec::plain(),
             redis: None,
             qdrant: None,
@@ -84,6 +87,7 @@ pub(crate) async fn open(config: &Config, keep: Keep) -> Result<Database> {
                     Some(qdrant) => qdrant.vectors(),
                     None => opened.vectors.clone(),
                 },
+                keeps_vectors: opened.keeps_vectors || qdrant.is_some(),
                 qdrant,
                 ..opened
             })
@@ -119,6 +123,7 @@ async fn embedded(config: &Config) -> Result<Database> {
         is_exclusive: true,
         figures: None,
         vectors: opened.vectors(),
+        keeps_vectors: true,
         codec: codec(&config.storage)?,
         redis: None,
         qdrant: None,
@@ -138,6 +143,7 @@ async fn postgres(config: &Config) -> Result<Database> {
         is_exclusive: false,
         figures: Some(Arc::new(opened)),
         vectors: Arc::new(VectorIndex::default()),
+        keeps_vectors: false,
         codec: codec(&config.storage)?,
         redis: None,
         qdrant: None,

@@ -1,8 +1,14 @@
 //! Long-term memory as the configuration wants it: models, index, service.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use agentflow_memory::{Drift, Models, Service};
+use agentflow_memory::{
+    Begins, Drift, Embedders, IndexState, Lasting, Models, Reembed, Service, Step,
+};
 use agentflow_minilm::{CrossEncoder, Embedder, Files, Workers};
 use agentflow_models::{
     Registry, SharedEmbed,
@@ -10,8 +16,9 @@ use agentflow_models::{
     hub::{ALL_MINILM_L6_V2, Cache, Network},
     rerank::{ChatRerank, Cohere, SharedRerank},
 };
+use agentflow_server::{Part, Wellness};
 use agentflow_storage::vector::Vectors;
-use agentflow_types::{Error, Result, SystemClock};
+use agentflow_types::{Clock, Error, Result, SystemClock};
 use async_trait::async_trait;
 use tokio::sync::OnceCell;
 
@@ -19,7 +26,7 @@ use crate::{
     app::Keep,
     config::{
         Config, MemorySection,
-        memory::{LOCAL, OFF},
+        memory::{LOCAL, OFF, Reembedding},
     },
     database::{self, Database},
     models,
@@ -31,12 +38,15 @@ const MINILM: &str = "all-MiniLM-L6-v2";
 /// The memory service; `None` if the configuration wants none. Models come from a registry, with
 /// the model of who names none.
 ///
+/// `grace`: how long an index stays after it was replaced.
+///
 /// # Errors
 /// `Invalid` for a model that does not exist, `NotFound` if a file of a local one is missing.
 pub(crate) async fn open(
     config: &Config,
     database: &Database,
-    (registry, default): (Option<&Registry>, Option<&str>),
+    (registry, default): (Option<&Arc<Registry>>, Option<&str>),
+    grace: Duration,
 ) -> Result<Option<Service>> {
     let section = &config.memory;
     if !section.enabled {
@@ -47,8 +57,12 @@ pub(crate) async fn open(
         ("", Some(spec)) | (spec, _) => Some(known(registry)?.resolve(spec)?),
     };
     let rerank = reranker(section, registry, chat.as_ref())?;
+    let found = Found {
+        section: section.clone(),
+        registry: registry.cloned(),
+    };
     let models = Models {
-        embed: embedder(section, registry).await?,
+        embed: found.embedder(&section.embedding)?,
         chat,
         rerank,
     };
@@ -56,8 +70,28 @@ pub(crate) async fn open(
     let language = section.language()?;
     let clock = Arc::new(SystemClock);
     let backend = database.backend.clone();
-    Ok(Some(Service::new(
-        backend, vectors, models, clock, language,
+    if !database.keeps_vectors {
+        let service = Service::new(backend, vectors, models, clock, language);
+        return Ok(Some(service));
+    }
+    let lasting = Lasting {
+        // The files of the local model may be away for a while: that is no wish.
+        wish: match (section.embedding.as_str(), &models.embed) {
+            ("", None) => None,
+            ("", Some(_)) => Some(LOCAL.to_owned()),
+            (spec, _) => Some(spec.to_owned()),
+        },
+        embedders: Arc::new(found),
+        begins: match section.reembed {
+            Reembedding::Auto if database.is_exclusive => Begins::ByItself,
+            Reembedding::Auto | Reembedding::Ask => Begins::WhenTold,
+        },
+        is_alone: database.is_exclusive && !config.qdrant.is_set(),
+        grace,
+    };
+    let about = (clock as Arc<dyn Clock>, language);
+    Ok(Some(Service::lasting(
+        backend, vectors, models, about, lasting,
     )))
 }
 
@@ -77,33 +111,49 @@ pub(crate) fn told(service: Option<&Service>) -> String {
     }
 }
 
-fn known(registry: Option<&Registry>) -> Result<&Registry> {
-    registry.ok_or_else(|| Error::invalid("memory names a model, and this program has none"))
+fn known(registry: Option<&Arc<Registry>>) -> Result<&Registry> {
+    registry
+        .map(|registry| &**registry)
+        .ok_or_else(|| Error::invalid("memory names a model, and this program has none"))
 }
 
-async fn embedder(
-    section: &MemorySection,
-    registry: Option<&Registry>,
-) -> Result<Option<(SharedEmbed, String)>> {
-    let files = match section.embedding.as_str() {
-        OFF => return Ok(None),
-        LOCAL => local(section)?.ok_or_else(|| {
-            Error::not_found(
-                "the files of the local embedding model are not there: fetch them with \
-                `agentflow models pull`, or set memory.embedding_folder",
-            )
-        })?,
-        "" => match local(section)? {
-            Some(files) => files,
-            None => return Ok(None),
-        },
-        spec => return known(registry)?.resolve_embed(spec).map(Some),
-    };
-    let embed = Late {
-        files,
-        loaded: OnceCell::new(),
-    };
-    Ok(Some((Arc::new(embed), MINILM.to_owned())))
+/// Finds embedders as the configuration names them.
+struct Found {
+    section: MemorySection,
+    registry: Option<Arc<Registry>>,
+}
+
+impl Found {
+    fn embedder(&self, spec: &str) -> Result<Option<(SharedEmbed, String)>> {
+        let files = match spec {
+            OFF => return Ok(None),
+            LOCAL => local(&self.section)?.ok_or_else(|| {
+                Error::not_found(
+                    "the files of the local embedding model are not there: fetch them with \
+                    `agentflow models pull`, or set memory.embedding_folder",
+                )
+            })?,
+            "" => match local(&self.section)? {
+                Some(files) => files,
+                None => return Ok(None),
+            },
+            spec => {
+                return known(self.registry.as_ref())?.resolve_embed(spec).map(Some);
+            }
+        };
+        let embed = Late {
+            files,
+            loaded: OnceCell::new(),
+        };
+        Ok(Some((Arc::new(embed), MINILM.to_owned())))
+    }
+}
+
+#[async_trait]
+impl Embedders for Found {
+    async fn find(&self, spec: &str) -> Result<Option<(SharedEmbed, String)>> {
+        self.embedder(spec)
+    }
 }
 
 /// The files of the local embedding model, if they are there.
@@ -122,7 +172,7 @@ fn local(section: &MemorySection) -> Result<Option<Files>> {
 
 fn reranker(
     section: &MemorySection,
-    registry: Option<&Registry>,
+    registry: Option<&Arc<Registry>>,
     chat: Option<&(agentflow_models::SharedChat, String)>,
 ) -> Result<Option<SharedRerank>> {
     Ok(Some(match section.reranker.as_str() {
@@ -184,6 +234,77 @@ pub(crate) async fn pull() -> Result<PathBuf> {
     Ok(files.folder().to_owned())
 }
 
+/// How long an index stays after it was replaced: longer than searches that look at it.
+pub(crate) const GRACE: Duration = Duration::from_secs(10);
+/// How often the command tells how far it is.
+const TELL: Duration = Duration::from_secs(2);
+/// How often it looks whether others have done the work.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The index in `/health`.
+pub(crate) struct Health(pub(crate) Service);
+
+#[async_trait]
+impl Part for Health {
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+
+    async fn wellness(&self) -> Wellness {
+        let state = self.0.index_state();
+        Wellness::Ok(state.map_or_else(|| "nothing is kept yet".into(), |state| line(&state)))
+    }
+}
+
+/// One line about the index.
+fn line(state: &IndexState) -> String {
+    let serving = &state.serving;
+    match (&state.filling, state.progress) {
+        (Some(next), Some((done, total))) => {
+            format!("found by {serving}; {done} of {total} memories are embedded by {next}")
+        }
+        (None, Some((done, total))) => {
+            format!("found by {serving}; {done} of {total} memories are there")
+        }
+        _ => format!("found by {serving}"),
+    }
+}
+
+/// Embeds all memories with the configured model, or gives that up; tells how far it is.
+///
+/// # Errors
+/// `Busy` if a server uses the embedded database; `Invalid` if memory is off or its index does not
+/// outlive a process.
+pub(crate) async fn reembed(
+    config: &Config,
+    how: Reembed,
+    tell: impl Fn(&str),
+) -> Result<IndexState> {
+    let found = models::from_config(&config.models).await?;
+    let database = database::open(config, Keep::OnDisk).await?;
+    let grace = match database.is_exclusive {
+        true => Duration::ZERO,
+        false => GRACE,
+    };
+    let models = (Some(&found.registry), found.default.as_deref());
+    let service = open(config, &database, models, grace).await?;
+    let service = service.ok_or_else(|| Error::invalid("memory.enabled is false"))?;
+    let mut state = service.reembed(how).await?;
+    let mut told: Option<Instant> = None;
+    while state.progress.is_some() || state.retired > 0 {
+        if told.is_none_or(|at| at.elapsed() >= TELL) {
+            tell(&line(&state));
+            told = Some(Instant::now());
+        }
+        if service.step().await? == Step::Idle {
+            // Another process does it, or searches of others may still look at the old index.
+            tokio::time::sleep(LOOK).await;
+        }
+        state = service.index_state().unwrap_or(state);
+    }
+    Ok(state)
+}
+
 /// Compares the index of memories with the records, and repairs it unless it is only a check.
 ///
 /// # Errors
@@ -191,8 +312,8 @@ pub(crate) async fn pull() -> Result<PathBuf> {
 pub(crate) async fn reconcile(config: &Config, check: bool) -> Result<Drift> {
     let found = models::from_config(&config.models).await?;
     let database = database::open(config, Keep::OnDisk).await?;
-    let models = (Some(&*found.registry), found.default.as_deref());
-    let service = open(config, &database, models).await?;
+    let models = (Some(&found.registry), found.default.as_deref());
+    let service = open(config, &database, models, GRACE).await?;
     let service = service.ok_or_else(|| Error::invalid("memory.enabled is false"))?;
     match check {
         true => service.check().await,

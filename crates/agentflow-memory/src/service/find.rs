@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     filter,
-    index::{self, DENSE, WORDS},
+    index::{self, DENSE, Edition, WORDS},
     retrieval::{Parts, Query, Reason, breadth},
 };
 
@@ -221,9 +221,10 @@ impl Service {
         condition: &Condition,
     ) -> Result<Pool> {
         let index = &self.inner.index;
-        let collection = index.collection().await?;
+        let edition = index.serving().await?;
+        let collection = edition.name.as_str();
         let texts = index.vectors.count(scope, collection, Some(condition));
-        let looks = self.looks(search, query, condition);
+        let looks = self.looks(&edition, search, query, condition);
         let (texts, looks) = tokio::try_join!(texts, looks)?;
         let hits = match looks.is_empty() {
             true => vec![],
@@ -265,6 +266,7 @@ impl Service {
     /// How the indexes are asked: by words, by meaning, by what the question is about.
     async fn looks(
         &self,
+        edition: &Edition,
         search: &Search,
         query: &Query,
         condition: &Condition,
@@ -284,7 +286,7 @@ impl Service {
         }
         if !search.keyword {
             let texts = std::slice::from_ref(&search.query);
-            let vectors = self.inner.index.embed(texts).await?;
+            let vectors = edition.embed(texts).await?;
             let vector = vectors.into_iter().flatten().next();
             let vector = vector.filter(|vector| vector.iter().any(|n| *n != 0.0));
             looks.extend(vector.map(|vector| look(Probe::Dense(DENSE.into(), vector))));

@@ -21,6 +21,7 @@ use super::{
 use crate::{
     extract::{self, Fact},
     fence,
+    index::Step,
 };
 
 /// Jobs at once in this process.
@@ -46,9 +47,9 @@ impl Service {
     /// Does jobs and delivers letters until `stop` fires; jobs that are under way end first.
     pub async fn run(&self, stop: CancellationToken) {
         let mut jobs = JoinSet::new();
-        let filling = {
+        let keeping = {
             let (service, stop) = (self.clone(), stop.clone());
-            tokio::spawn(async move { stop.run_until_cancelled(service.fill()).await })
+            tokio::spawn(async move { stop.run_until_cancelled(service.keep()).await })
         };
         while !stop.is_cancelled() {
             while jobs.try_join_next().is_some() {}
@@ -72,15 +73,30 @@ impl Service {
             }
         }
         while jobs.join_next().await.is_some() {}
-        if let Err(err) = filling.await {
-            tracing::error!(error = %err, "filling the index panicked");
+        if let Err(err) = keeping.await {
+            tracing::error!(error = %err, "keeping the index panicked");
         }
     }
 
-    async fn fill(&self) {
-        while let Err(err) = self.inner.index.fill().await {
-            tracing::warn!(error = %err, "the index of memories cannot be reached yet");
-            tokio::time::sleep(FILL_AGAIN).await;
+    /// Keeps the index whole, and of the embedder that is wanted.
+    async fn keep(&self) {
+        let index = &self.inner.index;
+        let mut is_begun = false;
+        loop {
+            let stepped = async {
+                if !is_begun {
+                    is_begun = index.begin().await?;
+                }
+                index.step().await
+            };
+            match stepped.await {
+                Ok(Step::Worked) => {}
+                Ok(Step::Idle) => tokio::time::sleep(POLL).await,
+                Err(err) => {
+                    tracing::warn!(error = %err, "the index of memories cannot be filled yet");
+                    tokio::time::sleep(FILL_AGAIN).await;
+                }
+            }
         }
     }
 

@@ -11,6 +11,16 @@ pub const OFF: &str = "off";
 /// Says that a model runs in this process.
 pub const LOCAL: &str = "local";
 
+/// What begins to embed memories anew when the model is another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reembedding {
+    /// The start of a server that has the database for itself.
+    Auto,
+    /// `agentflow memory reembed`.
+    Ask,
+}
+
 /// Memory.
 #[derive(Clone, Debug, Deserialize)]
 pub struct MemorySection {
@@ -23,6 +33,8 @@ pub struct MemorySection {
     pub embedding: String,
     /// Folder of the local embedding model; empty for the Hugging Face cache.
     pub embedding_folder: PathBuf,
+    /// What begins to embed memories anew when `embedding` is another one.
+    pub reembed: Reembedding,
     /// What judges hits once more: empty for nothing, `local`, `llm`, or `provider:model` of a
     /// server with Cohere's protocol.
     pub reranker: String,
