@@ -31,6 +31,15 @@ pub fn parse(text: &str) -> Result<Document, Diagnostics> {
     parse_source(&source("graph.yaml", text)).map(|(document, _)| document)
 }
 
+/// The value of a YAML or JSON text, within the limits of graph files: no aliases, tags or several
+/// documents, and each key once.
+///
+/// # Errors
+/// Every mistake, with its place in the file of this name.
+pub fn yaml(name: &str, text: &str) -> Result<serde_json::Value, Diagnostics> {
+    tree::read(&source(name, text)).map(|tree| tree.to_json())
+}
+
 /// A file of this name and text.
 pub(crate) fn source(name: &str, text: &str) -> Arc<SourceFile> {
     Arc::new(SourceFile {

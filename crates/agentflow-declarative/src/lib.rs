@@ -54,7 +54,7 @@ pub mod tree;
 mod variables;
 
 pub use diagnostic::{Colour, Diagnostic, Diagnostics, Severity};
-pub use document::{Document, parse};
+pub use document::{Document, parse, yaml};
 pub use environment::{Environment, Models};
 pub use http::Http;
 pub use load::{LoadedGraph, MAX_NODES, load, load_text};

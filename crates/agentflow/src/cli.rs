@@ -17,7 +17,7 @@ use crate::{
     banner::Style,
     certs,
     config::{self, Config, Merged, Sources},
-    gate, logging, memory, models, project,
+    gate, logging, mem0_config, memory, models, project,
     upkeep::{self, Migrate, Place},
     workers,
 };
@@ -157,6 +157,17 @@ enum Import {
         #[arg(long, default_value = "")]
         python: String,
     },
+    /// A configuration of Mem0, as JSON or YAML: the agentflow.toml that does the same.
+    Mem0Config {
+        /// The file.
+        file: PathBuf,
+        /// Where to write it; otherwise it is printed, and the report goes to standard error.
+        #[arg(long)]
+        output: Option<PathBuf>,
+        /// Overwrite a file that exists.
+        #[arg(long, requires = "output")]
+        force: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -213,6 +224,11 @@ pub fn main(started: Instant) -> ExitCode {
         Command::Schema => print_json(&agentflow_declarative::schema()),
         Command::Check { files } => check(&files),
         Command::Import(Import::Langgraph { path, python }) => import(&path, &python),
+        Command::Import(Import::Mem0Config {
+            file,
+            output,
+            force,
+        }) => import_mem0(&file, output.as_deref(), force),
         Command::Config(ConfigCommand::Show { json, config }) => config_show(json, config),
         Command::Config(ConfigCommand::Defaults) => print(config::DEFAULTS.trim_end()),
         Command::Keys(keys) => account(accounts::Command::Keys(keys)),
@@ -434,6 +450,42 @@ fn import(path: &Path, python: &str) -> Result<ExitCode> {
     } else {
         ExitCode::from(EXIT_FAILURE)
     })
+}
+
+/// Prints or writes the configuration that a file of Mem0 describes; nothing if there are mistakes.
+fn import_mem0(file: &Path, output: Option<&Path>, force: bool) -> Result<ExitCode> {
+    let read = mem0_config::import(file)?;
+    let report = read.report();
+    if !read.is_fine() {
+        print(&report)?;
+        print("\nnothing is written: mend what is unknown first")?;
+        return Ok(ExitCode::from(EXIT_FAILURE));
+    }
+    let Some(path) = output else {
+        eprintln!("{report}\n");
+        return print(read.toml().trim_end());
+    };
+    let failed = |err: std::io::Error| {
+        Error::invalid("the file cannot be written")
+            .with("path", path.display())
+            .source_err(err)
+    };
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true);
+    let opened = match force {
+        true => options.create(true).truncate(true).open(path),
+        false => options.create_new(true).open(path),
+    };
+    let mut written = opened.map_err(|err| match err.kind() {
+        std::io::ErrorKind::AlreadyExists => {
+            Error::conflict("the file exists: choose another one, or add --force")
+                .with("path", path.display())
+        }
+        _ => failed(err),
+    })?;
+    written.write_all(read.toml().as_bytes()).map_err(failed)?;
+    print(&report)?;
+    print(&format!("\nwrote {}", path.display()))
 }
 
 /// The configuration of `agentflow dev`.

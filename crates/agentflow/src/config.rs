@@ -35,6 +35,7 @@ pub use file::find;
 pub use log::{Log, LogFormat, Traces};
 pub use mcp::{Mcp, McpClient};
 pub use memory::{MemorySection, Reembedding};
+pub(crate) use merge::suggestion;
 pub use merge::{Merged, Origin};
 pub use models::{Models, Provider};
 pub use qdrant::Qdrant;
@@ -227,8 +228,8 @@ fn check(merged: &Merged, base: PathBuf, file: Option<PathBuf>) -> Result<Config
         webhooks,
         crons: raw.crons,
         mcp: raw.mcp.check()?,
-        models: raw.models,
-        memory: raw.memory.checked(&base)?,
+        memory: raw.memory.checked(&base, &raw.models)?,
+        models: raw.models.checked()?,
         graphs: raw
             .graphs
             .into_iter()

@@ -28,6 +28,7 @@ mod gate;
 mod heap;
 pub mod host;
 pub mod logging;
+mod mem0_config;
 mod memory;
 pub mod models;
 pub mod project;

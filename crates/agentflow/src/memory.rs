@@ -86,7 +86,7 @@ pub(crate) async fn open(
             Reembedding::Auto if database.is_exclusive => Begins::ByItself,
             Reembedding::Auto | Reembedding::Ask => Begins::WhenTold,
         },
-        is_alone: database.is_exclusive && !config.qdrant.is_set(),
+        is_alone: database.is_exclusive,
         grace,
     };
     let about = (clock as Arc<dyn Clock>, language);

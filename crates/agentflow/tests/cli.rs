@@ -256,3 +256,30 @@ fn the_gate_tells_mends_and_exits_as_it_says() {
     let page = run(dir, &["explain", "AFC003"]);
     assert!(text(&page.stdout).starts_with("# AFC003: "));
 }
+
+#[test]
+fn a_configuration_of_mem0_is_imported() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("mem0.json");
+    let json = r#"{"llm": {"provider": "ollama", "config": {"model": "qwen3"}},
+        "embedder": {"provider": "ollama", "config": {"model": "nomic-embed-text"}}}"#;
+    fs::write(&file, json).unwrap();
+    let args = ["import", "mem0-config", "mem0.json"];
+    let out = run(dir.path(), &args);
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    assert!(text(&out.stdout).contains("embedding = \"ollama:nomic-embed-text\""));
+    assert!(text(&out.stderr).contains("taken      llm.config.model"));
+    let write = [&args[..], &["--output", "agentflow.toml"]].concat();
+    assert!(run(dir.path(), &write).status.success());
+    let again = run(dir.path(), &write);
+    assert_eq!(again.status.code(), Some(5));
+    assert!(text(&again.stderr).contains("--force"));
+    let forced = [&write[..], &["--force"]].concat();
+    assert!(run(dir.path(), &forced).status.success());
+    let shown = text(&run(dir.path(), &["config", "show"]).stdout);
+    assert!(shown.contains("memory.model = \"ollama:qwen3\""), "{shown}");
+    fs::write(&file, r#"{"embeder": {}}"#).unwrap();
+    let wrong = run(dir.path(), &args);
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(text(&wrong.stdout).contains("did you mean `embedder`?"));
+}

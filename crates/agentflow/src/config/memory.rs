@@ -6,6 +6,8 @@ use agentflow_memory::text::Language;
 use agentflow_types::{Error, Result};
 use serde::Deserialize;
 
+use super::Models;
+
 /// Says that a model is not wanted.
 pub const OFF: &str = "off";
 /// Says that a model runs in this process.
@@ -48,9 +50,13 @@ impl MemorySection {
     /// Checks it and makes its paths absolute.
     ///
     /// # Errors
-    /// `Invalid` for a language without rules, or a local reranker without its folder.
-    pub(super) fn checked(mut self, base: &Path) -> Result<Self> {
+    /// `Invalid` for a language without rules, a local reranker without its folder, or a misspelt
+    /// word or provider.
+    pub(super) fn checked(mut self, base: &Path, models: &Models) -> Result<Self> {
         self.language()?;
+        models.meant("memory.model", &self.model, &[OFF])?;
+        models.meant("memory.embedding", &self.embedding, &[OFF, LOCAL])?;
+        models.meant("memory.reranker", &self.reranker, &[OFF, LOCAL, "llm"])?;
         let is_given = |folder: &Path| !folder.as_os_str().is_empty();
         if self.reranker == LOCAL && !is_given(&self.reranker_folder) {
             return Err(Error::invalid(

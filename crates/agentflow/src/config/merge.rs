@@ -327,7 +327,7 @@ fn variable(key: &str) -> String {
 }
 
 /// `; did you mean …?` for the closest known name, if one is close.
-fn suggestion<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+pub(crate) fn suggestion<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
     /// Similarity from which a name counts as a slip of the pen; 0 to 1.
     const CLOSE: f64 = 0.7;
     known
@@ -341,7 +341,7 @@ fn suggestion<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
 
 /// A suggestion for a word that is none of those which a setting takes, as the parser says it.
 fn word_suggestion(message: &str) -> String {
-    if !message.starts_with("unknown variant") {
+    if !message.starts_with("unknown variant") && !message.starts_with("unknown field") {
         return String::new();
     }
     // Every second piece is in the quotes.

@@ -90,6 +90,30 @@ fn mistakes_name_the_place_and_the_remedy() {
              did you mean `redis`?",
         ),
         ("[storage]\ncheckpoint_ttl_seconds = 60\n", "only for"),
+        (
+            "[models.providers.x]\nkind = \"opnai\"\n",
+            "models.providers.x.kind: `opnai` is none of openai, anthropic, ollama; did you mean \
+             `openai`?",
+        ),
+        (
+            "[models.providers.x]\nkind = \"openai\"\nbase_ulr = \"u\"\n",
+            "did you mean `base_url`?",
+        ),
+        (
+            "[memory]\nembedding = \"olama:nomic-embed-text\"\n",
+            "memory.embedding: `olama` is not known; did you mean `ollama`?",
+        ),
+        ("[memory]\nembedding = \"locla\"\n", "did you mean `local`?"),
+        ("[memory]\nreembed = \"aut\"\n", "did you mean `auto`?"),
+        (
+            "[memory]\nembeding = \"off\"\n",
+            "did you mean `embedding`?",
+        ),
+        ("[qdrant]\napi_kye = \"x\"\n", "did you mean `api_key`?"),
+        (
+            "[models]\ndefault = \"antropic:x\"\n",
+            "did you mean `anthropic`?",
+        ),
     ] {
         let err = check_with(Some(text), &[], &[]).unwrap_err().to_string();
         assert!(err.contains(want), "{text:?} gave {err:?}, wanted {want:?}");
