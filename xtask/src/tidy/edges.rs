@@ -9,7 +9,7 @@ use crate::shell::{cargo, output};
 
 /// Layer of each crate: a crate depends on lower layers only. The derive macro is part of the
 /// graph library and stands below it.
-const LAYERS: [(&str, u8); 22] = [
+const LAYERS: [(&str, u8); 23] = [
     ("agentflow-types", 0),
     ("agentflow-storage", 1),
     ("agentflow-models", 1),
@@ -25,6 +25,7 @@ const LAYERS: [(&str, u8); 22] = [
     ("agentflow-redis", 2),
     ("agentflow-qdrant", 2),
     ("agentflow-gate", 2),
+    ("agentflow-rag", 2),
     ("agentflow-declarative", 3),
     ("agentflow-server", 3),
     ("agentflow-workers", 3),

@@ -1,0 +1,5 @@
+"""Blows the horn."""
+
+
+def blow(times: int) -> str:
+    return "tooot" * times
