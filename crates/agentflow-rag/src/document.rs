@@ -47,7 +47,7 @@ pub struct Block {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub heading: bool,
     /// Where it stands.
-    #[serde(flatten)]
+    #[serde(default)]
     pub place: Place,
 }
 

@@ -1,16 +1,21 @@
 //! Documents: what a file holds as text, and the chunks that are made of it.
 //!
-//! [`parse()`] reads bytes of some thirty kinds into a [`Parsed`] document, within [`Limits`]. There is
-//! no I/O here and no model: pictures and recordings are answered with [`Refusal::NeedsModel`].
+//! [`parse()`] reads bytes of some thirty kinds into a [`Parsed`] document, within [`Limits`].
+//! [`sandbox`] does so in a worker process, because files come from strangers: one that wants too
+//! much time or memory, or that brings a parser down, fails alone and with a reason. There is no I/O
+//! here besides the worker's pipes, and no model: pictures and recordings are answered with
+//! [`Refusal::NeedsModel`].
 
 pub mod document;
 pub mod kind;
 pub mod limits;
 pub mod parse;
 pub mod refusal;
+pub mod sandbox;
 
 pub use document::{Block, Parsed, Place};
 pub use kind::Kind;
 pub use limits::Limits;
 pub use parse::{Declared, parse};
 pub use refusal::Refusal;
+pub use sandbox::Sandbox;

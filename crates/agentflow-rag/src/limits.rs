@@ -46,6 +46,11 @@ impl Limits {
     pub const WARNINGS: usize = 50;
     /// Bytes of a heading, title or other fact about a document.
     pub const FACT: usize = 500;
+
+    /// Bytes of what a worker answers: the text, escaped, and the places of its blocks.
+    pub fn answer(&self) -> u64 {
+        self.text.saturating_mul(4).saturating_add(64 << 20)
+    }
 }
 
 impl Default for Limits {
@@ -90,6 +95,8 @@ pub enum Bound {
     Cells,
     /// [`Limits::blocks`].
     Blocks,
+    /// [`Limits::answer`].
+    Answer,
 }
 
 impl fmt::Display for Bound {
@@ -104,6 +111,7 @@ impl fmt::Display for Bound {
             Self::Text => "bytes of text",
             Self::Cells => "cells",
             Self::Blocks => "blocks",
+            Self::Answer => "bytes of text with its places",
         })
     }
 }

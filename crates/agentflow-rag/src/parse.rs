@@ -1,7 +1,8 @@
 //! From bytes to text: which kind a file is, and the reader of that kind.
 //!
 //! The content decides, the name only helps where content cannot tell: a PDF named `notes.txt` is
-//! read as PDF, with a warning. Time and memory are not bounded here.
+//! read as PDF, with a warning. Call this in a worker ([`crate::sandbox`]) for files of strangers:
+//! time and memory are not bounded here.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -81,7 +82,7 @@ impl Declared {
 /// Reads a file.
 ///
 /// A panic of a parser is caught. What else a parser can do to a process is not bounded here: time,
-/// memory and the depth of its stack.
+/// memory and the depth of its stack. [`crate::Sandbox`] does that.
 ///
 /// # Errors
 /// [`Refusal`]: no text, and why.
