@@ -36,6 +36,7 @@ const DATABASE: &[&str] = &[
     "counter_conformance",
     "cache_conformance",
     "memory_conformance",
+    "document_conformance",
 ];
 
 /// The suite of the index of vectors, which is apart from the database.

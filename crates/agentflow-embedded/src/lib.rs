@@ -17,8 +17,10 @@ mod backup;
 mod cache;
 mod checkpoints;
 mod column;
+mod condition;
 mod counters;
 mod crons;
+mod documents;
 mod error;
 mod events;
 mod folder;
@@ -181,7 +183,8 @@ impl Embedded {
             sessions: this.clone(),
             counters: this.clone(),
             cache: this.clone(),
-            memories: this,
+            memories: this.clone(),
+            documents: this,
         }
     }
 

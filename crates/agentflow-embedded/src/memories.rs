@@ -3,7 +3,6 @@
 //! The current version of a memory is in a table of its own, beside all versions: lists and the
 //! index look at it, and what was yesterday does not slow them down.
 
-mod condition;
 mod work;
 
 use agentflow_storage::{
@@ -22,7 +21,7 @@ use serde::de::DeserializeOwned;
 use crate::{
     Embedded,
     column::{self, all, bytes, execute, first, get, id, text, time},
-    outbox,
+    condition, outbox,
 };
 
 /// Memories up to which they are read on the thread of who asks.
@@ -146,7 +145,12 @@ fn matching(scope: &Scope, query: &MemoryQuery) -> Result<(String, Vec<Sql>)> {
     }
     if let Some(condition) = &query.condition {
         sql.push_str(" AND ");
-        condition::add(query, condition, &mut sql, &mut values)?;
+        condition::add(
+            &|field| query.column(field),
+            condition,
+            &mut sql,
+            &mut values,
+        )?;
     }
     Ok((sql, values))
 }

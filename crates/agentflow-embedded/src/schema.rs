@@ -1,6 +1,7 @@
 //! Tables, and how older files become current ones.
 
 mod accounts;
+mod documents;
 mod memories;
 mod vectors;
 
@@ -57,7 +58,7 @@ const STORE_MIGRATIONS: [&str; 5] = [
 /// Our own tables; the position plus one is the version. Never change one that was released.
 ///
 /// Ids are lowercase hyphenated text, times are microseconds since 1970 UTC, maps are JSON text.
-const MIGRATIONS: [&str; 7] = [
+const MIGRATIONS: [&str; 8] = [
     "
     CREATE TABLE agentflow_assistants (
         assistant_id TEXT PRIMARY KEY NOT NULL,
@@ -231,6 +232,7 @@ const MIGRATIONS: [&str; 7] = [
     memories::TABLES,
     vectors::TABLES,
     accounts::MORE,
+    documents::TABLES,
 ];
 
 /// Creates and updates all tables, in one transaction.

@@ -143,6 +143,9 @@ fn of_state(refused: &DbError) -> Error {
     {
         return Error::invalid("a value cannot be stored");
     }
+    if *state == SqlState::UNIQUE_VIOLATION {
+        return Error::conflict("another row has this key");
+    }
     if *state == SqlState::UNDEFINED_TABLE || *state == SqlState::INVALID_SCHEMA_NAME {
         return Error::bug("a table is missing in the database");
     }

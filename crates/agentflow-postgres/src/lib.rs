@@ -15,10 +15,12 @@ mod cache;
 mod cancel;
 mod checkpoints;
 mod column;
+mod condition;
 mod connect;
 mod counters;
 mod crons;
 mod decide;
+mod documents;
 pub mod dsn;
 mod error;
 mod events;
@@ -256,7 +258,8 @@ impl Postgres {
             sessions: this.clone(),
             counters: this.clone(),
             cache: this.clone(),
-            memories: this,
+            memories: this.clone(),
+            documents: this,
         }
     }
 

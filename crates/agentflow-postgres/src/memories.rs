@@ -1,6 +1,5 @@
 //! Memories, their versions, jobs and notes.
 
-mod condition;
 mod work;
 
 use agentflow_storage::{
@@ -11,7 +10,7 @@ use agentflow_storage::{
     },
     page::{Page, PageQuery},
 };
-use agentflow_types::{JobId, Map, MemoryId, Result, Scope, Timestamp, Value};
+use agentflow_types::{JobId, MemoryId, Result, Scope, Timestamp};
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 use tokio_postgres::Row;
@@ -19,32 +18,13 @@ use tokio_postgres::Row;
 use crate::{
     Postgres,
     column::{Moment, count, get, id, order, time, unsigned},
+    condition::{self, searchable_map, without_nul},
     outbox,
     statement::Statement,
 };
 
 fn read<T: DeserializeOwned>(row: &Row) -> Result<T> {
     decode(get::<&str>(row, 0)?.as_bytes())
-}
-
-/// `jsonb` cannot hold NUL.
-fn without_nul(text: &str) -> String {
-    text.replace('\0', "\u{fffd}")
-}
-
-fn searchable(value: &Value) -> Value {
-    match value {
-        Value::Str(text) if text.contains('\0') => Value::str(without_nul(text)),
-        Value::List(items) => Value::list(items.iter().map(searchable).collect()),
-        Value::Map(map) => Value::map(searchable_map(map)),
-        other => other.clone(),
-    }
-}
-
-fn searchable_map(map: &Map) -> Map {
-    map.iter()
-        .map(|(key, value)| (without_nul(key).into(), searchable(value)))
-        .collect()
 }
 
 /// Statements of a change; each must change a row, or the change is refused. A letter's may not.
@@ -136,7 +116,7 @@ fn matching(scope: &Scope, query: &MemoryQuery) -> Statement {
         sql = sql.and(" AND kind = ANY(", kinds.collect::<Vec<String>>(), ")");
     }
     if let Some(condition) = &query.condition {
-        sql = condition::add(query, condition, sql.text(" AND "));
+        sql = condition::add(&|field| query.column(field), condition, sql.text(" AND "));
     }
     sql
 }

@@ -21,10 +21,11 @@
 //! a key would lock that row again for each event.
 
 mod accounts;
+mod documents;
 mod memories;
 
 /// The tables as statements, by version from 1. Never change one that was released.
-pub(crate) const MIGRATIONS: [&str; 7] = [
+pub(crate) const MIGRATIONS: [&str; 8] = [
     TABLES,
     crate::checkpoints::FUNCTION,
     SHARED,
@@ -32,6 +33,7 @@ pub(crate) const MIGRATIONS: [&str; 7] = [
     accounts::TABLES,
     memories::TABLES,
     accounts::MORE,
+    documents::TABLES,
 ];
 
 const TABLES: &str = r#"

@@ -17,6 +17,7 @@ pub mod cache;
 pub mod checkpoints;
 pub mod counters;
 pub mod crons;
+pub mod documents;
 pub mod events;
 pub mod memories;
 pub mod outbox;
@@ -135,6 +136,9 @@ macro_rules! __conformance_case {
     (memory_conformance, $case:ident) => {
         $crate::conformance::memories::$case
     };
+    (document_conformance, $case:ident) => {
+        $crate::conformance::documents::$case
+    };
     (vector_conformance, $case:ident) => {
         $crate::conformance::vectors::$case
     };
@@ -161,6 +165,7 @@ macro_rules! backend_conformance {
         $crate::counter_conformance!($open);
         $crate::cache_conformance!($open);
         $crate::memory_conformance!($open);
+        $crate::document_conformance!($open);
     };
 }
 
@@ -171,7 +176,7 @@ mod tests {
     /// A case that is written but not listed would run nowhere.
     #[test]
     fn every_case_is_listed() {
-        let suites: [(&[&str], &[&str]); 15] = [
+        let suites: [(&[&str], &[&str]); 16] = [
             (
                 checkpoints::CASES,
                 &[
@@ -210,6 +215,14 @@ mod tests {
                     include_str!("conformance/memories.rs"),
                     include_str!("conformance/memories/conditions.rs"),
                     include_str!("conformance/memories/work.rs"),
+                ],
+            ),
+            (
+                documents::CASES,
+                &[
+                    include_str!("conformance/documents.rs"),
+                    include_str!("conformance/documents/blobs.rs"),
+                    include_str!("conformance/documents/lists.rs"),
                 ],
             ),
             (

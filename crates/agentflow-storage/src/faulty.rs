@@ -15,6 +15,7 @@
 //! # let _ = (first_life, second_life);
 //! ```
 
+mod documents;
 mod ephemeral;
 mod memories;
 
@@ -110,6 +111,9 @@ pub enum Write {
     ApplyMemories,
     ClaimJobs,
     RenewJob,
+    ApplyDocuments,
+    WritePart,
+    SweepBlobs,
 }
 
 /// Decides what happens to the next write. It is called once per write, before it.
@@ -148,7 +152,8 @@ pub fn wrap(inner: Backend, faults: Faults) -> Backend {
         sessions: this.clone(),
         counters: this.clone(),
         cache: this.clone(),
-        memories: this,
+        memories: this.clone(),
+        documents: this,
     }
 }
 

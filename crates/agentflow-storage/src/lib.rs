@@ -14,6 +14,7 @@ pub mod condition;
 pub mod conformance;
 pub mod counter;
 pub mod cron;
+pub mod documents;
 pub mod event;
 pub mod faulty;
 pub mod figures;
@@ -67,4 +68,6 @@ pub struct Backend {
     pub cache: Arc<dyn cache::Cache>,
     /// Memories, and the work on them.
     pub memories: Arc<dyn memories::Memories>,
+    /// Documents, and the bytes of uploads.
+    pub documents: Arc<dyn documents::Documents>,
 }

@@ -11,6 +11,7 @@ mod cache;
 mod checkpoints;
 mod counters;
 mod crons;
+mod documents;
 mod memories;
 mod outbox;
 mod records;
@@ -75,6 +76,7 @@ struct Tables {
     memories: BTreeMap<MemoryId, memories::Line>,
     jobs: BTreeMap<JobId, Claimed>,
     notes: BTreeMap<memories::NoteKey, Note>,
+    documents: documents::Shelf,
 }
 
 #[derive(Clone)]
@@ -132,7 +134,8 @@ impl Memory {
             sessions: this.clone(),
             counters: this.clone(),
             cache: this.clone(),
-            memories: this,
+            memories: this.clone(),
+            documents: this,
         }
     }
 

@@ -1,18 +1,38 @@
 //! Conditions over payloads as SQL.
 
-use agentflow_storage::{
-    condition::{Case, Condition, Field, Order},
-    memories::MemoryQuery,
-};
-use agentflow_types::{Str, Value};
+use agentflow_storage::condition::{Case, Condition, Field, Order};
+use agentflow_types::{Map, Str, Value};
 
-use super::without_nul;
 use crate::statement::Statement;
+
+/// Names the column that holds a field as text, if one does.
+pub(crate) type Columns<'a> = &'a dyn Fn(&Field) -> Option<&'static str>;
+
+/// `jsonb` cannot hold NUL.
+pub(crate) fn without_nul(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+fn searchable(value: &Value) -> Value {
+    match value {
+        Value::Str(text) if text.contains('\0') => Value::str(without_nul(text)),
+        Value::List(items) => Value::list(items.iter().map(searchable).collect()),
+        Value::Map(map) => Value::map(searchable_map(map)),
+        other => other.clone(),
+    }
+}
+
+/// What conditions look at, as `jsonb` can hold it.
+pub(crate) fn searchable_map(map: &Map) -> Map {
+    map.iter()
+        .map(|(key, value)| (without_nul(key).into(), searchable(value)))
+        .collect()
+}
 
 /// Adds a condition over the column `payload`. Fields that have a column of their own are looked
 /// up there, because there are indexes over it.
-pub(super) fn add(query: &MemoryQuery, condition: &Condition, sql: Statement) -> Statement {
-    if let Some((column, texts)) = by_column(query, condition) {
+pub(crate) fn add(columns: Columns<'_>, condition: &Condition, sql: Statement) -> Statement {
+    if let Some((column, texts)) = by_column(columns, condition) {
         return match texts.as_slice() {
             [] => sql.text("false"),
             // With one the index gives the order, too.
@@ -29,9 +49,9 @@ pub(super) fn add(query: &MemoryQuery, condition: &Condition, sql: Statement) ->
         };
     }
     match condition {
-        Condition::All(parts) => join(query, (parts, " AND ", "true"), sql),
-        Condition::Any(parts) => join(query, (parts, " OR ", "false"), sql),
-        Condition::Not(part) => add(query, part, sql.text("NOT ")),
+        Condition::All(parts) => join(columns, (parts, " AND ", "true"), sql),
+        Condition::Any(parts) => join(columns, (parts, " OR ", "false"), sql),
+        Condition::Not(part) => add(columns, part, sql.text("NOT ")),
         Condition::Equals(field, wanted) => leaf(field, sql, |sql| compares("=", wanted, sql)),
         Condition::In(field, wanted) => leaf(field, sql, |sql| {
             let none = sql.text("false");
@@ -65,18 +85,18 @@ pub(super) fn add(query: &MemoryQuery, condition: &Condition, sql: Statement) ->
 
 /// The column, and the texts one of which it is to hold; `None` if the condition says something
 /// else.
-fn by_column(query: &MemoryQuery, condition: &Condition) -> Option<(&'static str, Vec<String>)> {
+fn by_column(columns: Columns<'_>, condition: &Condition) -> Option<(&'static str, Vec<String>)> {
     let (field, wanted) = match condition {
         Condition::Equals(field, wanted) => (field, std::slice::from_ref(wanted)),
         Condition::In(field, wanted) => (field, wanted.as_slice()),
         _ => return None,
     };
     let texts = wanted.iter().filter_map(Value::as_str);
-    Some((query.column(field)?, texts.map(without_nul).collect()))
+    Some((columns(field)?, texts.map(without_nul).collect()))
 }
 
 fn join(
-    query: &MemoryQuery,
+    columns: Columns<'_>,
     (parts, word, none): (&[Condition], &str, &str),
     sql: Statement,
 ) -> Statement {
@@ -85,7 +105,7 @@ fn join(
         if index > 0 {
             sql = sql.text(word);
         }
-        sql = add(query, part, sql);
+        sql = add(columns, part, sql);
     }
     if parts.is_empty() {
         sql = sql.text(none);

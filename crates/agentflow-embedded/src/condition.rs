@@ -1,32 +1,32 @@
 //! Conditions over payloads as SQL.
 
-use agentflow_storage::{
-    condition::{Case, Condition, Field, Order},
-    memories::MemoryQuery,
-};
+use agentflow_storage::condition::{Case, Condition, Field, Order};
 use agentflow_types::{Error, Result, Value};
 use rusqlite::types::Value as Sql;
+
+/// Names the column that holds a field as text, if one does.
+pub(crate) type Columns<'a> = &'a dyn Fn(&Field) -> Option<&'static str>;
 
 /// Adds a condition over the column `payload`, and its values. Fields that have a column of their
 /// own are looked up there, because there are indexes over it.
 ///
 /// # Errors
 /// `Invalid` for a field that SQLite's paths cannot name.
-pub(super) fn add(
-    query: &MemoryQuery,
+pub(crate) fn add(
+    columns: Columns<'_>,
     condition: &Condition,
     sql: &mut String,
     values: &mut Vec<Sql>,
 ) -> Result<()> {
-    if let Some(()) = by_column(query, condition, sql, values) {
+    if let Some(()) = by_column(columns, condition, sql, values) {
         return Ok(());
     }
     match condition {
-        Condition::All(parts) => join(query, (parts, " AND ", "1"), sql, values),
-        Condition::Any(parts) => join(query, (parts, " OR ", "0"), sql, values),
+        Condition::All(parts) => join(columns, (parts, " AND ", "1"), sql, values),
+        Condition::Any(parts) => join(columns, (parts, " OR ", "0"), sql, values),
         Condition::Not(part) => {
             sql.push_str("NOT ");
-            add(query, part, sql, values)
+            add(columns, part, sql, values)
         }
         Condition::Equals(field, wanted) => leaf(field, sql, values, |sql, values| {
             equals(wanted, sql, values);
@@ -68,7 +68,7 @@ pub(super) fn add(
 
 /// A condition about a column that holds texts; `None` if it is none.
 fn by_column(
-    query: &MemoryQuery,
+    columns: Columns<'_>,
     condition: &Condition,
     sql: &mut String,
     values: &mut Vec<Sql>,
@@ -78,7 +78,7 @@ fn by_column(
         Condition::In(field, wanted) => (field, wanted.as_slice()),
         _ => return None,
     };
-    let column = query.column(field)?;
+    let column = columns(field)?;
     let texts = wanted.iter().filter_map(Value::as_str);
     let texts: Vec<Sql> = texts.map(|text| Sql::Text(text.to_owned())).collect();
     // With one the index gives the order, too.
@@ -95,7 +95,7 @@ fn by_column(
 }
 
 fn join(
-    query: &MemoryQuery,
+    columns: Columns<'_>,
     (parts, word, none): (&[Condition], &str, &str),
     sql: &mut String,
     values: &mut Vec<Sql>,
@@ -105,7 +105,7 @@ fn join(
         if index > 0 {
             sql.push_str(word);
         }
-        add(query, part, sql, values)?;
+        add(columns, part, sql, values)?;
     }
     if parts.is_empty() {
         sql.push_str(none);
