@@ -13,8 +13,8 @@ pub mod filter;
 mod index;
 pub mod retrieval;
 mod service;
-pub mod text;
 
+pub use agentflow_text as text;
 pub use index::{Begins, Drift, Embedders, IndexState, Lasting, Reembed, Step};
 pub use service::{
     Add, Added, DEFAULT_PROJECT, Deleted, Edit, Export, Feedback, Found, Models, ModelsUsed,

@@ -9,10 +9,11 @@ use crate::shell::{cargo, output};
 
 /// Layer of each crate: a crate depends on lower layers only. The derive macro is part of the
 /// graph library and stands below it.
-const LAYERS: [(&str, u8); 23] = [
+const LAYERS: [(&str, u8); 24] = [
     ("agentflow-types", 0),
     ("agentflow-storage", 1),
     ("agentflow-models", 1),
+    ("agentflow-text", 1),
     ("agentflow-graph-macros", 1),
     ("agentflow-mcp", 1),
     ("agentflow-graph", 2),

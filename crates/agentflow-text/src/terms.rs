@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{
+use crate::{
     language::Language,
     words::{self, Word},
 };

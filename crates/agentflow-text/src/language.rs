@@ -8,7 +8,7 @@ use std::{
 
 use rust_stemmers::{Algorithm, Stemmer};
 
-use super::words::{self, Script};
+use crate::words::{self, Script};
 
 /// A language whose words are stemmed and whose stop words are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::terms::Terms;
+use crate::terms::Terms;
 
 /// Terms with weights, by term.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -137,7 +137,7 @@ pub fn score(question: &[(u32, f32)], text: &Sparse) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::text::{Language, question};
+    use crate::{Language, question};
 
     #[test]
     fn scores_are_those_of_the_formula() {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use unicode_segmentation::UnicodeSegmentation;
 
-use super::{
+use crate::{
     language::Language,
     words::{self, Script},
 };
@@ -232,7 +232,7 @@ fn name_end(tokens: &[Token<'_>], place: usize, language: Language) -> usize {
     let fits = |token: &Token<'_>| {
         token.is_capital()
             && !language.is_stop_word(&token.lower)
-            && !super::time::is_calendar_word(&token.lower)
+            && !crate::time::is_calendar_word(&token.lower)
     };
     if !fits(&tokens[place]) {
         return place;
@@ -284,7 +284,7 @@ fn topics(tokens: &[Token<'_>], named: &[bool], language: Language, found: &mut 
             && token.lower.chars().all(char::is_alphabetic)
             && words::script(&token.lower) != Script::Unspaced
             && !language.is_stop_word(&token.lower)
-            && !super::time::is_calendar_word(&token.lower)
+            && !crate::time::is_calendar_word(&token.lower)
     };
     let mut place = 0;
     while place < tokens.len() {

@@ -6,7 +6,7 @@ use jiff::{
     civil::{Date, Weekday},
 };
 
-use super::words;
+use crate::words;
 
 /// Most intervals that are read out of one text.
 const MOST: usize = 8;
