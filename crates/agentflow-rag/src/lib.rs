@@ -2,10 +2,12 @@
 //!
 //! [`parse()`] reads bytes of some thirty kinds into a [`Parsed`] document, within [`Limits`].
 //! [`sandbox`] does so in a worker process, because files come from strangers: one that wants too
-//! much time or memory, or that brings a parser down, fails alone and with a reason. There is no I/O
+//! much time or memory, or that brings a parser down, fails alone and with a reason.
+//! [`chunk()`] cuts the text into pieces that can be found and cited. There is no I/O
 //! here besides the worker's pipes, and no model: pictures and recordings are answered with
 //! [`Refusal::NeedsModel`].
 
+pub mod chunk;
 pub mod document;
 pub mod kind;
 pub mod limits;
@@ -13,6 +15,7 @@ pub mod parse;
 pub mod refusal;
 pub mod sandbox;
 
+pub use chunk::{Chunk, chunk};
 pub use document::{Block, Parsed, Place};
 pub use kind::Kind;
 pub use limits::Limits;
