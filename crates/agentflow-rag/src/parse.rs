@@ -124,16 +124,37 @@ fn nested(bytes: &[u8], declared: &Declared, meter: &mut Meter<'_>) -> Result<Pa
     if let Some(warning) = found.warning {
         out.warn(warning);
     }
+    // Libraries panic on files that they did not think of. Nothing of theirs outlives the call.
+    let read = catch_unwind(AssertUnwindSafe(|| read(kind, bytes, declared, &mut out)));
+    match read {
+        Ok(read) => read?,
+        Err(panic) => {
+            let message = format!("{GAVE_UP}: {}", panic_message(panic.as_ref()));
+            return Err(Refusal::malformed(kind, message));
+        }
+    }
+    out.finish(kind)
+}
+
+/// How the message of a refusal begins if its reader panicked.
+pub const GAVE_UP: &str = "its reader gave up";
+
+fn read(
+    kind: Kind,
+    bytes: &[u8],
+    declared: &Declared,
+    out: &mut Writer<'_, '_>,
+) -> Result<(), Refusal> {
     match kind {
-        Kind::Pdf => pdf::read(bytes, &mut out)?,
-        Kind::Docx => docx::read(bytes, &mut out)?,
-        Kind::Pptx => pptx::read(bytes, &mut out)?,
-        Kind::Xlsx | Kind::Xlsb | Kind::Xls | Kind::Ods => sheets::read(kind, bytes, &mut out)?,
-        Kind::Odt | Kind::Odp => odf::read(kind, bytes, &mut out)?,
-        Kind::Epub => epub::read(bytes, &mut out)?,
-        Kind::Email => email::read(bytes, &mut out)?,
-        Kind::Rtf => rtf::read(bytes, &mut out)?,
-        Kind::Image | Kind::Audio => unreachable!("answered above"),
+        Kind::Pdf => pdf::read(bytes, out),
+        Kind::Docx => docx::read(bytes, out),
+        Kind::Pptx => pptx::read(bytes, out),
+        Kind::Xlsx | Kind::Xlsb | Kind::Xls | Kind::Ods => sheets::read(kind, bytes, out),
+        Kind::Odt | Kind::Odp => odf::read(kind, bytes, out),
+        Kind::Epub => epub::read(bytes, out),
+        Kind::Email => email::read(bytes, out),
+        Kind::Rtf => rtf::read(bytes, out),
+        Kind::Image | Kind::Audio => unreachable!("answered before"),
         _ => {
             let markup = match kind {
                 Kind::Html => text::Markup::Html,
@@ -141,12 +162,14 @@ fn nested(bytes: &[u8], declared: &Declared, meter: &mut Meter<'_>) -> Result<Pa
                 _ => text::Markup::None,
             };
             let decoded = text::decode(bytes, declared.charset(), markup);
+            if text::is_binary(&decoded.text) {
+                return Err(Refusal::malformed(kind, "its content is binary data"));
+            }
             out.encoding = Some(decoded.encoding.to_owned());
-            decoded.warn(&mut out);
-            textual(kind, &decoded.text, &mut out)?;
+            decoded.warn(out);
+            textual(kind, &decoded.text, out)
         }
     }
-    out.finish(kind)
 }
 
 fn textual(kind: Kind, text: &str, out: &mut Writer<'_, '_>) -> Result<(), Refusal> {

@@ -7,7 +7,9 @@ mod hostile;
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
-use agentflow_rag::{Declared, Limits, Parsed, Refusal, Sandbox, limits::Bound, sandbox::Size};
+use agentflow_rag::{
+    Declared, Limits, Parsed, Refusal, Sandbox, limits::Bound, parse::GAVE_UP, sandbox::Size,
+};
 use proptest::prelude::*;
 
 fn worker() -> Command {
@@ -223,8 +225,30 @@ async fn a_cancelled_document_frees_its_place() {
     lives(&sandbox).await;
 }
 
-/// Bytes that begin like something, damaged copies of real files, and noise.
-fn bytes() -> impl Strategy<Value = (String, Vec<u8>)> {
+/// A real file with a few other bytes, or with noise instead of its end.
+#[derive(Clone, Debug)]
+struct Damaged {
+    name: &'static str,
+    changes: Vec<(prop::sample::Index, u8)>,
+    cut: Option<(prop::sample::Index, Vec<u8>)>,
+}
+
+impl Damaged {
+    fn bytes(&self) -> Vec<u8> {
+        let mut bytes = file(self.name);
+        for (at, byte) in &self.changes {
+            let at = at.index(bytes.len());
+            bytes[at] = *byte;
+        }
+        if let Some((at, noise)) = &self.cut {
+            let at = at.index(bytes.len());
+            bytes.splice(at.., noise.iter().copied());
+        }
+        bytes
+    }
+}
+
+fn damaged() -> impl Strategy<Value = Damaged> {
     let names = [
         "handbook.docx",
         "tides.pptx",
@@ -250,21 +274,12 @@ fn bytes() -> impl Strategy<Value = (String, Vec<u8>)> {
     ];
     let noise = prop::collection::vec(any::<u8>(), 0..200);
     let changes = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..20);
-    let cut = prop::option::of(any::<prop::sample::Index>());
-    (prop::sample::select(names.to_vec()), changes, cut, noise).prop_map(
-        |(name, changes, cut, noise)| {
-            let mut bytes = file(name);
-            for (at, byte) in changes {
-                let at = at.index(bytes.len());
-                bytes[at] = byte;
-            }
-            if let Some(cut) = cut {
-                let cut = cut.index(bytes.len());
-                bytes.splice(cut.., noise);
-            }
-            (name.to_owned(), bytes)
-        },
-    )
+    let cut = prop::option::of((any::<prop::sample::Index>(), noise));
+    (prop::sample::select(names.to_vec()), changes, cut).prop_map(|(name, changes, cut)| Damaged {
+        name,
+        changes,
+        cut,
+    })
 }
 
 #[test]
@@ -277,17 +292,23 @@ fn no_input_crashes_the_parser() {
         ..ProptestConfig::default()
     };
     let ends = std::cell::Cell::new((0, 0));
-    proptest!(config, |((name, bytes) in bytes())| {
-        let outcome = runtime.block_on(read(&sandbox, &name, &bytes));
-        let violent = matches!(
-            outcome,
-            Err(Refusal::Crashed { .. } | Refusal::Timeout { .. } | Refusal::OutOfMemory { .. })
-        );
+    proptest!(config, |(damaged in damaged())| {
+        let name = damaged.name;
+        let outcome = runtime.block_on(read(&sandbox, name, &damaged.bytes()));
+        // Libraries may ask for more memory than there is, or panic; nothing else goes wrong, and
+        // the readers that are ours have no excuse.
+        let theirs = [".pdf", ".eml", ".xlsx", ".xls", ".ods"].iter().any(|it| name.ends_with(it));
+        let calm = match &outcome {
+            Err(Refusal::Crashed { .. } | Refusal::Timeout { .. }) => false,
+            Err(Refusal::OutOfMemory { .. }) => theirs,
+            Err(Refusal::Malformed { message, .. }) => theirs || !message.contains(GAVE_UP),
+            _ => true,
+        };
         ends.set(match &outcome {
             Ok(_) => (ends.get().0 + 1, ends.get().1),
             Err(_) => (ends.get().0, ends.get().1 + 1),
         });
-        prop_assert!(!violent, "{name}: {outcome:?}");
+        prop_assert!(calm, "{name}: {outcome:?}");
     });
     let (read, refused) = ends.get();
     assert!(

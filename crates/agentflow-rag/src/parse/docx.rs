@@ -103,7 +103,8 @@ fn styles(text: &str, out: &Writer<'_, '_>) -> Result<HashMap<String, u8>, Refus
     }
 }
 
-fn named_level(name: &str) -> Option<u8> {
+/// The level of a heading by the name of its style.
+pub(crate) fn named_level(name: &str) -> Option<u8> {
     let name = name.to_ascii_lowercase();
     if name == "title" {
         return Some(1);

@@ -7,6 +7,8 @@ use super::{
 };
 use crate::{kind::Kind, refusal::Refusal};
 
+/// The style of a document's title.
+const TITLE: &str = "Title";
 /// Spaces that one element may stand for.
 const SPACES: usize = 100;
 
@@ -54,6 +56,8 @@ struct Content {
     slides: u32,
     /// Inside the frame of a slide's title.
     title: bool,
+    /// Styles of titles.
+    titles: Vec<String>,
 }
 
 impl Content {
@@ -70,11 +74,27 @@ impl Content {
                 out.place.slide = Some(self.slides);
                 out.below(&[]);
             }
-            "frame" => self.title = element.attribute("class").as_deref() == Some("title"),
-            "p" => self.open.push(Paragraph {
-                text: String::new(),
-                level: self.title.then_some(1),
-            }),
+            "frame" => match element.attribute("class").as_deref() {
+                Some("title") => self.title = true,
+                // The same on each slide.
+                Some("page-number" | "date-time" | "footer" | "header") => steps.skip()?,
+                _ => self.title = false,
+            },
+            // Styles that the text made for itself stand before it.
+            "style" => {
+                let parent = element.attribute("parent-style-name");
+                if parent.as_deref() == Some(TITLE) {
+                    self.titles.extend(element.attribute("name"));
+                }
+            }
+            "p" => {
+                let style = element.attribute("style-name").unwrap_or_default();
+                let title = self.title || style == TITLE || self.titles.contains(&style);
+                self.open.push(Paragraph {
+                    text: String::new(),
+                    level: title.then_some(1),
+                });
+            }
             "h" => self.open.push(Paragraph {
                 text: String::new(),
                 level: element

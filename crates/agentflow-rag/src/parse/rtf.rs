@@ -2,14 +2,17 @@
 
 use encoding_rs::{Encoding, WINDOWS_1252};
 
-use super::blocks::{CELL, Writer};
+use super::{
+    blocks::{CELL, Writer},
+    docx::named_level,
+};
 use crate::refusal::Refusal;
 
 /// Destinations whose text is not the document's.
 const PASSED: [&str; 27] = [
     "fonttbl",
     "colortbl",
-    "stylesheet",
+    "listtext",
     "listtable",
     "listoverridetable",
     "rsidtbl",
@@ -52,6 +55,8 @@ enum Target {
     Text,
     Title,
     Author,
+    /// The name of a style.
+    Style,
     Nowhere,
 }
 
@@ -76,6 +81,9 @@ pub(crate) fn read(bytes: &[u8], out: &mut Writer<'_, '_>) -> Result<(), Refusal
         default_encoding: WINDOWS_1252,
         fonts: Vec::new(),
         font: None,
+        styles: Vec::new(),
+        style: None,
+        style_name: String::new(),
         row_open: false,
         rows: String::new(),
     };
@@ -105,6 +113,11 @@ struct Rtf<'a> {
     fonts: Vec<(i32, &'static Encoding)>,
     /// The font that the font table describes just now.
     font: Option<i32>,
+    /// Levels of the styles of headings, by number.
+    styles: Vec<(i32, u8)>,
+    /// The style that the table of styles describes just now.
+    style: Option<i32>,
+    style_name: String,
     row_open: bool,
     rows: String,
 }
@@ -122,6 +135,9 @@ impl Rtf<'_> {
                 }
                 b'}' => {
                     self.flush();
+                    if self.state.into == Target::Style {
+                        self.end_style();
+                    }
                     self.skip = 0;
                     match self.stack.pop() {
                         Some(outer) => self.state = outer,
@@ -168,6 +184,7 @@ impl Rtf<'_> {
             Target::Text => self.line.push_str(text),
             Target::Title => self.title.push_str(text),
             Target::Author => self.author.push_str(text),
+            Target::Style => self.style_name.push_str(text),
             Target::Nowhere => {}
         }
     }
@@ -265,6 +282,15 @@ impl Rtf<'_> {
             "row" => self.end_row(),
             "title" if self.state.into == Target::Nowhere => self.state.into = Target::Title,
             "author" if self.state.into == Target::Nowhere => self.state.into = Target::Author,
+            "stylesheet" => self.state.into = Target::Style,
+            "s" if self.state.into == Target::Style => self.style = value,
+            "s" => {
+                let style = self
+                    .styles
+                    .iter()
+                    .find(|(number, _)| Some(*number) == value);
+                self.state.level = style.map(|(_, level)| *level);
+            }
             "info" => self.state.into = Target::Nowhere,
             "fonttbl" => self.state.into = Target::Nowhere,
             word if star || PASSED.contains(&word) => {
@@ -274,6 +300,15 @@ impl Rtf<'_> {
             word => self.encoding(word, value),
         }
         Ok(())
+    }
+
+    /// Ends the description of a style, of which the name tells what it is.
+    fn end_style(&mut self) {
+        let name = std::mem::take(&mut self.style_name);
+        let level = named_level(name.trim().trim_end_matches(';'));
+        if let (Some(style), Some(level)) = (self.style.take(), level) {
+            self.styles.push((style, level));
+        }
     }
 
     /// Control words that say in which encoding bytes are.

@@ -127,7 +127,9 @@ where
         out.meter.cells(size)?;
         out.place.sheet = Some(super::blocks::fact(&name));
         for (number, row) in (start.0.saturating_add(1)..).zip(range.rows()) {
-            let cells: Vec<String> = row.iter().map(shown).collect();
+            // Columns that are empty in all rows are not in the range.
+            let empty = std::iter::repeat_n(String::new(), start.1.min(GAP) as usize);
+            let cells: Vec<String> = empty.chain(row.iter().map(shown)).collect();
             out.row(number, cells.iter().map(String::as_str))?;
         }
         out.end_rows()?;
@@ -139,6 +141,7 @@ fn shown(cell: &Data) -> String {
     match cell {
         Data::Float(number) => float(*number),
         Data::DateTime(at) => date(at).unwrap_or_else(|| float(at.as_f64())),
+        Data::DateTimeIso(at) => at.replacen('T', " ", 1),
         Data::Empty => String::new(),
         other => other.to_string(),
     }
