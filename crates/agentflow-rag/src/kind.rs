@@ -20,6 +20,12 @@ pub enum Kind {
     Xlsb,
     /// Excel, before 2007.
     Xls,
+    /// Word, before 2007.
+    Doc,
+    /// PowerPoint, before 2007.
+    Ppt,
+    /// A message of Outlook.
+    Msg,
     /// OpenDocument spreadsheet.
     Ods,
     /// OpenDocument text.
@@ -88,7 +94,7 @@ const fn row(
     }
 }
 
-const TABLE: [Row; 27] = [
+const TABLE: [Row; 30] = [
     row(
         Kind::Pdf,
         "PDF",
@@ -124,6 +130,24 @@ const TABLE: [Row; 27] = [
         "Excel 97 workbook",
         &["xls"],
         &["application/vnd.ms-excel"],
+    ),
+    row(
+        Kind::Doc,
+        "Word 97 document",
+        &["doc", "dot"],
+        &["application/msword"],
+    ),
+    row(
+        Kind::Ppt,
+        "PowerPoint 97 presentation",
+        &["ppt", "pps"],
+        &["application/vnd.ms-powerpoint"],
+    ),
+    row(
+        Kind::Msg,
+        "Outlook message",
+        &["msg"],
+        &["application/vnd.ms-outlook"],
     ),
     row(
         Kind::Ods,

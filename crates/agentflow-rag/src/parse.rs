@@ -17,17 +17,21 @@ use crate::{
 
 mod archive;
 pub(crate) mod blocks;
+mod compound;
 mod delimited;
 mod detect;
+mod doc;
 mod docx;
 mod email;
 mod epub;
 mod html;
 mod json;
 mod markdown;
+mod msg;
 mod odf;
 mod outline;
 mod pdf;
+mod ppt;
 mod pptx;
 mod rtf;
 mod sheets;
@@ -151,6 +155,9 @@ fn read(
         Kind::Pptx => pptx::read(bytes, out),
         Kind::Xlsx | Kind::Xlsb | Kind::Xls | Kind::Ods => sheets::read(kind, bytes, out),
         Kind::Odt | Kind::Odp => odf::read(kind, bytes, out),
+        Kind::Doc => doc::read(bytes, out),
+        Kind::Ppt => ppt::read(bytes, out),
+        Kind::Msg => msg::read(bytes, out),
         Kind::Epub => epub::read(bytes, out),
         Kind::Email => email::read(bytes, out),
         Kind::Rtf => rtf::read(bytes, out),

@@ -90,9 +90,9 @@ fn every_file_gives_the_text_that_is_in_it() {
     }
     assert!(names.len() >= 40, "{} files", names.len());
     let readable = Kind::all().filter(|kind| !kind.needs_model());
-    // Nothing here writes the binary form of workbooks.
+    // Nothing here writes the binary form of workbooks; `compound.rs` writes messages and slides.
     let missing: Vec<Kind> = readable
-        .filter(|kind| !kinds.contains(kind) && *kind != Kind::Xlsb)
+        .filter(|kind| !kinds.contains(kind) && ![Kind::Xlsb, Kind::Msg, Kind::Ppt].contains(kind))
         .collect();
     assert!(missing.is_empty(), "no file of {missing:?}");
 }

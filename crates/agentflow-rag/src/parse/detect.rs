@@ -174,18 +174,17 @@ fn compound(bytes: &[u8]) -> Result<Kind, Refusal> {
     if has("Workbook") || has("Book") {
         return Ok(Kind::Xls);
     }
-    let found = if has("WordDocument") {
-        "a Word document of before 2007 (save it as .docx)"
+    if has("WordDocument") {
+        Ok(Kind::Doc)
     } else if has("PowerPoint Document") {
-        "a PowerPoint presentation of before 2007 (save it as .pptx)"
+        Ok(Kind::Ppt)
     } else if has("__properties_version1.0") {
-        "an Outlook message (save it as .eml)"
+        Ok(Kind::Msg)
     } else {
-        "a compound file of an unknown program"
-    };
-    Err(Refusal::Unsupported {
-        found: found.into(),
-    })
+        Err(Refusal::Unsupported {
+            found: "a compound file of an unknown program".into(),
+        })
+    }
 }
 
 /// The kind of a text. A name that is specific is right: nobody can tell Markdown from reST, or a

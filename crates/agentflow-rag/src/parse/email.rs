@@ -84,7 +84,7 @@ fn body(message: &Message<'_>, out: &mut Writer<'_, '_>) -> Result<(), Refusal> 
 
 /// Reads an attachment. One that cannot be read does not take the message with it, unless it is too
 /// much for all of it.
-fn attached(
+pub(crate) fn attached(
     bytes: &[u8],
     name: String,
     mime: Option<String>,
