@@ -114,6 +114,11 @@ fn slides(stream: &[u8], out: &Writer<'_, '_>) -> Result<Vec<Vec<Text>>, Refusal
         }
     }
     out.meter.pages(listed.len().max(drawn.len()) as u64)?;
+    Ok(joined(listed, drawn, notes))
+}
+
+/// The texts of each slide: those of the list, then those of drawings. Notes come last.
+fn joined(mut listed: Vec<Vec<Text>>, drawn: Vec<Vec<Text>>, notes: Vec<Text>) -> Vec<Vec<Text>> {
     if listed.len() < drawn.len() {
         listed.resize_with(drawn.len(), Vec::new);
     }
@@ -123,7 +128,7 @@ fn slides(stream: &[u8], out: &Writer<'_, '_>) -> Result<Vec<Vec<Text>>, Refusal
     if let Some(last) = listed.last_mut() {
         last.extend(notes);
     }
-    Ok(listed)
+    listed
 }
 
 /// Whose texts come.
