@@ -71,7 +71,7 @@ async fn a_worker_reads_what_the_parser_reads() {
 #[tokio::test]
 async fn hostile_files_end_with_a_reason() {
     let limits = Limits {
-        memory: 600 << 20,
+        memory: 400 << 20,
         ..Limits::default()
     };
     let sandbox = sandbox(limits);

@@ -271,7 +271,7 @@ fn pages() -> Vec<Case> {
     let file = super::file;
     let rules = file("rules.pdf");
     let bomb = pdf(
-        &[&[0x78, 0x9c][..], &deflated(900)].concat(),
+        &[&[0x78, 0x9c][..], &deflated(500)].concat(),
         "/Filter /FlateDecode",
     );
     let loops = b"%PDF-1.4\n1 0 obj\n<< /Type /Catalog /Pages 2 0 R >>\nendobj\n2 0 obj\n\
