@@ -21,7 +21,7 @@ const PRINCIPAL: &str = "documents";
 /// Letters that are worked on at once in this process.
 const AT_ONCE: usize = 4;
 /// How long a letter is hidden from others; renewed with every step.
-const LEASE: Duration = Duration::from_secs(60);
+const LEASE: Duration = Duration::from_secs(20);
 /// How often letters of other processes are looked for.
 const POLL: Duration = Duration::from_secs(1);
 /// Longest pause before work that failed is tried again.
