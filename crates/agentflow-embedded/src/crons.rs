@@ -5,7 +5,7 @@ use agentflow_storage::{
     filter, json,
     page::{Page, PageQuery},
 };
-use agentflow_types::{CronId, Error, Result, Scope, Timestamp};
+use agentflow_types::{CronId, Error, Result, Rights, Scope, Timestamp};
 use async_trait::async_trait;
 use rusqlite::{Connection, Row, params, types::Value as Sql};
 
@@ -15,7 +15,7 @@ use crate::{
 };
 
 const COLUMNS: &str = "cron_id, assistant_id, thread_id, on_run_completed, end_time, schedule, \
-    timezone, created_at, updated_at, user_id, payload, next_run_date, metadata, enabled";
+    timezone, created_at, updated_at, user_id, payload, next_run_date, metadata, enabled, rights";
 
 fn read(row: &Row<'_>) -> Result<Cron> {
     Ok(Cron {
@@ -33,6 +33,7 @@ fn read(row: &Row<'_>) -> Result<Cron> {
         next_run_date: some_time(row, 11)?,
         metadata: map(row, 12)?,
         enabled: get(row, 13)?,
+        rights: Rights::parse(text(row, 14)?),
     })
 }
 
@@ -69,15 +70,17 @@ impl Crons for Embedded {
         self.write(move |db| {
             let sql = "INSERT INTO agentflow_crons (cron_id, tenant, principal, assistant_id,
                     thread_id, on_run_completed, end_time, schedule, timezone, created_at,
-                    updated_at, user_id, payload, next_run_date, metadata, enabled)
-                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
+                    updated_at, user_id, payload, next_run_date, metadata, enabled, rights)
+                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,
+                    ?17)
                 ON CONFLICT (cron_id) DO UPDATE SET (principal, assistant_id, thread_id,
                     on_run_completed, end_time, schedule, timezone, created_at, updated_at,
-                    user_id, payload, next_run_date, metadata, enabled) = (excluded.principal,
+                    user_id, payload, next_run_date, metadata, enabled, rights) = (excluded.principal,
                     excluded.assistant_id, excluded.thread_id, excluded.on_run_completed,
                     excluded.end_time, excluded.schedule, excluded.timezone, excluded.created_at,
                     excluded.updated_at, excluded.user_id, excluded.payload,
-                    excluded.next_run_date, excluded.metadata, excluded.enabled)
+                    excluded.next_run_date, excluded.metadata, excluded.enabled,
+                    excluded.rights)
                 WHERE tenant = excluded.tenant";
             let values = params![
                 cron.cron_id.text(),
@@ -96,6 +99,7 @@ impl Crons for Embedded {
                 cron.next_run_date.map(|next| next.0),
                 metadata,
                 cron.enabled,
+                cron.rights.text(),
             ];
             if execute(db, sql, values)? == 0 {
                 return Err(Error::conflict("cron id is taken").with("cron_id", cron.cron_id));
@@ -149,7 +153,7 @@ impl Crons for Embedded {
                 ORDER BY next_run_date, cron_id LIMIT ?2"
             );
             all(db, &sql, params![now.0, limit], |row| {
-                Ok((Scope::new(text(row, 14)?, text(row, 15)?), read(row)?))
+                Ok((Scope::new(text(row, 15)?, text(row, 16)?), read(row)?))
             })
         })
         .await

@@ -58,7 +58,7 @@ const STORE_MIGRATIONS: [&str; 5] = [
 /// Our own tables; the position plus one is the version. Never change one that was released.
 ///
 /// Ids are lowercase hyphenated text, times are microseconds since 1970 UTC, maps are JSON text.
-const MIGRATIONS: [&str; 8] = [
+const MIGRATIONS: [&str; 9] = [
     "
     CREATE TABLE agentflow_assistants (
         assistant_id TEXT PRIMARY KEY NOT NULL,
@@ -233,6 +233,8 @@ const MIGRATIONS: [&str; 8] = [
     vectors::TABLES,
     accounts::MORE,
     documents::TABLES,
+    // What the runs of a cron may do.
+    "ALTER TABLE agentflow_crons ADD COLUMN rights TEXT NOT NULL DEFAULT '';",
 ];
 
 /// Creates and updates all tables, in one transaction.

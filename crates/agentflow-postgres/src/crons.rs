@@ -5,7 +5,7 @@ use agentflow_storage::{
     filter, json,
     page::{Page, PageQuery},
 };
-use agentflow_types::{CronId, Error, Result, Scope, Timestamp};
+use agentflow_types::{CronId, Error, Result, Rights, Scope, Timestamp};
 use async_trait::async_trait;
 use tokio_postgres::Row;
 
@@ -17,7 +17,7 @@ use crate::{
 };
 
 const COLUMNS: &str = "cron_id, assistant_id, thread_id, on_run_completed, end_time, schedule, \
-    timezone, created_at, updated_at, user_id, payload, next_run_date, metadata, enabled";
+    timezone, created_at, updated_at, user_id, payload, next_run_date, metadata, enabled, rights";
 /// Sort columns that may be absent.
 const NULLABLE: &[&str] = &["thread_id", "next_run_date", "end_time"];
 
@@ -37,6 +37,7 @@ fn read(row: &Row) -> Result<Cron> {
         next_run_date: some_time(row, 11)?,
         metadata: map(row, 12)?,
         enabled: get(row, 13)?,
+        rights: Rights::parse(get(row, 14)?),
     })
 }
 
@@ -65,17 +66,17 @@ impl Crons for Postgres {
         const SQL: &str = "INSERT INTO agentflow.crons AS c (cron_id, tenant, principal,
                 assistant_id, thread_id, on_run_completed, end_time, schedule, timezone,
                 created_at, updated_at, user_id, payload, next_run_date, metadata,
-                metadata_search, enabled)
+                metadata_search, enabled, rights)
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15,
-                $16::jsonb, $17)
+                $16::jsonb, $17, $18)
             ON CONFLICT (cron_id) DO UPDATE SET (principal, assistant_id, thread_id,
                 on_run_completed, end_time, schedule, timezone, created_at, updated_at, user_id,
-                payload, next_run_date, metadata, metadata_search, enabled) =
+                payload, next_run_date, metadata, metadata_search, enabled, rights) =
                 (excluded.principal, excluded.assistant_id, excluded.thread_id,
                 excluded.on_run_completed, excluded.end_time, excluded.schedule,
                 excluded.timezone, excluded.created_at, excluded.updated_at, excluded.user_id,
                 excluded.payload, excluded.next_run_date, excluded.metadata,
-                excluded.metadata_search, excluded.enabled)
+                excluded.metadata_search, excluded.enabled, excluded.rights)
             WHERE c.tenant = excluded.tenant";
         let sql = Statement::new(SQL)
             .bind(cron.cron_id.0)
@@ -94,7 +95,8 @@ impl Crons for Postgres {
             .bind(cron.next_run_date.map(Moment))
             .bind(json::map_text(&cron.metadata)?)
             .bind(searchable::map_text(&cron.metadata)?)
-            .bind(cron.enabled);
+            .bind(cron.enabled)
+            .bind(cron.rights.text());
         if self.write(&sql).await?.count == 0 {
             return Err(Error::conflict("cron id is taken").with("cron_id", cron.cron_id));
         }
@@ -138,7 +140,7 @@ impl Crons for Postgres {
             ORDER BY next_run_date, cron_id LIMIT $2"
         );
         let sql = Statement::new(sql).bind(Moment(now)).bind(i64::from(limit));
-        let due = |row: &Row| Ok((Scope::new(get(row, 14)?, get(row, 15)?), read(row)?));
+        let due = |row: &Row| Ok((Scope::new(get(row, 15)?, get(row, 16)?), read(row)?));
         self.read(&sql).await?.iter().map(due).collect()
     }
 

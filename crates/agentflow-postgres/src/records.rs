@@ -25,7 +25,7 @@ mod documents;
 mod memories;
 
 /// The tables as statements, by version from 1. Never change one that was released.
-pub(crate) const MIGRATIONS: [&str; 8] = [
+pub(crate) const MIGRATIONS: [&str; 9] = [
     TABLES,
     crate::checkpoints::FUNCTION,
     SHARED,
@@ -34,6 +34,8 @@ pub(crate) const MIGRATIONS: [&str; 8] = [
     memories::TABLES,
     accounts::MORE,
     documents::TABLES,
+    // What the runs of a cron may do.
+    "ALTER TABLE agentflow.crons ADD COLUMN rights text NOT NULL DEFAULT ''",
 ];
 
 const TABLES: &str = r#"

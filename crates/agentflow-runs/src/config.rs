@@ -5,7 +5,8 @@ use agentflow_storage::{
     record::{Assistant, MultitaskStrategy, Run, Thread},
 };
 use agentflow_types::{
-    AssistantId, Error, Map, Result, RunId, Scope, Str, ThreadId, Timestamp, Value, from_value,
+    AssistantId, Error, Map, Result, Rights, RunId, Scope, Str, ThreadId, Timestamp, Value,
+    from_value,
     graph::{CheckpointRef, Command, Durability, Goto, RunConfig, StreamMode},
     to_value,
 };
@@ -157,6 +158,19 @@ pub struct Kwargs {
     pub durability: Durability,
     /// Where to report the end.
     pub webhook: Option<String>,
+    /// What the run may do, as [`Rights::to_value`] stores it: what its creator may. It is no
+    /// part of the configuration, so that nothing a client sends gets here, and it is not shown.
+    pub rights: Value,
+}
+
+/// Where [`Kwargs::rights`] is.
+const RIGHTS: &str = "rights";
+
+/// The arguments of a run as clients see them.
+#[must_use]
+pub fn shown(mut kwargs: Map) -> Map {
+    kwargs.shift_remove(RIGHTS);
+    kwargs
 }
 
 impl Kwargs {
@@ -232,6 +246,7 @@ pub(crate) fn plan(
         resumable: request.resumable,
         durability: request.durability,
         webhook: request.webhook,
+        rights: Rights::of(scope).to_value(),
     };
     let run = Run {
         run_id,
@@ -396,7 +411,7 @@ pub(crate) fn request(scope: &Scope, run: &Run) -> Result<RunRequest> {
     };
     let thread_id = run.thread_id.text();
     Ok(RunRequest {
-        scope: scope.clone(),
+        scope: scope.clone().with_rights(&Rights::of_value(&kwargs.rights)),
         graph_id: kwargs.graph_id,
         run_id: run.run_id,
         attempt: run.attempt,

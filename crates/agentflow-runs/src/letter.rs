@@ -6,6 +6,8 @@ use agentflow_storage::{
 };
 use agentflow_types::{LetterId, Map, Str, Timestamp, Value};
 
+use crate::config::shown;
+
 /// Topic of letters that are delivered by calling a URL.
 pub const WEBHOOK: &str = "webhook";
 
@@ -49,7 +51,7 @@ pub fn of_end(
         ("assistant_id", Value::str(run.assistant_id.text())),
         ("metadata", Value::map(run.metadata.clone())),
         ("status", Value::str(run.status.as_str())),
-        ("kwargs", Value::map(run.kwargs.clone())),
+        ("kwargs", Value::map(shown(run.kwargs.clone()))),
         (
             "multitask_strategy",
             agentflow_types::to_value(&run.multitask_strategy).unwrap_or_default(),

@@ -1,6 +1,6 @@
 //! Schedules that create runs.
 
-use agentflow_types::{AssistantId, CronId, Map, Result, Scope, ThreadId, Timestamp};
+use agentflow_types::{AssistantId, CronId, Map, Result, Rights, Scope, ThreadId, Timestamp};
 use async_trait::async_trait;
 
 use crate::page::{Page, PageQuery};
@@ -37,6 +37,8 @@ pub struct Cron {
     pub metadata: Map,
     /// Whether it fires.
     pub enabled: bool,
+    /// What its runs may do: no more than anybody may who wrote it.
+    pub rights: Rights,
 }
 
 /// Which crons to search; all conditions must hold.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Map, MemoryScope, Permission, Permissions};
+use crate::{Map, MemoryScope, Permission, Permissions, Rights};
 
 /// The tenant of a server without authentication, and of data that Python wrote.
 pub const DEFAULT_TENANT: &str = "default";
@@ -32,7 +32,8 @@ impl Scope {
     }
 
     /// A scope for work that goes on in a principal's name after its request was let in: queued
-    /// runs, crons. It is for domain calls and opens no door.
+    /// runs, crons. It is for domain calls and opens no door; [`Self::with_rights`] gives it what was
+    /// kept of the principal's rights.
     #[must_use]
     pub fn new(tenant: &str, principal: &str) -> Self {
         Self {
@@ -68,6 +69,16 @@ impl Scope {
     pub fn within(self, memories: MemoryScope) -> Self {
         Self {
             memories: Some(memories),
+            ..self
+        }
+    }
+
+    /// The same with the rights that were kept with its work, and no others.
+    #[must_use]
+    pub fn with_rights(self, rights: &Rights) -> Self {
+        Self {
+            permissions: rights.permissions(),
+            memories: rights.memories().cloned(),
             ..self
         }
     }

@@ -7,7 +7,7 @@ use agentflow_storage::{
     page::{Page, PageQuery},
 };
 use agentflow_types::{
-    CronId, Error, ErrorKind, Map, Result, Scope, ThreadId, Timestamp, Value, from_value,
+    CronId, Error, ErrorKind, Map, Result, Rights, Scope, ThreadId, Timestamp, Value, from_value,
 };
 
 use super::Service;
@@ -129,6 +129,7 @@ impl Service {
             next_run_date: next,
             metadata: create.metadata,
             enabled: create.enabled,
+            rights: Rights::of(scope),
         };
         self.backend.crons.put(scope, cron.clone()).await?;
         Ok(cron)
@@ -143,7 +144,8 @@ impl Service {
         found.ok_or_else(|| Error::not_found(format!("Cron with ID {id} not found")))
     }
 
-    /// Changes a cron; the next firing is computed anew.
+    /// Changes a cron; the next firing is computed anew. Its runs may do no more from then on
+    /// than both who made it and who changes it.
     ///
     /// # Errors
     /// `NotFound`; `Unprocessable` for schedule or zone.
@@ -158,6 +160,7 @@ impl Service {
         cron.payload.extend(patch.payload);
         cron.metadata.extend(patch.metadata.unwrap_or_default());
         cron.updated_at = self.now();
+        cron.rights = cron.rights.and(&Rights::of(scope));
         let zone = cron.timezone.as_deref();
         cron.next_run_date = next_firing(&cron.schedule, zone, cron.updated_at, cron.end_time)?;
         self.backend.crons.put(scope, cron.clone()).await?;
@@ -214,6 +217,7 @@ impl Service {
                         expected,
                         next,
                     };
+                    let scope = scope.with_rights(&cron.rights);
                     self.create_fired(&scope, run_of(&cron), firing).await
                 }
             };

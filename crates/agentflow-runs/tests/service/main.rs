@@ -10,6 +10,7 @@ mod keeping;
 mod outage;
 mod reading;
 mod replicas;
+mod rights;
 mod runs;
 mod threads;
 mod watching;

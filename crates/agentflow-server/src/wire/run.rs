@@ -1,6 +1,6 @@
 //! Runs on the wire.
 
-use agentflow_runs::config::{CreateRun, RunThread};
+use agentflow_runs::config::{CreateRun, RunThread, shown};
 use agentflow_storage::record::{self, CancelAction, MultitaskStrategy};
 use agentflow_types::{
     Error, Map, Result, ThreadId, Timestamp, Value,
@@ -54,7 +54,7 @@ impl From<record::Run> for Run {
             assistant_id: run.assistant_id.text(),
             metadata: run.metadata,
             status: run.status.as_str(),
-            kwargs: run.kwargs,
+            kwargs: shown(run.kwargs),
             multitask_strategy: run.multitask_strategy,
             created_at: run.created_at,
             updated_at: run.updated_at,

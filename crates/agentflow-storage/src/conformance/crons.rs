@@ -3,7 +3,7 @@
 use agentflow_types::{
     CronId,
     ErrorKind::{Conflict, Invalid},
-    Map, Result, Scope, value,
+    Map, MemoryScope, Result, Rights, Scope, value,
 };
 use uuid::Uuid;
 
@@ -55,6 +55,7 @@ pub(super) fn cron(n: u8) -> Cron {
         next_run_date: Some(at(n.into())),
         metadata: Map::new(),
         enabled: true,
+        rights: Rights::default(),
     }
 }
 
@@ -77,6 +78,7 @@ async fn due(backend: &Backend, seconds: i64, limit: u32) -> Result<Vec<u8>> {
 
 /// Every field, set and unset.
 pub async fn a_cron_is_read_back(backend: Backend) -> Result<()> {
+    let limit = MemoryScope::parse(r#"{"user_id": "alice"}"#)?;
     let full = Cron {
         thread_id: Some(thread_id(1)),
         on_run_completed: Some("keep".into()),
@@ -85,6 +87,7 @@ pub async fn a_cron_is_read_back(backend: Backend) -> Result<()> {
         user_id: Some("u".into()),
         metadata: map(value!({"a": {"b": null}})),
         enabled: false,
+        rights: Rights::of(&Scope::local().within(limit)),
         ..cron(1)
     };
     let empty = Cron {
@@ -108,6 +111,7 @@ pub async fn a_put_replaces_the_cron(backend: Backend) -> Result<()> {
     let changed = Cron {
         schedule: "0 0 * * *".into(),
         enabled: false,
+        rights: Rights::of(&Scope::local()),
         ..cron(1)
     };
     backend.crons.put(&Scope::local(), changed.clone()).await?;
