@@ -67,6 +67,8 @@ codes! {
     CONTRADICTION = "AF0128";
     /// The parts are right, but the graph library refuses the whole.
     REFUSED = "AF0129";
+    /// A node needs long-term memory, and the program keeps none.
+    NO_MEMORY = "AF0131";
     /// The file cannot be read.
     UNREADABLE = "AF0130";
 }

@@ -6,7 +6,7 @@ use agentflow_mcp::Pool;
 use agentflow_models::{Registry, SharedChat, extractive};
 use agentflow_types::Result;
 
-use crate::{http::Http, tool::Tools};
+use crate::{http::Http, memory::Memories, tool::Tools};
 
 /// Finds chat models by name.
 pub trait Models: Send + Sync {
@@ -38,6 +38,8 @@ pub struct Environment {
     pub http: Http,
     /// Connections to MCP servers.
     pub mcp: Pool,
+    /// Long-term memory; without it files with nodes that need it are refused.
+    pub memory: Option<Arc<dyn Memories>>,
     /// Folder that files may name other files in; the file's own folder, or the current one for
     /// text, if `None`.
     pub base: Option<PathBuf>,
@@ -52,6 +54,7 @@ impl Default for Environment {
             tools: Tools::builtin(),
             http: Http::new(),
             mcp: Pool::new(),
+            memory: None,
             base: None,
         }
     }

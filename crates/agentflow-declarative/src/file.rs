@@ -12,10 +12,14 @@
 
 mod cache;
 mod mcp;
+mod memory;
+mod retry;
 
 pub use cache::{Cache, CacheSpec};
 use indexmap::IndexMap;
 pub use mcp::McpTools;
+pub use memory::{Owners, RecallNode, RememberNode};
+pub use retry::{Retry, RetrySpec};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value as Json;
@@ -200,6 +204,10 @@ pub enum Node {
     Subgraph(Box<SubgraphNode>),
     /// Runs another node once per item of a list.
     Map(Box<MapNode>),
+    /// Looks memories up.
+    Recall(Box<RecallNode>),
+    /// Adds memories.
+    Remember(Box<RememberNode>),
 }
 
 impl Node {
@@ -215,6 +223,8 @@ impl Node {
             Self::Set(node) => &node.options,
             Self::Subgraph(node) => &node.options,
             Self::Map(node) => &node.options,
+            Self::Recall(node) => &node.options,
+            Self::Remember(node) => &node.options,
         }
     }
 }
@@ -234,33 +244,6 @@ pub struct Options {
     pub defer: bool,
     /// Skips the node when its input was seen: for so many seconds, or a map.
     pub cache: Option<Cache>,
-}
-
-/// Retries.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub enum Retry {
-    /// Attempts in all.
-    Attempts(#[schemars(range(min = 1, max = 100))] u32),
-    /// With details.
-    Full(RetrySpec),
-}
-
-/// Details of retries.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
-pub struct RetrySpec {
-    /// Attempts in all.
-    #[schemars(range(min = 1, max = 100))]
-    pub attempts: u32,
-    /// Wait before the first retry in seconds; 0.5 if absent.
-    #[schemars(range(min = 0, max = 3600))]
-    pub initial_seconds: Option<f64>,
-    /// Growth of the wait per retry; 2 if absent.
-    #[schemars(range(min = 1, max = 100))]
-    pub factor: Option<f64>,
-    /// Longest wait in seconds; 128 if absent.
-    #[schemars(range(min = 0, max = 3600))]
-    pub max_seconds: Option<f64>,
 }
 
 /// Asks a chat model.

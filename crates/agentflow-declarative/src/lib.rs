@@ -41,6 +41,7 @@ pub mod file;
 pub mod http;
 mod load;
 mod mcp;
+pub mod memory;
 mod node;
 mod offer;
 pub mod project;
@@ -58,6 +59,7 @@ pub use document::{Document, parse, yaml};
 pub use environment::{Environment, Models};
 pub use http::Http;
 pub use load::{LoadedGraph, MAX_NODES, load, load_text};
+pub use memory::Memories;
 pub use project::project_template;
 pub use tool::{Answer, SharedSource, SharedTool, Tool, ToolContext, ToolSource, Tools};
 

@@ -4,6 +4,7 @@ pub(crate) mod approval;
 pub(crate) mod fields;
 pub(crate) mod human;
 pub(crate) mod map;
+pub(crate) mod memory;
 pub(crate) mod model;
 pub(crate) mod request;
 pub(crate) mod subgraph;
@@ -63,6 +64,8 @@ pub(crate) fn build(scope: &Scope<'_>, name: &str, node: &Node, extras: &[&str])
         Node::Template(spec) => fields::template(scope, name, spec, extras),
         Node::Set(spec) => fields::set(scope, name, spec, extras),
         Node::Subgraph(spec) => subgraph::build(scope, name, spec, extras),
+        Node::Recall(spec) => memory::build_recall(scope, name, spec, extras),
+        Node::Remember(spec) => memory::build_remember(scope, name, spec, extras),
         Node::Map(_) => None,
     }
 }
@@ -86,8 +89,14 @@ pub(crate) fn cache(scope: &Scope<'_>, name: &str, node: &Node) -> Option<CacheP
         Cache::Full(spec) => (spec.ttl_seconds, spec.fields.clone()),
     };
     let at = ["nodes", name, "cache"];
-    if matches!(node, Node::Human(_)) {
-        let message = "what a person answered is not remembered for others";
+    let refused = match node {
+        Node::Human(_) => Some("what a person answered is not remembered for others"),
+        Node::Recall(_) | Node::Remember(_) => {
+            Some("memories are somebody's and change: a cache would give them to others")
+        }
+        _ => None,
+    };
+    if let Some(message) = refused {
         scope.error(codes::WRONG_TYPE, scope.key(&at), message, None);
         return None;
     }

@@ -10,7 +10,7 @@ use agentflow_types::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    core::payload::Speaker,
+    core::{ids::lasting_ns, payload::Speaker},
     graph::Graph,
     shell::{self, TaskShared},
     signal,
@@ -74,6 +74,27 @@ impl NodeContext {
     #[must_use]
     pub fn idempotency_key(&self) -> String {
         self.task_id()
+    }
+
+    /// Where in its run this task is: the run's id, and the superstep and the path of each task
+    /// from the root down to this one. `None` if the run has no id.
+    ///
+    /// [`idempotency_key`](Self::idempotency_key) is another one when a server died before it
+    /// stored the checkpoint that the task follows, because that is made anew; this is the same
+    /// then. But it differs from run to run, also for a task that asks something and goes on in
+    /// the next one.
+    #[must_use]
+    pub fn place(&self) -> Option<String> {
+        let mut tasks = Vec::new();
+        let mut below = Some(&self.0);
+        while let Some(task) = below {
+            tasks.push(task.place());
+            below = task.run.above.as_ref();
+        }
+        tasks.reverse();
+        // Graphs that one task calls one after the other differ by their numbers.
+        let ns = lasting_ns(self.checkpoint_ns());
+        Some(format!("{}/{ns}/{}", self.run_id()?, tasks.join("/")))
     }
 
     /// Namespace of this task: `node:task_id`, after the namespaces above it.

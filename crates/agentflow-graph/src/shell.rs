@@ -187,6 +187,16 @@ impl TaskShared {
             .get_or_init(|| task_ns(&self.run.ns, &self.node, self.task_id))
     }
 
+    /// Where in its graph the task is.
+    pub(crate) fn place(&self) -> String {
+        let node = || &self.run.graph.layout().nodes[self.path_node].name;
+        let path = match &self.called {
+            Some(called) => called.caller.path_text.clone(),
+            None => self.path.text(node()),
+        };
+        format!("{}:{path}:{}", self.step, self.node)
+    }
+
     /// Starts an attempt: questions and calls count from zero, answers stay.
     fn start_attempt(&self, attempt: u32) {
         self.attempt.store(attempt, Ordering::Relaxed);

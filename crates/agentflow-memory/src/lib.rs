@@ -17,7 +17,7 @@ mod service;
 pub use agentflow_text as text;
 pub use index::{Begins, Drift, Embedders, IndexState, Lasting, Reembed, Step};
 pub use service::{
-    Add, Added, DEFAULT_PROJECT, Deleted, Edit, Export, Feedback, Found, Models, ModelsUsed,
-    Profile, ProfileSettings, ProfileStatus, Project, Search, Service, Speech, Verdict, Webhook,
-    WebhookPatch, Which,
+    Add, Added, DEFAULT_PROJECT, Deleted, Edit, Export, Feedback, Found, MAX_QUERY_BYTES, Models,
+    ModelsUsed, Profile, ProfileSettings, ProfileStatus, Project, Search, Service, Speech, Verdict,
+    Webhook, WebhookPatch, Which,
 };

@@ -33,7 +33,7 @@ use tokio::sync::Notify;
 pub use add::{Add, Added, Speech};
 pub(crate) use before::Before;
 pub use change::{Deleted, Edit};
-pub use find::{Found, Search, Which};
+pub use find::{Found, MAX_QUERY_BYTES, Search, Which};
 pub use insight::{Export, Profile, ProfileSettings, ProfileStatus};
 pub use notes::Project;
 pub use projects::{DEFAULT_PROJECT, Feedback, Verdict, Webhook, WebhookPatch};

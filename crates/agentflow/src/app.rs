@@ -32,7 +32,9 @@ use crate::{
     database::{self, Database},
     descriptors, figures, heap,
     host::{Hosted, InProcess},
-    memory, models, project,
+    memory, models,
+    project::{self, Given},
+    recollection::Recollection,
     remembered::Remembered,
     webhook,
 };
@@ -64,6 +66,7 @@ pub struct App {
     graphs_from: String,
     model: Option<String>,
     mcp: Pool,
+    memory: Recollection,
     /// The configured models, if there are any.
     registry: Option<Arc<Registry>>,
     /// The project whose graphs are in other processes.
@@ -82,6 +85,7 @@ impl App {
             graphs_from: "this program".into(),
             model: None,
             mcp,
+            memory: Recollection::default(),
             registry: None,
             project: None,
         }
@@ -92,6 +96,13 @@ impl App {
     #[must_use]
     pub fn mcp(&self) -> &Pool {
         &self.mcp
+    }
+
+    /// Long-term memory, from when the server has started. Graphs written in Rust may use it in
+    /// their nodes.
+    #[must_use]
+    pub fn memory(&self) -> &Recollection {
+        &self.memory
     }
 
     /// Sets whether data outlives the process.
@@ -146,7 +157,11 @@ impl App {
             self.graphs_from = sources.join(" and ");
             return Ok(self);
         }
-        let loaded = project::load(&self.config, &models, &self.mcp)?;
+        let given = Given {
+            mcp: self.mcp.clone(),
+            memory: self.config.memory.enabled.then(|| self.memory.clone()),
+        };
+        let loaded = project::load(&self.config, &models, &given)?;
         self.graphs_from = match sources.is_empty() {
             true => "the built-in project".into(),
             false => sources.join(" and "),
@@ -191,7 +206,7 @@ impl App {
         let state = state(&self.config, &database, service.clone(), auth.clone())?;
         let stop = CancellationToken::new();
         let remembers = memory::told(memory.as_ref());
-        let (state, remembering) = remember(state, memory, &stop);
+        let (state, remembering) = remember(state, memory, &self.memory, &stop);
         let worker = tokio::spawn({
             let (service, stop) = (service.clone(), stop.clone());
             async move { service.run_worker(stop).await }
@@ -231,15 +246,17 @@ impl App {
     }
 }
 
-/// Serves memories, and works on them in the background.
+/// Serves memories, to nodes of graphs too, and works on them in the background.
 fn remember(
     state: AppState,
     memory: Option<agentflow_memory::Service>,
+    nodes: &Recollection,
     stop: &CancellationToken,
 ) -> (AppState, JoinHandle<()>) {
     let Some(memory) = memory else {
         return (state, tokio::spawn(async {}));
     };
+    nodes.open(memory.clone(), ServiceConfig::default().patience);
     let work = tokio::spawn({
         let (memory, stop) = (memory.clone(), stop.clone());
         async move { memory.run(stop).await }

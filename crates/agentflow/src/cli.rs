@@ -17,7 +17,9 @@ use crate::{
     banner::Style,
     certs,
     config::{self, Config, Merged, Sources},
-    gate, logging, mem0_config, memory, models, project,
+    gate, logging, mem0_config, memory, models,
+    project::{self, Given},
+    recollection::Recollection,
     upkeep::{self, Migrate, Place},
     workers,
 };
@@ -422,9 +424,13 @@ fn init(args: &Init) -> Result<ExitCode> {
 fn check(files: &[PathBuf]) -> Result<ExitCode> {
     let (config, _) = load(None, &[])?;
     let models = runtime()?.block_on(models::from_config(&config.models))?;
+    let given = Given {
+        memory: config.memory.enabled.then(Recollection::default),
+        ..Given::default()
+    };
     let mut failed = false;
     for file in files {
-        match project::check(file, &models) {
+        match project::check(file, &models, &given) {
             Ok(warnings) => {
                 eprint!("{warnings}");
                 print(&format!("{}: ok", file.display()))?;

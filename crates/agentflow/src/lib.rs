@@ -33,6 +33,7 @@ mod memory;
 pub mod models;
 pub mod project;
 mod qdrant;
+pub mod recollection;
 mod redis;
 mod remembered;
 pub mod traces;

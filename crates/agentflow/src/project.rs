@@ -4,16 +4,17 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use agentflow_declarative::{
-    Environment, LoadedGraph,
+    Environment, LoadedGraph, Memories,
     diagnostic::{Colour, Diagnostics},
 };
 use agentflow_mcp::Pool;
 use agentflow_types::{Error, Result};
 
-use crate::{config::Config, host::Hosted, logging, models::Models};
+use crate::{config::Config, host::Hosted, logging, models::Models, recollection::Recollection};
 
 /// The project that is served without a configuration: graph id and file.
 pub const BUILT_IN: [(&str, &str); 2] = [
@@ -29,9 +30,20 @@ fn colour() -> Colour {
     }
 }
 
-fn environment(models: &Models, mcp: &Pool) -> Environment {
+/// What graph files are given beside models.
+#[derive(Clone, Default)]
+pub struct Given {
+    /// Connections to MCP servers.
+    pub mcp: Pool,
+    /// Long-term memory; `None` if the configuration keeps none.
+    pub memory: Option<Recollection>,
+}
+
+fn environment(models: &Models, given: &Given) -> Environment {
+    let memory = given.memory.clone();
     Environment {
-        mcp: mcp.clone(),
+        mcp: given.mcp.clone(),
+        memory: memory.map(|memory| Arc::new(memory) as Arc<dyn Memories>),
         ..Environment::with_models(models.registry.clone(), models.default.clone())
     }
 }
@@ -62,8 +74,8 @@ pub fn built_in(environment: &Environment) -> Result<BTreeMap<String, Hosted>> {
 ///
 /// # Errors
 /// `Invalid` with the report of all mistakes in all files.
-pub fn load(config: &Config, models: &Models, mcp: &Pool) -> Result<BTreeMap<String, Hosted>> {
-    let environment = environment(models, mcp);
+pub fn load(config: &Config, models: &Models, given: &Given) -> Result<BTreeMap<String, Hosted>> {
+    let environment = environment(models, given);
     if config.graphs.is_empty() {
         return built_in(&environment);
     }
@@ -93,12 +105,12 @@ fn warn(warnings: &Diagnostics) {
     }
 }
 
-/// Checks one graph file with these models: the rendered warnings, or the rendered report.
+/// Checks one graph file: the rendered warnings, or the rendered report.
 ///
 /// # Errors
 /// The report.
-pub fn check(path: &Path, models: &Models) -> std::result::Result<String, String> {
-    match agentflow_declarative::load(path, &environment(models, &Pool::new())) {
+pub fn check(path: &Path, models: &Models, given: &Given) -> std::result::Result<String, String> {
+    match agentflow_declarative::load(path, &environment(models, given)) {
         Ok(loaded) => Ok(loaded.warnings.render(colour())),
         Err(report) => Err(report.render(colour())),
     }
@@ -160,7 +172,7 @@ mod tests {
             .collect();
         assert!(!graphs.is_empty());
         for graph in graphs {
-            check(graph, &none()).unwrap();
+            check(graph, &none(), &Given::default()).unwrap();
         }
         let err = write(dir.path()).unwrap_err();
         assert_eq!(err.kind(), agentflow_types::ErrorKind::Conflict);

@@ -5,9 +5,10 @@ use agentflow_storage::{
     memories::{Change, Event, Job, JobStatus, Kind, Memory, Owner, OwnerKind, State},
 };
 use agentflow_types::{
-    Error, Map, MemoryId, Result, Scope, Timestamp, Value, from_value, to_value,
+    Error, ErrorKind, JobId, Map, MemoryId, Result, Scope, Timestamp, Value, from_value, to_value,
 };
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::{Service, hash};
 use crate::text::entities;
@@ -20,6 +21,8 @@ pub(super) const MAX_BYTES: usize = 1 << 20;
 const MAX_NAME_BYTES: usize = 256;
 /// Marks a turn that is kept as a source only: it is in no list.
 pub(crate) const SOURCE: &str = "source";
+/// Namespace in which ids of jobs are derived from keys.
+const KEYS: Uuid = Uuid::from_u128(0x5f0d_6c2e_9a41_4b7b_8d53_e1c0_7a26_94f1);
 /// Kind of the jobs.
 pub(super) const ADD: &str = "ADD";
 /// What the job says when there is no chat model.
@@ -134,6 +137,41 @@ impl Service {
     /// # Errors
     /// `Invalid` if there is nothing to add, or it belongs to nobody.
     pub async fn add(&self, scope: &Scope, project: &str, add: Add) -> Result<Added> {
+        self.add_as(scope, project, add, JobId::mint()).await
+    }
+
+    /// As [`Service::add`], once for each `key` of a project: repeated, nothing is stored, and the
+    /// job is the one of the first time, without memories. The job and its turns are one
+    /// transaction, so that a key is taken if and only if what came with it is stored.
+    ///
+    /// # Errors
+    /// As [`Service::add`].
+    pub async fn add_once(
+        &self,
+        scope: &Scope,
+        project: &str,
+        key: &str,
+        add: Add,
+    ) -> Result<Added> {
+        let id = job_of_key(scope, project, key);
+        let known = |job| Added {
+            job,
+            memories: vec![],
+        };
+        if let Some(job) = self.backend().memories.job(scope, id).await? {
+            return Ok(known(job));
+        }
+        match self.add_as(scope, project, add, id).await {
+            // Somebody else was faster, or this is about something else.
+            Err(err) if err.kind() == ErrorKind::Conflict => {
+                let job = self.backend().memories.job(scope, id).await?;
+                job.map(known).ok_or(err)
+            }
+            added => added,
+        }
+    }
+
+    async fn add_as(&self, scope: &Scope, project: &str, add: Add, id: JobId) -> Result<Added> {
         add.check()?;
         let infers = add.infer && self.inner.models.chat.is_some();
         let mut turns = self.turns(project, &add, infers);
@@ -141,7 +179,10 @@ impl Service {
             return Err(Error::invalid("messages hold no text"));
         }
         self.chain(scope, &mut turns).await?;
-        let mut job = self.job_of(project, &add, &turns)?;
+        let mut job = Job {
+            job_id: id,
+            ..self.job_of(project, &add, &turns)?
+        };
         let mut changes: Vec<Change> = turns
             .iter()
             .map(|turn| Change::Put(Box::new(turn.clone())))
@@ -222,6 +263,12 @@ impl Service {
         let payload = payload.map(|(key, value)| (key.into(), value)).into();
         Ok(self.new_job(project, ADD, lane(project, &add.owner), payload))
     }
+}
+
+/// The id of the job of a key; each tenant and project has its own.
+fn job_of_key(scope: &Scope, project: &str, key: &str) -> JobId {
+    let name = format!("{}\0{project}\0{key}", scope.tenant());
+    JobId(Uuid::new_v5(&KEYS, name.as_bytes()))
 }
 
 /// Jobs of one user, or of whom else it is, follow each other.

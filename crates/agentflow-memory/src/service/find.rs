@@ -29,7 +29,7 @@ use crate::{
 /// Most hits of a search.
 const MAX_TOP_K: usize = 1_000;
 /// Most bytes of a question.
-const MAX_QUERY_BYTES: usize = 16 << 10;
+pub const MAX_QUERY_BYTES: usize = 16 << 10;
 /// Records that are looked through where the index cannot answer: the past, and an outage.
 const MAX_SCAN: u32 = 1_000;
 /// How often what was found is placed anew, because it changed since the index saw it.
