@@ -1,9 +1,11 @@
 //! Managing tenants, users and keys. Nobody gives away more than he has.
 
+use std::time::Duration;
+
 use agentflow_storage::{
     account::{ApiKey, KeyHash, Tenant, User},
     audit::{AuditQuery, Entry},
-    page::{Page, PageQuery},
+    page::{MAX_LIMIT, Page, PageQuery},
 };
 use agentflow_types::{
     DEFAULT_TENANT, Error, KeyId, MemoryScope, Permission, Permissions, Result, Role, Scope,
@@ -17,6 +19,10 @@ use crate::{Auth, password, secret};
 const MAX_NAME_BYTES: usize = 200;
 /// Most bytes of a tenant's name.
 const MAX_TENANT_BYTES: usize = 64;
+/// Most pages of keys that are looked through for those that somebody made.
+const MAX_PAGES: usize = 100;
+/// Most times that a change of a user is tried anew because somebody else changed it meanwhile.
+const MAX_TRIES: usize = 10;
 /// Most bytes of a text of the log of changes.
 const MAX_AUDIT_BYTES: usize = 500;
 
@@ -208,18 +214,68 @@ impl Auth {
         Ok(())
     }
 
+    /// Keys that the caller made and that are not revoked, the newest first.
+    ///
+    /// # Errors
+    /// Errors of the backend.
+    pub async fn keys_made(&self, scope: &Scope) -> Result<Vec<ApiKey>> {
+        let mut page = PageQuery {
+            limit: MAX_LIMIT,
+            sort_by: "created_at".into(),
+            ..PageQuery::default()
+        };
+        let mut made = Vec::new();
+        for _ in 0..MAX_PAGES {
+            let found = self.keys(scope, &page).await?;
+            page.offset += u64::from(MAX_LIMIT);
+            let is_last = page.offset >= found.total;
+            let own =
+                |key: &ApiKey| key.created_by == scope.principal() && key.revoked_at.is_none();
+            made.extend(found.items.into_iter().filter(own));
+            if is_last {
+                break;
+            }
+        }
+        Ok(made)
+    }
+
+    /// Revokes a key that the caller made.
+    ///
+    /// # Errors
+    /// `NotFound` for another one, `Invalid` for one that was revoked before.
+    pub async fn revoke_made(&self, scope: &Scope, id: &str) -> Result<()> {
+        let none = || Error::not_found("API key not found.");
+        let id: KeyId = id.parse().map_err(|_| none())?;
+        let key = self.backend.keys.get(scope, id).await?;
+        let key = key.filter(|key| key.created_by == scope.principal());
+        match key.ok_or_else(none)?.revoked_at {
+            Some(_) => Err(Error::invalid("API key is already revoked.")),
+            None => self.revoke_key(scope, id).await,
+        }
+    }
+
     /// Makes a user.
     ///
     /// # Errors
     /// As [`Self::create_key`]; `Conflict` if the name is taken.
     pub async fn create_user(&self, scope: &Scope, new: NewUser) -> Result<User> {
+        self.insert_user(scope, UserId::mint(), new).await
+    }
+
+    /// Makes a user with this id; `Conflict` also if there is one.
+    pub(crate) async fn insert_user(
+        &self,
+        scope: &Scope,
+        user_id: UserId,
+        new: NewUser,
+    ) -> Result<User> {
         let target = self.target(scope, new.tenant.as_deref()).await?;
         check_name("name", &new.name)?;
         check_title(&new.title)?;
         check_rights(scope, new.role.permissions())?;
         let now = self.now();
         let user = User {
-            user_id: UserId::mint(),
+            user_id,
             name: new.name,
             title: new.title,
             password: Some(self.hash(new.password).await?),
@@ -274,32 +330,79 @@ impl Auth {
     /// # Errors
     /// `NotFound`; `Denied` for rights that the caller lacks, before or after.
     pub async fn update_user(&self, scope: &Scope, id: UserId, patch: UserPatch) -> Result<User> {
-        let before = self.user(scope, id).await?;
+        let mut before = self.user(scope, id).await?;
+        let patch = self.hashed(scope, &before, patch).await?;
+        for _ in 0..MAX_TRIES {
+            if let Some(user) = self.replace_user(scope, before, &patch).await? {
+                return Ok(user);
+            }
+            before = self.user(scope, id).await?;
+        }
+        Err(Error::conflict("others change the user all the time"))
+    }
+
+    /// Changes the password of a user as it was seen; false if it was changed since.
+    pub(crate) async fn replace_password(
+        &self,
+        scope: &Scope,
+        seen: User,
+        password: String,
+    ) -> Result<bool> {
+        let patch = UserPatch {
+            password: Some(password),
+            ..UserPatch::default()
+        };
+        let patch = self.hashed(scope, &seen, patch).await?;
+        Ok(self.replace_user(scope, seen, &patch).await?.is_some())
+    }
+
+    /// The changes with the hash in the password's place, after all that can be checked at once.
+    async fn hashed(&self, scope: &Scope, before: &User, patch: UserPatch) -> Result<UserPatch> {
         check_rights(scope, before.role.permissions())?;
-        let role = patch.role.unwrap_or(before.role);
+        check_rights(scope, patch.role.unwrap_or(before.role).permissions())?;
         check_title(patch.title.as_deref().unwrap_or_default())?;
-        check_rights(scope, role.permissions())?;
-        let ends_sessions = patch.password.is_some() || patch.enabled == Some(false);
         let password = match patch.password {
             Some(text) => Some(self.hash(text).await?),
-            None => before.password.clone(),
+            None => None,
         };
+        Ok(UserPatch { password, ..patch })
+    }
+
+    /// Stores changes, the password's hash among them; `None` if the user was changed since it
+    /// was seen. Otherwise who is shut out could undo it with a change of its own.
+    async fn replace_user(
+        &self,
+        scope: &Scope,
+        seen: User,
+        patch: &UserPatch,
+    ) -> Result<Option<User>> {
+        let role = patch.role.unwrap_or(seen.role);
+        check_rights(scope, seen.role.permissions())?;
+        check_rights(scope, role.permissions())?;
+        let ends_sessions = patch.password.is_some() || patch.enabled == Some(false);
+        let before = seen.updated_at;
         let user = User {
-            title: patch.title.unwrap_or_else(|| before.title.clone()),
-            password,
+            title: patch.title.clone().unwrap_or(seen.title),
+            password: patch.password.clone().or(seen.password),
             role,
-            enabled: patch.enabled.unwrap_or(before.enabled),
-            updated_at: self.now(),
-            ..before
+            enabled: patch.enabled.unwrap_or(seen.enabled),
+            // Two changes never have the same time.
+            updated_at: self.now().max(before.plus(Duration::from_micros(1))),
+            ..seen
         };
-        if !self.backend.users.update(scope, user.clone()).await? {
-            return Err(Error::not_found(format!("User with ID {id} not found")));
+        if !self
+            .backend
+            .users
+            .update(scope, user.clone(), before)
+            .await?
+        {
+            return Ok(None);
         }
         if ends_sessions {
             self.end_sessions(scope, &user.name).await?;
         }
         self.recent.clear();
-        Ok(user)
+        Ok(Some(user))
     }
 
     /// Removes a user with its sessions.

@@ -9,7 +9,7 @@ use agentflow_storage::{
 use agentflow_types::{DEFAULT_TENANT, KeyId, Map, Permissions, Role, Scope, Timestamp, Value};
 use subtle::ConstantTimeEq;
 
-use crate::{Auth, Refusal, login, secret};
+use crate::{Auth, Refusal, login, pairs, secret};
 
 /// Uses of keys that may wait to be noted; further ones are not noted.
 const MAX_USED: usize = 10_000;
@@ -19,7 +19,7 @@ const MAX_USED: usize = 10_000;
 pub enum Credentials<'a> {
     /// An API key.
     Key(&'a str),
-    /// An API key, or a token of the identity provider.
+    /// An API key, or a token: of the identity provider, or of [`Auth::sign_in`].
     Bearer(&'a str),
     /// A session's token.
     Session {
@@ -42,6 +42,13 @@ pub enum Means {
     Bootstrap,
     /// With a token of the identity provider.
     Token,
+    /// With a token of [`Auth::sign_in`].
+    Access {
+        /// The token's session.
+        key: SessionKey,
+        /// The session of the token for the next pair.
+        next: Option<SessionKey>,
+    },
     /// With a session.
     Session {
         /// The session.
@@ -76,6 +83,9 @@ impl Auth {
             Credentials::Key(text) => self.by_key(text).await,
             Credentials::Bearer(text) if secret::is_key(text) || self.is_bootstrap(text) => {
                 self.by_key(text).await
+            }
+            Credentials::Bearer(text) if text.starts_with(pairs::ACCESS_PREFIX) => {
+                self.by_access(text).await
             }
             Credentials::Bearer(text) => self.by_token(text).await,
             Credentials::Session {
@@ -244,7 +254,7 @@ fn text_of<'a>(session: &'a Session, name: &str) -> &'a str {
 pub(crate) fn about(role: Role, kind: &str) -> Map {
     let mut map = Map::new();
     map.insert("role".into(), Value::str(role.word()));
-    map.insert("kind".into(), Value::str(kind));
+    map.insert(login::KIND.into(), Value::str(kind));
     map
 }
 

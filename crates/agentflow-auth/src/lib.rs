@@ -10,6 +10,7 @@ mod jwks;
 mod jwt;
 mod limits;
 mod login;
+mod pairs;
 mod password;
 mod provider;
 mod recent;
@@ -28,6 +29,7 @@ pub use jwks::{KeySet, KeySource};
 pub use jwt::{Algorithm, Claims, JwtConfig, Tokens, parse_algorithm};
 pub use limits::{Limited, Limits, StreamPlace};
 pub use login::{Login, LoginRequest, Signed};
+pub use pairs::{Pair, Registration};
 pub use refusal::Refusal;
 pub use secret::{KEY_PREFIX, mint_key};
 

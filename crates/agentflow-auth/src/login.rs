@@ -19,6 +19,10 @@ use crate::{
 pub(crate) const CSRF: &str = "csrf";
 /// Field of a session's data: the user's id.
 pub(crate) const USER: &str = "user_id";
+/// Field of what is known of a caller: what it is.
+pub(crate) const KIND: &str = "kind";
+/// The kind of callers that are users.
+pub(crate) const OF_USER: &str = "user";
 /// Field of a session's data: the hash of the key.
 pub(crate) const KEY: &str = "key_hash";
 /// Characters of the second token.
@@ -121,18 +125,29 @@ impl Auth {
         })
     }
 
-    /// Ends the caller's session; nothing for who has none.
+    /// Ends the caller's session, or its pair of tokens; nothing for who has neither.
     ///
     /// # Errors
     /// Errors of the backend.
     pub async fn logout(&self, caller: &Caller) -> agentflow_types::Result<()> {
-        match &caller.means {
-            Means::Session { key, .. } => self.backend.sessions.delete(*key).await.map(drop),
-            _ => Ok(()),
+        let keys = match &caller.means {
+            Means::Session { key, .. } => [Some(*key), None],
+            // The one that gets others goes first.
+            Means::Access { key, next } => [*next, Some(*key)],
+            _ => return Ok(()),
+        };
+        for key in keys.into_iter().flatten() {
+            self.backend.sessions.delete(key).await?;
         }
+        Ok(())
     }
 
-    async fn check_password(&self, tenant: &str, name: &str, text: &str) -> Result<User, Refusal> {
+    pub(crate) async fn check_password(
+        &self,
+        tenant: &str,
+        name: &str,
+        text: &str,
+    ) -> Result<User, Refusal> {
         let wrong = Refusal::Unknown("Wrong user or password.");
         if text.len() > password::MAX_BYTES || name.is_empty() || name.contains('\0') {
             return Err(wrong);
@@ -156,7 +171,7 @@ impl Auth {
     }
 
     /// Counts an attempt against its account and its address.
-    async fn meter_login(&self, login: &Login<'_>) -> Result<(), Refusal> {
+    pub(crate) async fn meter_login(&self, login: &Login<'_>) -> Result<(), Refusal> {
         let limit = self.config.login_attempts;
         if limit == 0 {
             return Ok(());
@@ -194,8 +209,8 @@ impl Auth {
 }
 
 pub(crate) fn caller_of_user(tenant: &str, user: &User) -> Caller {
-    let mut known = about(user.role, "user");
-    known.insert("user_id".into(), Value::str(user.user_id.text()));
+    let mut known = about(user.role, OF_USER);
+    known.insert(USER.into(), Value::str(user.user_id.text()));
     Caller {
         scope: Scope::authenticated(tenant, &user.name, user.role.permissions(), known),
         role: user.role,

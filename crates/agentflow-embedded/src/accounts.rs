@@ -167,11 +167,12 @@ impl Users for Embedded {
         .await
     }
 
-    async fn update(&self, scope: &Scope, user: User) -> Result<bool> {
+    async fn update(&self, scope: &Scope, user: User, seen: Timestamp) -> Result<bool> {
         let tenant = scope.tenant().to_owned();
         self.write(move |db| {
             let sql = "UPDATE agentflow_users SET password = ?3, role = ?4, enabled = ?5,
-                updated_at = ?6, title = ?7 WHERE user_id = ?1 AND tenant = ?2";
+                updated_at = ?6, title = ?7
+                WHERE user_id = ?1 AND tenant = ?2 AND updated_at = ?8";
             let values = params![
                 user.user_id.text(),
                 tenant,
@@ -180,6 +181,7 @@ impl Users for Embedded {
                 user.enabled,
                 user.updated_at.0,
                 user.title,
+                seen.0,
             ];
             Ok(execute(db, sql, values)? > 0)
         })

@@ -152,9 +152,10 @@ impl Users for Postgres {
         }
     }
 
-    async fn update(&self, scope: &Scope, user: User) -> Result<bool> {
+    async fn update(&self, scope: &Scope, user: User, seen: Timestamp) -> Result<bool> {
         const SQL: &str = "UPDATE agentflow.users SET password = $3, role = $4, enabled = $5,
-            updated_at = $6, title = $7 WHERE user_id = $1 AND tenant = $2";
+            updated_at = $6, title = $7
+            WHERE user_id = $1 AND tenant = $2 AND updated_at = $8";
         let sql = Statement::new(SQL)
             .bind(user.user_id.0)
             .bind(owner(scope))
@@ -162,7 +163,8 @@ impl Users for Postgres {
             .bind(user.role.word().to_owned())
             .bind(user.enabled)
             .bind(Moment(user.updated_at))
-            .bind(user.title);
+            .bind(user.title)
+            .bind(Moment(seen));
         Ok(self.write(&sql).await?.count > 0)
     }
 

@@ -1,13 +1,14 @@
 //! The doors of the API: who is let through to which route.
 
 mod admission;
-mod credentials;
+pub(crate) mod credentials;
+mod requests;
 mod rules;
 mod session;
 
 use std::{sync::Arc, time::Duration};
 
-use agentflow_auth::{Auth, Caller, Limited, Refusal};
+use agentflow_auth::{Auth, Caller, Limited, Means, Refusal};
 use agentflow_types::Scope;
 use axum::{
     body::Body,
@@ -20,6 +21,8 @@ use http_body_util::BodyExt;
 
 pub(crate) use admission::Admit;
 pub(crate) use credentials::same_origin;
+use requests::Begun;
+pub(crate) use requests::Requests;
 use rules::{Door, Rule, find, methods};
 pub use session::Secure;
 pub(crate) use session::cookie;
@@ -103,6 +106,9 @@ pub(crate) async fn guard(
         target: target(path.as_str(), request.uri().path()),
         request_id: name_of(&request),
     });
+    let begun = rule
+        .is_about_memories()
+        .then(|| Begun::new(request.method(), request.uri().path()));
     let scope = match app.doors {
         Doors::Open => Scope::local(),
         Doors::Guarded if rule.door == Door::Open => return next.run(request).await,
@@ -131,7 +137,12 @@ pub(crate) async fn guard(
         Err(limited) => return too_much(&limited),
     };
     request.extensions_mut().insert(scope.clone());
+    let means = means_of(&request);
     let response = next.run(request).await;
+    if let Some(begun) = begun {
+        app.requests
+            .note(begun, &scope, means.as_ref(), response.status());
+    }
     if let (Some(change), Some(auth)) = (logged, &app.auth) {
         // A reference to a response cannot be held while something is waited for.
         let (status, made) = (response.status(), response.extensions().get().cloned());
@@ -141,6 +152,12 @@ pub(crate) async fn guard(
         Some(place) => response.map(|body| held(body, place)),
         None => response,
     }
+}
+
+/// How the sender of a guarded request was let in.
+fn means_of(request: &Request) -> Option<Means> {
+    let known = request.extensions().get::<Known>();
+    known.map(|known| known.0.means.clone())
 }
 
 /// A refusal, after the rest of its request was read: a connection that ends amid a body takes the

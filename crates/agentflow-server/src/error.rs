@@ -17,12 +17,64 @@ const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 pub enum Failure {
     /// An error of the domain.
     Domain(Error),
+    /// Something in the request does not fit.
+    Misfit(Misfit),
     /// An error of HTTP itself, with its text.
     Http(StatusCode, String),
     /// Text without JSON around it, where LangGraph's server answers so.
     Text(StatusCode, String),
     /// `{"error": "…"}`, where LangGraph's server answers so.
     Legacy(StatusCode, &'static str),
+}
+
+/// What does not fit in a request, and where.
+#[derive(Clone, Debug)]
+pub struct Misfit {
+    /// `body`, `query` or `path`.
+    pub(crate) part: &'static str,
+    /// The place in it, as `messages[0].content`; empty for the whole.
+    pub(crate) path: String,
+    /// What is wrong.
+    pub(crate) text: String,
+}
+
+impl Misfit {
+    fn of(part: &'static str, path: &str, text: &str) -> Self {
+        Self {
+            part,
+            path: if path == "." { "" } else { path }.to_owned(),
+            text: text.to_owned(),
+        }
+    }
+
+    /// In the body.
+    pub(crate) fn of_body(path: &str, text: &str) -> Self {
+        Self::of("body", path, text)
+    }
+
+    /// In a query parameter.
+    pub(crate) fn of_query(name: &str, text: &str) -> Self {
+        Self::of("query", name, text)
+    }
+
+    /// In a parameter of the path.
+    pub(crate) fn of_path(name: &str, text: &str) -> Self {
+        Self::of("path", name, text)
+    }
+
+    /// In one sentence.
+    pub(crate) fn sentence(&self) -> String {
+        match self.path.as_str() {
+            "" => self.text.clone(),
+            path => format!("{path}: {}", self.text),
+        }
+    }
+}
+
+impl From<Misfit> for Failure {
+    fn from(misfit: Misfit) -> Self {
+        Self::Misfit(misfit)
+    }
 }
 
 /// The result of a handler.
@@ -86,6 +138,12 @@ impl IntoResponse for Failure {
                         .headers_mut()
                         .insert(header::RETRY_AFTER, RETRY_AFTER);
                 }
+                response
+            }
+            Self::Misfit(misfit) => {
+                let mut response = detail(StatusCode::UNPROCESSABLE_ENTITY, &misfit.sentence());
+                // Some dialects tell the place apart.
+                response.extensions_mut().insert(misfit);
                 response
             }
             Self::Http(status, text) => detail(status, &text),

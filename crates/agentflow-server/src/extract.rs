@@ -11,7 +11,10 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header, request::Parts};
 use serde::de::DeserializeOwned;
 
-use crate::{AppState, Limits, error::Failure};
+use crate::{
+    AppState, Limits,
+    error::{Failure, Misfit},
+};
 
 /// Request headers that are passed on to a run, at most.
 const MAX_HEADERS: usize = 64;
@@ -180,7 +183,7 @@ fn is_length_limit(err: &axum::Error) -> bool {
 /// 422 for what is not JSON, is nested too deeply, or has a wrong type somewhere; the text names
 /// the place.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8], depth: usize) -> Result<T, Failure> {
-    let refuse = |text: String| Failure::Http(StatusCode::UNPROCESSABLE_ENTITY, text);
+    let invalid = || Misfit::of_body("", "Invalid JSON in request body");
     let bytes = if bytes.iter().all(u8::is_ascii_whitespace) {
         b"{}"
     } else {
@@ -198,17 +201,12 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8], depth: usize) -> Result<
                 let text = text
                     .rsplit_once(" at line ")
                     .map_or(&*text, |(before, _)| before);
-                match path.as_str() {
-                    "." => refuse(text.to_owned()),
-                    path => refuse(format!("{path}: {text}")),
-                }
+                Misfit::of_body(&path, text)
             }
-            _ => refuse("Invalid JSON in request body".to_owned()),
+            _ => invalid(),
         }
     })?;
-    reader
-        .end()
-        .map_err(|_| refuse("Invalid JSON in request body".to_owned()))?;
+    reader.end().map_err(|_| invalid())?;
     Ok(decoded)
 }
 
@@ -308,8 +306,7 @@ impl Params {
 }
 
 fn wrong(name: &str, found: &str, wanted: &str) -> Failure {
-    let text = format!("{name}: expected {wanted}, found {found:?}");
-    Failure::Http(StatusCode::UNPROCESSABLE_ENTITY, text)
+    Misfit::of_query(name, &format!("expected {wanted}, found {found:?}")).into()
 }
 
 /// The request headers that a graph may read: `x-…` and the user agent, secrets left out.
@@ -360,6 +357,7 @@ mod tests {
         }
         match decode::<Sample>(body.as_bytes(), 5) {
             Ok(_) => "accepted".into(),
+            Err(Failure::Misfit(misfit)) => format!("422 {}", misfit.sentence()),
             Err(Failure::Http(status, text)) => format!("{} {text}", status.as_u16()),
             Err(other) => format!("{other:?}"),
         }

@@ -1,10 +1,12 @@
 //! Memory over HTTP, in both dialects of Mem0: the hosted platform's (`/v1`, `/v2`, `/v3`,
 //! `/api/v1`), which its official clients speak, and that of its self-hosted server.
 
+pub(crate) mod accounts;
 mod entities;
 mod insight;
 mod legacy;
 mod memories;
+mod misfits;
 mod organizations;
 mod place;
 pub(crate) mod read;
@@ -34,7 +36,10 @@ pub(crate) fn routes() -> OpenApiRouter<AppState> {
         .merge(webhooks::routes())
         .merge(legacy::routes())
         .layer(middleware::map_response(platform_errors));
-    platform.merge(self_hosted::routes())
+    let self_hosted = self_hosted::routes()
+        .merge(accounts::routes())
+        .layer(middleware::map_response(misfits::listed));
+    platform.merge(self_hosted)
 }
 
 /// Errors as the platform's clients read them: one looks for `detail`, one for `error`, one for

@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    access::{Admit, Doors, Secure},
+    access::{Admit, Doors, Requests, Secure},
     exposition::Sample,
     health::Part,
     metrics::Metrics,
@@ -138,6 +138,8 @@ pub struct AppState {
     pub(crate) auth: Option<Arc<Auth>>,
     pub(crate) doors: Doors,
     pub(crate) security: Arc<Security>,
+    /// The newest requests about memories.
+    pub(crate) requests: Arc<Requests>,
     pub(crate) tls: Option<Arc<Tls>>,
     /// Who tells figures for `/metrics`.
     pub(crate) figures: Vec<Arc<dyn Figures>>,
@@ -168,6 +170,7 @@ impl AppState {
             auth: None,
             doors: Doors::Open,
             security: Arc::default(),
+            requests: Arc::default(),
             tls: None,
             figures: Vec::new(),
             samples: Vec::new(),

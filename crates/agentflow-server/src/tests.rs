@@ -1,6 +1,7 @@
 //! The router in process, over the in-memory backend and a scripted graph host.
 
 mod access;
+mod accounts;
 mod assistants;
 mod bodies;
 mod compatibility;

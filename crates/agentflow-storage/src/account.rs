@@ -185,8 +185,9 @@ pub trait Users: Send + Sync {
     /// `Conflict` if the id, or the name within the tenant, is taken.
     async fn insert(&self, scope: &Scope, user: User) -> Result<()>;
 
-    /// Replaces title, password, role, state and the time of change; false if there is no such user.
-    async fn update(&self, scope: &Scope, user: User) -> Result<bool>;
+    /// Replaces title, password, role, state and the time of change of the user as it was last
+    /// changed at `seen`; false if there is no such user, or it was changed since.
+    async fn update(&self, scope: &Scope, user: User, seen: Timestamp) -> Result<bool>;
 
     /// The user.
     async fn get(&self, scope: &Scope, id: UserId) -> Result<Option<User>>;

@@ -69,6 +69,12 @@ impl SessionKey {
     pub fn text(&self) -> String {
         hex(&self.0)
     }
+
+    /// Reads [`Self::text`].
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        crate::account::KeyHash::parse(text).map(|hash| Self(*hash.bytes()))
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -193,6 +199,7 @@ mod tests {
         let token = Token::mint().unwrap();
         assert_eq!(token.secret().len(), 2 * TOKEN_BYTES);
         assert_ne!(token, Token::mint().unwrap());
+        assert_eq!(SessionKey::parse(&token.key().text()), Some(token.key()));
         assert_eq!(Token::from_client(token.secret()).key(), token.key());
         assert!(!format!("{token:?} {:?}", token.key()).contains(token.secret()));
         // The example of FIPS 180-2.

@@ -345,8 +345,9 @@ async fn auth_told(config: &Config, auth: &Auth) -> Result<String> {
     if auth.anybody().await? {
         return Ok("on".into());
     }
-    let text = "nobody can be let in yet: stop, run `agentflow keys create NAME --role operator`, \
-        or set auth.bootstrap_key_file";
+    let text = "nobody can be let in yet, and whoever registers first at /auth/register is an \
+        administrator: register, or stop and run `agentflow keys create NAME --role operator`, or \
+        set auth.bootstrap_key_file";
     tracing::warn!("{text}");
     Ok(format!("on; {text}"))
 }

@@ -4,6 +4,7 @@
 mod accounts;
 mod keys;
 mod limits;
+mod pairs;
 mod provider;
 mod sessions;
 mod tokens;

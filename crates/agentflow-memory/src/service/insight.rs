@@ -4,7 +4,7 @@
 use agentflow_models::chat::ChatRequest;
 use agentflow_storage::memories::{Job, JobStatus, Memory, Note, NoteQuery};
 use agentflow_types::{
-    Error, Map, MemoryId, Result, Scope, Timestamp, Value, from_value, message, to_value,
+    Error, Map, MemoryId, Result, Scope, Timestamp, Value, from_value, message, to_value, value,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -25,6 +25,8 @@ const MAX_CHARS: usize = 100_000;
 const MAX_TOKENS: u64 = 8_000;
 /// Most bytes of the schema of an export.
 const MAX_SCHEMA_BYTES: usize = 64 << 10;
+/// Most bytes of what somebody says memories are for.
+const MAX_USE_BYTES: usize = 4 << 10;
 /// Memories that a profile needs.
 const LEAST_FOR_PROFILE: usize = 3;
 
@@ -347,6 +349,46 @@ impl Service {
         };
         let answer = chat.complete(request, CancellationToken::new()).await?;
         Ok(answer.text)
+    }
+
+    /// Instructions for what facts are read out of conversations, for somebody's use of memories,
+    /// and a sentence to try them with; a chat model writes both.
+    ///
+    /// # Errors
+    /// `Invalid` for a use that is no short text; `Busy` without a chat model.
+    pub async fn instructions(&self, use_case: &str) -> Result<(String, String)> {
+        if use_case.trim().is_empty() || use_case.len() > MAX_USE_BYTES {
+            return Err(Error::invalid("use_case must be a text of up to 4 KiB"));
+        }
+        let Some((chat, model)) = &self.inner.models.chat else {
+            return Err(Error::busy("no chat model is configured"));
+        };
+        let rules = "Somebody sets up a memory for conversations and says what it is for. Answer \
+            with a JSON object. `custom_instructions`: a short paragraph that tells which facts \
+            and preferences are worth remembering for this use. `test_message`: one sentence that \
+            somebody would really say there.";
+        let text = value!({ "type": "string" });
+        let schema = value!({
+            "type": "object",
+            "properties": { "custom_instructions": text, "test_message": text },
+            "required": ["custom_instructions", "test_message"],
+        });
+        let request = ChatRequest {
+            model: model.clone(),
+            messages: vec![message::system(rules), message::human(use_case)],
+            response_schema: Some(("instructions".into(), schema)),
+            temperature: Some(0.0),
+            max_tokens: Some(MAX_TOKENS),
+            ..ChatRequest::default()
+        };
+        let answer = chat.complete(request, CancellationToken::new()).await?;
+        let answer = object(&answer.text)?;
+        let field = |name: &str| {
+            let found = answer.as_map().and_then(|map| map.get(name)?.as_str());
+            found.map(str::to_owned)
+        };
+        let both = field("custom_instructions").zip(field("test_message"));
+        both.ok_or_else(|| Error::failed("the model's answer lacks what was asked for"))
     }
 
     /// Tells that a profile could not be made.

@@ -47,6 +47,11 @@ const fn needs(method: &'static str, path: &'static str, permission: Permission)
 }
 
 impl Rule {
+    /// Whether the route needs what is needed for memories.
+    pub(crate) fn is_about_memories(&self) -> bool {
+        matches!(self.door, Door::Needs(MemoriesRead | MemoriesWrite))
+    }
+
     const fn logged(self, action: &'static str) -> Self {
         Self {
             action: Some(action),
@@ -81,6 +86,16 @@ const ACCOUNTS: &[Rule] = &[
     open("POST", "/auth/login"),
     rule("POST", "/auth/logout", Door::Known),
     rule("GET", "/auth/me", Door::Known),
+    rule("PATCH", "/auth/me", Door::Known).logged("users.update"),
+    open("GET", "/auth/setup-status"),
+    open("POST", "/auth/register"),
+    open("POST", "/auth/refresh"),
+    rule("POST", "/auth/change-password", Door::Known).logged("users.update"),
+    rule("POST", "/auth/onboarding-complete", Door::Known),
+    needs("GET", "/api-keys", KeysRead),
+    needs("POST", "/api-keys", KeysWrite).logged("keys.create"),
+    needs("DELETE", "/api-keys/{key_id}", KeysWrite).logged("keys.revoke"),
+    needs("GET", "/requests", AuditRead),
     needs("GET", "/admin/keys", KeysRead),
     needs("POST", "/admin/keys", KeysWrite).logged("keys.create"),
     needs("GET", "/admin/keys/{key_id}", KeysRead),
@@ -340,6 +355,7 @@ const MEMORIES: &[Rule] = &[
     needs("GET", "/configure", MemoriesRead),
     needs("POST", "/configure", MemoriesWrite),
     needs("GET", "/configure/providers", MemoriesRead),
+    needs("POST", "/generate-instructions", MemoriesWrite),
     open("POST", "/v1/agent-rush/memories"),
     open("POST", "/v1/agent-rush/memories/search"),
     needs(
@@ -485,6 +501,10 @@ mod tests {
             "/docs",
             "/openapi.json",
             "/auth/login",
+            // They let the first one in, or who shows a token.
+            "/auth/setup-status",
+            "/auth/register",
+            "/auth/refresh",
             // They refuse strangers themselves.
             "/api/v1/auth/email_code",
             "/api/v1/auth/email_code/verify",

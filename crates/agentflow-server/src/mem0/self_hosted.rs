@@ -7,7 +7,7 @@ use agentflow_memory::{Add, Edit, Found, Search, Which, filter};
 use agentflow_storage::memories::{JobStatus, Memory, OwnerKind};
 use agentflow_types::{Error, Map, Permission, Value};
 use axum::{
-    Json as Out,
+    Extension, Json as Out,
     response::{IntoResponse, Response},
 };
 use http::StatusCode;
@@ -23,7 +23,8 @@ use super::{
 };
 use crate::{
     AppState,
-    error::{Failure, Reply},
+    access::RequestId,
+    error::{Failure, Misfit, Reply, detail_of},
     extract::{Json as Body, Params, Text},
     wire::present,
 };
@@ -48,6 +49,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(delete_entity))
         .routes(routes!(configuration, configure))
         .routes(routes!(providers))
+        .routes(routes!(generate_instructions))
         .routes(routes!(agent_rush))
         .routes(routes!(agent_rush_search))
 }
@@ -94,8 +96,7 @@ fn hit(found: &Found, explain: bool) -> Json {
 }
 
 /// What is to be remembered.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(default)]
+#[derive(Debug, Deserialize, ToSchema)]
 struct NewMemory {
     /// List of messages with `role` and `content`.
     #[schema(value_type = Vec<Object>)]
@@ -196,7 +197,7 @@ async fn list(place: Place, params: Params) -> Reply<Out<Json>> {
     let usual = if is_scoped { ROWS } else { MAX_ROWS };
     let limit = params.number("top_k")?.unwrap_or(usual);
     if limit > MAX_ROWS {
-        return Err(Error::unprocessable("top_k must be a number from 0 to 1000").into());
+        return Err(Misfit::of_query("top_k", "must be a number from 0 to 1000").into());
     }
     let which = Which {
         filter,
@@ -213,10 +214,7 @@ async fn list(place: Place, params: Params) -> Reply<Out<Json>> {
         .await?;
     let rows = page.items.iter().take(limit as usize).map(shown);
     let rows: Vec<Json> = rows.collect();
-    Ok(Out(match is_scoped {
-        true => json!({ "results": rows }),
-        false => Json::Array(rows),
-    }))
+    Ok(Out(json!({ "results": rows })))
 }
 
 /// Remove all memories of somebody.
@@ -335,8 +333,7 @@ async fn history(place: Place, Text(id): Text<String>) -> Reply<Out<Vec<Json>>> 
 }
 
 /// A question.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(default)]
+#[derive(Debug, Deserialize, ToSchema)]
 struct Question {
     /// What is asked.
     query: String,
@@ -437,10 +434,9 @@ async fn delete_entity(
     place: Place,
     Text((kind, name)): Text<(String, String)>,
 ) -> Reply<Out<Json>> {
-    let kind: OwnerKind = kind.parse().map_err(|_| {
-        let text = "entity_type must be user, agent, app or run";
-        Failure::Http(StatusCode::UNPROCESSABLE_ENTITY, text.to_owned())
-    })?;
+    let kind: OwnerKind = kind
+        .parse()
+        .map_err(|_| Misfit::of_path("entity_type", "must be user, agent, app or run"))?;
     let exact = Value::object([("eq", Value::str(name))]);
     let filter = read::only(kind.field(), exact);
     place
@@ -506,6 +502,38 @@ async fn configure(place: Place, Body(body): Body<Configuration>) -> Reply<Out<J
 async fn providers() -> Out<Json> {
     let embedder = ["openai", "ollama", "local"];
     Out(json!({ "llm": ["openai", "anthropic", "ollama"], "embedder": embedder }))
+}
+
+/// What a server is to be used for.
+#[derive(Debug, Deserialize, ToSchema)]
+struct UseCase {
+    /// In a few words.
+    use_case: String,
+}
+
+/// Let the chat model write instructions for a use, and something to try them with.
+#[utoipa::path(post, path = "/generate-instructions", tag = "memories", request_body = UseCase,
+    responses((status = 200, body = Json), (status = 502, body = Json, description = "No model.")))]
+async fn generate_instructions(
+    place: Place,
+    Extension(name): Extension<RequestId>,
+    Body(body): Body<UseCase>,
+) -> Reply<Response> {
+    match place.memory.instructions(&body.use_case).await {
+        Ok((instructions, example)) => {
+            let body = json!({ "custom_instructions": instructions, "test_message": example });
+            Ok(Out(body).into_response())
+        }
+        Err(err) if err.kind() == agentflow_types::ErrorKind::Invalid => Err(err.into()),
+        Err(err) => {
+            tracing::warn!(error = %err, "no instructions were written");
+            let body = json!({
+                "detail": detail_of(&err), "code": "provider_unavailable",
+                "request_id": &*name.0,
+            });
+            Ok((StatusCode::BAD_GATEWAY, Out(body)).into_response())
+        }
+    }
 }
 
 /// A game of the hosted platform, which is not here.

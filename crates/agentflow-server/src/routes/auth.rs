@@ -1,6 +1,6 @@
 //! Sessions of people in a browser.
 
-use agentflow_auth::{Login, LoginRequest, Refusal};
+use agentflow_auth::{Auth, Login, LoginRequest, Refusal};
 use agentflow_types::{Clock, Error, SystemClock};
 use axum::{
     Extension, Json as Out,
@@ -13,9 +13,10 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     AppState,
     access::{Doors, Known, RequestId, cookie, refused, same_origin},
-    error::{Failure, Reply},
+    error::{Failure, Misfit, Reply},
     extract::{Asker, Json},
     listen::Peer,
+    mem0::accounts::{self, AccountPatch},
     wire::{
         account::{LoginBody, Me},
         system::Detail,
@@ -26,7 +27,7 @@ pub(crate) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(login))
         .routes(routes!(logout))
-        .routes(routes!(me))
+        .routes(routes!(me, update_me))
 }
 
 /// The error of what needs authentication on a server without.
@@ -55,6 +56,9 @@ async fn login(
         return Ok(refused(Refusal::Denied(text.into())));
     }
     let Json(body) = Json::<LoginBody>::read(request, &app).await?;
+    if let Some(email) = &body.email {
+        return sign_in(&auth, email, &body, peer, &name).await;
+    }
     let who = match (&body.username, &body.password, &body.api_key) {
         (Some(user), Some(password), None) => LoginRequest::Password {
             tenant: body.tenant.as_deref(),
@@ -63,7 +67,7 @@ async fn login(
         },
         (None, None, Some(key)) => LoginRequest::Key(key),
         _ => {
-            let text = "give either username and password, or api_key";
+            let text = "give either username and password, or email and password, or api_key";
             return Err(Error::unprocessable(text).into());
         }
     };
@@ -87,6 +91,35 @@ async fn login(
     Ok(response)
 }
 
+/// Answers with tokens, as Mem0's self-hosted server does.
+async fn sign_in(
+    auth: &Auth,
+    email: &str,
+    body: &LoginBody,
+    peer: Option<Extension<Peer>>,
+    name: &RequestId,
+) -> Reply {
+    accounts::check_email(email)?;
+    let missing = || Misfit::of_body("", "missing field `password`");
+    let password = body.password.as_deref().ok_or_else(missing)?;
+    let peer = peer.map(|Extension(Peer(address))| address.ip());
+    match auth
+        .sign_in(body.tenant.as_deref(), email, password, peer)
+        .await
+    {
+        Ok((pair, caller)) => {
+            let scope = &caller.scope;
+            auth.record(scope, "auth.login", scope.principal(), &name.0, "ok")
+                .await?;
+            Ok(Out(accounts::shown(&pair)).into_response())
+        }
+        Err(refusal) => {
+            tracing::info!(request_id = &*name.0, "a login was refused");
+            Ok(refused(refusal))
+        }
+    }
+}
+
 /// End the session. Without one, nothing happens.
 #[utoipa::path(post, path = "/auth/logout", tag = "auth",
     responses((status = 204), (status = 401, body = Detail)))]
@@ -102,11 +135,31 @@ async fn logout(State(app): State<AppState>, known: Option<Extension<Known>>) ->
 /// Who asks, and what it may do.
 #[utoipa::path(get, path = "/auth/me", tag = "auth",
     responses((status = 200, body = Me), (status = 401, body = Detail)))]
-async fn me(Asker(scope): Asker, known: Option<Extension<Known>>) -> Out<Me> {
-    Out(match known {
-        Some(Extension(Known(caller))) => Me::from(&*caller),
-        None => Me::anybody(&scope),
-    })
+async fn me(
+    State(app): State<AppState>,
+    Asker(scope): Asker,
+    known: Option<Extension<Known>>,
+) -> Reply<Out<Me>> {
+    let (Some(auth), Some(Extension(Known(caller)))) = (&app.auth, known) else {
+        return Ok(Out(Me::anybody(&scope)));
+    };
+    let me = Me::from(&*caller);
+    Ok(Out(match auth.user_of(&caller).await? {
+        Some(user) => me.of_user(user),
+        None => me,
+    }))
+}
+
+/// Change what people call the asker.
+#[utoipa::path(patch, path = "/auth/me", tag = "auth", request_body = AccountPatch,
+    responses((status = 200, body = serde_json::Value), (status = 401, body = Detail)))]
+async fn update_me(
+    State(app): State<AppState>,
+    known: Option<Extension<Known>>,
+    Json(body): Json<AccountPatch>,
+) -> Reply<Out<serde_json::Value>> {
+    let known = known.map(|Extension(known)| known);
+    Ok(Out(accounts::change(&app, known.as_ref(), body).await?))
 }
 
 fn set_cookie(app: &AppState, response: &mut Response, token: &str, seconds: u64) {

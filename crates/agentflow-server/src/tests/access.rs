@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{Answer, NOBODY, Server, request};
 use crate::{Doors, Limits, Security};
 
-const BOOTSTRAP: &str = "bootstrap-key-for-tests-0123456789";
+pub(crate) const BOOTSTRAP: &str = "bootstrap-key-for-tests-0123456789";
 
 /// A server whose doors are guarded.
 pub(crate) struct Guarded {

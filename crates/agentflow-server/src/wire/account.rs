@@ -12,6 +12,8 @@ use utoipa::ToSchema;
 pub(crate) struct LoginBody {
     /// Tenant of the user; `default` if absent.
     pub(crate) tenant: Option<String>,
+    /// Address of the user; the answer has tokens then, and sets no cookie.
+    pub(crate) email: Option<String>,
     /// Login name.
     pub(crate) username: Option<String>,
     /// Password.
@@ -31,7 +33,16 @@ pub(crate) struct Me {
     role: String,
     /// Permissions.
     permissions: Vec<&'static str>,
-    /// How it was let in: `key`, `bootstrap`, `token`, `session`, or `open` without
+    /// Of a user: its id.
+    id: Option<String>,
+    /// Of a user: what people call it.
+    name: Option<String>,
+    /// Of a user: its login name.
+    email: Option<String>,
+    /// Of a user: creation.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    created_at: Option<Timestamp>,
+    /// How it was let in: `key`, `bootstrap`, `token`, `access`, `session`, or `open` without
     /// authentication.
     means: &'static str,
     /// With a session: what changing requests must send as `x-csrf-token`.
@@ -49,9 +60,29 @@ impl Me {
             principal: scope.principal().to_owned(),
             role: Role::Operator.word().to_owned(),
             permissions: scope.permissions().words(),
+            id: None,
+            name: None,
+            email: None,
+            created_at: None,
             means: "open",
             csrf_token: None,
             expires_at: None,
+        }
+    }
+}
+
+impl Me {
+    /// With what is known of its user.
+    pub(crate) fn of_user(self, user: account::User) -> Self {
+        Self {
+            id: Some(user.user_id.text()),
+            created_at: Some(user.created_at),
+            name: Some(match user.title.is_empty() {
+                true => user.name.clone(),
+                false => user.title,
+            }),
+            email: Some(user.name),
+            ..self
         }
     }
 }
@@ -62,6 +93,7 @@ impl From<&Caller> for Me {
             Means::Key(_) => ("key", None, None),
             Means::Bootstrap => ("bootstrap", None, None),
             Means::Token => ("token", None, None),
+            Means::Access { .. } => ("access", None, None),
             Means::Session { csrf, ends_at, .. } => ("session", Some(csrf.clone()), Some(*ends_at)),
         };
         Self {
@@ -69,6 +101,10 @@ impl From<&Caller> for Me {
             principal: caller.scope.principal().to_owned(),
             role: caller.role.word().to_owned(),
             permissions: caller.scope.permissions().words(),
+            id: None,
+            name: None,
+            email: None,
+            created_at: None,
             means,
             csrf_token,
             expires_at,

@@ -150,9 +150,17 @@ pub async fn a_user_is_read_back_and_changed(backend: Backend) -> Result<()> {
         created_at: at(7),
         ..changed.clone()
     };
-    assert!(users.update(&scope, sent).await?);
+    let (seen, other) = (first.updated_at, user(2, "bob"));
+    assert!(!users.update(&scope, sent.clone(), at(4)).await?);
+    assert_eq!(users.get(&scope, first.user_id).await?, Some(first.clone()));
+    assert!(users.update(&scope, sent.clone(), seen).await?);
     assert_eq!(users.get(&scope, first.user_id).await?, Some(changed));
-    assert!(!users.update(&scope, user(2, "bob")).await?);
+    assert!(!users.update(&scope, sent, seen).await?, "it changed");
+    assert!(
+        !users
+            .update(&scope, other.clone(), other.updated_at)
+            .await?
+    );
     assert!(users.delete(&scope, first.user_id).await?);
     assert!(!users.delete(&scope, first.user_id).await?);
     assert_eq!(users.named(&scope, "ada").await?, None);
@@ -179,7 +187,7 @@ pub async fn strangers_see_no_users(backend: Backend) -> Result<()> {
     users.insert(&Scope::local(), mine.clone()).await?;
     assert_eq!(users.get(&other, mine.user_id).await?, None);
     assert_eq!(users.named(&other, "ada").await?, None);
-    assert!(!users.update(&other, mine.clone()).await?);
+    assert!(!users.update(&other, mine.clone(), mine.updated_at).await?);
     assert!(!users.delete(&other, mine.user_id).await?);
     let found = users.search(&other, &PageQuery::default()).await?;
     assert_eq!((found.items.len(), found.total), (0, 0));

@@ -83,10 +83,11 @@ impl Users for Memory {
         Ok(())
     }
 
-    async fn update(&self, scope: &Scope, user: User) -> Result<bool> {
+    async fn update(&self, scope: &Scope, user: User, seen: Timestamp) -> Result<bool> {
         let mut tables = self.lock();
         let row = tables.users.get_mut(&user.user_id);
-        Ok(row.filter(|owned| owned.of(scope)).is_some_and(|owned| {
+        let row = row.filter(|owned| owned.of(scope) && owned.row.updated_at == seen);
+        Ok(row.is_some_and(|owned| {
             owned.row = User {
                 name: owned.row.name.clone(),
                 created_at: owned.row.created_at,

@@ -278,6 +278,24 @@ pub fn asks(method: &str, path: &str, has_body: bool) -> Vec<Ask> {
         ("post", "/auth/login") => vec![ask(
             |t| json!({ "tenant": t.tenant, "username": "boss", "password": "not the password" }),
         )],
+        ("post", "/auth/register") => vec![ask(
+            |t| json!({ "name": "u", "email": format!("{}@x.y", t.marker), "password": "correct horse battery" }),
+        )],
+        ("post", "/auth/refresh") => vec![ask(|t| json!({ "refresh_token": t.marker }))],
+        ("patch", "/auth/me") => vec![ask(|_| json!({ "name": "mine" }))],
+        ("post", "/auth/change-password") => vec![ask(
+            |_| json!({ "current_password": "not the password", "new_password": "correct horse battery" }),
+        )],
+        ("post", "/auth/onboarding-complete") => vec![ask(|_| json!({ "use_case": "mine" }))],
+        // There is no model to ask; what it is asked reads nothing of anybody's.
+        ("post", "/generate-instructions") => vec![ask(|_| json!({ "use_case": "" }))],
+        // One that is made would be one more of our own.
+        ("post", "/api-keys") => vec![ask(|_| json!({ "label": "k", "role": "operator" }))],
+        // Our own requests name whom they were about.
+        ("get", "/requests") => vec![Ask {
+            query: |_| vec![("offset", "1000000".into())],
+            ..Ask::new(method, path, None)
+        }],
         ("post", "/admin/keys") => vec![ask(|t| json!({ "name": "k", "tenant": t.tenant }))],
         ("post", "/admin/users") => vec![ask(
             |t| json!({ "name": "u", "password": "correct horse battery", "tenant": t.tenant }),
