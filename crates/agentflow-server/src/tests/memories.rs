@@ -394,3 +394,20 @@ async fn older_clients_get_older_shapes() {
             .contains("no accounts")
     );
 }
+
+#[tokio::test]
+async fn a_webhook_for_events_that_never_happen_is_refused() {
+    let server = Server::new().await;
+    let line = "POST /api/v1/webhooks/projects/default";
+    for (event, want) in [
+        ("ingest_job_completed", "never happens on this server"),
+        ("ingest_job:failed", "never happens on this server"),
+        ("memory_lost", "is none of memory_add"),
+    ] {
+        let body =
+            json!({ "url": "https://example.com/hook", "event_types": ["memory_add", event] });
+        let answer = server.call(line, &body.to_string()).await;
+        assert_eq!(answer.status, 400, "{}", answer.text);
+        assert!(answer.text.contains(want), "{}", answer.text);
+    }
+}
