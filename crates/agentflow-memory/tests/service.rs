@@ -11,7 +11,7 @@ use agentflow_memory::{
 };
 use agentflow_models::chat::{Chat, ChatRequest, ChatResponse, ChatStream};
 use agentflow_storage::{
-    memories::{JobStatus, OwnerKind, State},
+    memories::{JobStatus, NoteQuery, OwnerKind, State},
     memory::{Memory, VectorIndex},
     page::PageQuery,
     vector::Vectors,
@@ -378,4 +378,34 @@ async fn a_collection_that_was_lost_is_made_and_filled_again() {
     assert_eq!(service.check().await.unwrap().missing, 0);
     let found = search(&service, "rum", value!({"user_id": "ada"})).await;
     assert_eq!(found, ["I like rum"]);
+}
+
+#[tokio::test]
+async fn the_newest_notes_of_a_kind_are_kept() {
+    let (service, scope) = (service(None), Scope::local());
+    for key in ["a", "b", "c", "d"] {
+        let body = filter(value!({ "of": key }));
+        service
+            .put_note(&scope, "p", "kind", key, body)
+            .await
+            .unwrap();
+    }
+    let other = service.put_note(&scope, "p", "other", "a", Map::new());
+    other.await.unwrap();
+    service.keep_newest(&scope, "p", "kind", 2).await.unwrap();
+    let query = |kind: &str| NoteQuery {
+        project: "p".into(),
+        kind: kind.into(),
+        limit: 10,
+        offset: 0,
+    };
+    let kept = service.notes(&scope, &query("kind")).await.unwrap().items;
+    let kept: Vec<&str> = kept.iter().map(|note| &*note.key).collect();
+    assert_eq!(kept, ["c", "d"]);
+    assert_eq!(
+        service.notes(&scope, &query("other")).await.unwrap().total,
+        1
+    );
+    let again = service.put_note(&scope, "p", "kind", "a", Map::new()).await;
+    assert!(again.unwrap().body.is_empty());
 }

@@ -73,21 +73,30 @@ impl Service {
         }
     }
 
-    /// Removes the oldest exports beyond [`MAX_EXPORTS`].
-    pub(super) async fn drop_old_exports(&self, scope: &Scope, project: &str) -> Result<()> {
-        // Whoever exports may be limited to some memories; the number of exports is not.
+    /// Removes the oldest notes of a kind beyond the newest `most`, up to a hundred at once.
+    ///
+    /// # Errors
+    /// Those of the records.
+    pub async fn keep_newest(
+        &self,
+        scope: &Scope,
+        project: &str,
+        kind: &str,
+        most: u32,
+    ) -> Result<()> {
+        // Whoever makes one may be limited to some memories; the number of notes is not.
         let scope = &Scope::new(scope.tenant(), scope.principal());
         let query = NoteQuery {
             project: project.to_owned(),
-            kind: EXPORTS.into(),
+            kind: kind.to_owned(),
             limit: PAGE,
             offset: 0,
         };
         let found = self.notes(scope, &query).await?;
-        let many = found.total.saturating_sub(u64::from(MAX_EXPORTS));
+        let many = found.total.saturating_sub(u64::from(most));
         let many = usize::try_from(many).unwrap_or(usize::MAX);
         for old in found.items.iter().take(many) {
-            self.delete_note(scope, project, EXPORTS, &old.key).await?;
+            self.delete_note(scope, project, kind, &old.key).await?;
         }
         Ok(())
     }

@@ -167,7 +167,8 @@ impl Service {
                 "memories were removed while they were exported",
             ));
         }
-        self.drop_old_exports(scope, &job.project).await?;
+        self.keep_newest(scope, &job.project, EXPORTS, MAX_EXPORTS)
+            .await?;
         let result = Value::object([("memory_export_id", Value::str(id))]);
         self.finish(scope, job, vec![result]).await
     }

@@ -141,7 +141,8 @@ impl Service {
                 created_at: old.as_ref().map_or(now, |old| old.created_at),
                 updated_at: now,
                 is_deleted: body.is_none(),
-                body: body.clone().or(old.map(|old| old.body)).unwrap_or_default(),
+                // Of what is removed nothing is left to read.
+                body: body.clone().unwrap_or_default(),
             };
             let change = Change::PutNote(Box::new(note.clone()));
             match self.backend().memories.apply(scope, vec![change]).await {

@@ -7,7 +7,7 @@ use agentflow_storage::{
     memories::{Job, JobStatus, OwnerKind},
     page::PageQuery,
 };
-use agentflow_types::{Error, JobId, Map, Result, Value};
+use agentflow_types::{Clock, Error, JobId, Map, Result, SystemClock, Value};
 use axum::Json as Out;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
@@ -32,6 +32,10 @@ const EXPORTING: Duration = Duration::from_secs(10);
 const REPEATED: &str = "profile-request";
 /// Kind of the notes that tell which jobs one request for profiles made.
 const REQUESTED: &str = "profile-jobs";
+/// Notes of each of both kinds that a project keeps, the newest ones.
+const MAX_REQUESTS: u32 = 1_000;
+/// How long a request that comes again gets the answer of the first one.
+const REPEATED_FOR: Duration = Duration::from_secs(86_400);
 /// Most bytes of the key of such a request.
 const MAX_KEY_BYTES: usize = 256;
 /// Profiles of one sample.
@@ -328,6 +332,7 @@ async fn profile_jobs(
     let key = key.filter(|key| (1..=MAX_KEY_BYTES).contains(&key.len()));
     if let Some(key) = key
         && let Some(note) = memory.note(scope, project, REPEATED, key).await?
+        && SystemClock.now().since(note.updated_at) < REPEATED_FOR
     {
         let mut answer = Value::map(note.body).to_json();
         answer["replayed"] = json!(true);
@@ -348,6 +353,9 @@ async fn profile_jobs(
     ];
     let put = memory.put_note(scope, project, REQUESTED, &id, request.into());
     put.await?;
+    memory
+        .keep_newest(scope, project, REQUESTED, MAX_REQUESTS)
+        .await?;
     let answer = json!({
         "job_id": id,
         "status": "pending",
@@ -362,6 +370,9 @@ async fn profile_jobs(
     });
     if let (Some(key), Some(body)) = (key, Value::from_json(&answer).as_map().cloned()) {
         memory.put_note(scope, project, REPEATED, key, body).await?;
+        memory
+            .keep_newest(scope, project, REPEATED, MAX_REQUESTS)
+            .await?;
     }
     Ok(Out(answer))
 }
