@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use agentflow_storage::{
     filter::normal_map,
     memories::{Change, Event, Memory, MemoryQuery, OwnerKind},
-    page::PageQuery,
+    page::{Order, PageQuery},
 };
 use agentflow_types::{Error, Map, MemoryId, Result, Scope, Timestamp, Value};
 
@@ -182,7 +182,7 @@ impl Service {
     }
 
     /// Removes all memories, turns included, that a filter matches; all of the project if each
-    /// of the four owners is `*`.
+    /// of the four owners is `*`. What is added meanwhile may stay, so that it comes to an end.
     ///
     /// # Errors
     /// `Invalid` if the filter names no owner, or is none.
@@ -194,24 +194,30 @@ impl Service {
             true => &nothing,
             false => by,
         };
-        let query = MemoryQuery {
+        let mut query = MemoryQuery {
             project: project.to_owned(),
             condition: Some(filter::read(by)?),
-            uncounted: true,
             ..MemoryQuery::default()
         };
         let page = PageQuery {
             limit: PAGE,
+            order: Order::Ascending,
             ..PageQuery::default()
         };
-        let (mut deleted, mut late) = (Deleted::default(), 0);
+        let began = self.now();
+        let (mut deleted, mut late, mut at_first) = (Deleted::default(), 0, None);
         loop {
             let found = self.backend().memories.list(scope, &query, &page).await?;
-            if found.items.is_empty() {
+            query.uncounted = true;
+            let left = at_first
+                .get_or_insert(found.total)
+                .saturating_sub(deleted.memories);
+            let doomed = doomed(found.items, |memory| memory.created_at < began, left);
+            if doomed.is_empty() {
                 self.drop_derived(scope, project, by).await?;
                 return Ok(deleted);
             }
-            match self.remove(scope, found.items).await {
+            match self.remove(scope, doomed).await {
                 Ok(more) => (deleted.memories, late) = (deleted.memories + more.memories, 0),
                 Err(err) if was_late(&err, late) => late += 1,
                 Err(err) => return Err(err),
@@ -315,5 +321,33 @@ fn check_batch(ids: impl ExactSizeIterator<Item = MemoryId>, what: &str) -> Resu
         ))),
         _ if distinct.len() < many => Err(Error::invalid("a memory is named twice")),
         _ => Ok(()),
+    }
+}
+
+/// What a removal takes of the oldest memories: those from before it began; then, because clocks
+/// of servers differ, as many others as are `left` of those that it found at first.
+fn doomed<T>(found: Vec<T>, is_before: impl Fn(&T) -> bool, left: u64) -> Vec<T> {
+    let (before, mut others): (Vec<T>, Vec<T>) = found.into_iter().partition(is_before);
+    if !before.is_empty() {
+        return before;
+    }
+    others.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+    others
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_removal_ends_however_much_is_added() {
+        let before = |at: &u32| *at < 10;
+        // Old ones first, and alone.
+        assert_eq!(doomed(vec![1, 2, 10, 11], before, 9), [1, 2]);
+        assert_eq!(doomed(vec![9], before, 0), [9]);
+        // A clock that goes before ours: as many as there were.
+        assert_eq!(doomed(vec![10, 11, 12], before, 2), [10, 11]);
+        assert!(doomed(vec![10, 11], before, 0).is_empty());
+        assert!(doomed(vec![], before, 7).is_empty());
     }
 }
