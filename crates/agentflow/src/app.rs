@@ -345,9 +345,8 @@ async fn auth_told(config: &Config, auth: &Auth) -> Result<String> {
     if auth.anybody().await? {
         return Ok("on".into());
     }
-    let text = "nobody can be let in yet, and whoever registers first at /auth/register is an \
-        administrator: register, or stop and run `agentflow keys create NAME --role operator`, or \
-        set auth.bootstrap_key_file";
+    let text = "nobody can be let in yet; the first to POST /auth/register is an administrator: do so, \
+        or stop and run `agentflow keys create NAME --role operator`";
     tracing::warn!("{text}");
     Ok(format!("on; {text}"))
 }
