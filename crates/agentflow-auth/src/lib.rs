@@ -38,6 +38,9 @@ pub use secret::{KEY_PREFIX, mint_key};
 pub struct AuthConfig {
     /// A key that is an operator of the default tenant and is in no database.
     pub bootstrap_key: Option<String>,
+    /// Whether a stranger may make the first account where nobody can be let in yet. Otherwise
+    /// whoever makes it shows a key.
+    pub open_registration: bool,
     /// How long an answer about a key, a user or a tenant is believed. A revoked key may be let
     /// in for as long by another process.
     pub cache: Duration,
@@ -61,6 +64,7 @@ impl Default for AuthConfig {
     fn default() -> Self {
         Self {
             bootstrap_key: None,
+            open_registration: true,
             cache: Duration::from_secs(5),
             session_idle: Duration::from_secs(8 * 3600),
             session_life: Duration::from_secs(7 * 86_400),

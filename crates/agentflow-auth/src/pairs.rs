@@ -127,7 +127,8 @@ impl Auth {
     }
 
     /// Makes the first account, an administrator of the default tenant, and signs it in. Where
-    /// somebody has a key or a token already, the asker must show that it may make users.
+    /// somebody has a key or a token already, or registration is not open, the asker must show that
+    /// it may make users.
     ///
     /// # Errors
     /// [`Refusal::Denied`] if there is an account, or the asker may not.
@@ -145,9 +146,16 @@ impl Auth {
         let may = |caller: &Caller| {
             caller.scope.tenant() == DEFAULT_TENANT && caller.scope.may(Permission::UsersWrite)
         };
-        if !asker.is_some_and(may) && self.is_claimed().await? {
-            let text = "This server has keys already: register with one that may make users.";
-            return Err(Refusal::Denied(text.into()));
+        if !asker.is_some_and(may) {
+            if !self.config.open_registration {
+                let text = "The first account is made with a key that may make users: \
+                    `agentflow keys create NAME --role operator`.";
+                return Err(Refusal::Denied(text.into()));
+            }
+            if self.is_claimed().await? {
+                let text = "This server has keys already: register with one that may make users.";
+                return Err(Refusal::Denied(text.into()));
+            }
         }
         self.check_password_length(&new.password)?;
         let made = self.make_first(asker, new).await;

@@ -201,7 +201,7 @@ impl App {
         .await?;
 
         let auth = crate::auth::open(&self.config, database.backend.clone())?;
-        let told = auth_told(&self.config, &auth).await?;
+        let told = crate::auth::told(&self.config, &auth).await?;
         let (listener, address, wanted_port) = bind(&self.config)?;
         let state = state(&self.config, &database, service.clone(), auth.clone())?;
         let stop = CancellationToken::new();
@@ -335,20 +335,6 @@ fn scheme(config: &Config) -> &'static str {
         true => "https",
         false => "http",
     }
-}
-
-/// What the banner says about who is let in.
-async fn auth_told(config: &Config, auth: &Auth) -> Result<String> {
-    if !config.auth.is_on() {
-        return Ok("off, loopback only".into());
-    }
-    if auth.anybody().await? {
-        return Ok("on".into());
-    }
-    let text = "nobody can be let in yet; the first to POST /auth/register is an administrator: do so, \
-        or stop and run `agentflow keys create NAME --role operator`";
-    tracing::warn!("{text}");
-    Ok(format!("on; {text}"))
 }
 
 fn server_limits(config: &Config) -> agentflow_server::Limits {

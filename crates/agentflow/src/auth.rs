@@ -10,7 +10,7 @@ use agentflow_storage::Backend;
 use agentflow_types::{Result, SystemClock};
 
 use crate::{
-    config::{Config, JwtSection},
+    config::{Config, JwtSection, Profile},
     database,
 };
 
@@ -34,6 +34,8 @@ pub(crate) fn open(config: &Config, backend: Backend) -> Result<Arc<Auth>> {
     let limits = &config.limits;
     let settings = AuthConfig {
         bootstrap_key,
+        // Who reaches a production server first need not be who owns it.
+        open_registration: config.profile != Profile::Production,
         cache: Duration::from_secs(auth.cache_seconds),
         session_idle: Duration::from_secs(auth.session_idle_minutes.saturating_mul(60)),
         session_life: Duration::from_secs(auth.session_hours.saturating_mul(HOUR)),
@@ -90,6 +92,29 @@ fn tokens(jwt: &JwtSection) -> Result<Option<Tokens>> {
             .transpose()?,
     };
     Tokens::new(config, keys).map(Some)
+}
+
+/// What the banner says about who is let in.
+///
+/// # Errors
+/// Errors of the backend.
+pub(crate) async fn told(config: &Config, auth: &Auth) -> Result<String> {
+    if !config.auth.is_on() {
+        return Ok("off, loopback only".into());
+    }
+    if auth.anybody().await? {
+        return Ok("on".into());
+    }
+    let first = match auth.config().open_registration {
+        true => "the first to POST /auth/register is an administrator: do so, or ",
+        false => "",
+    };
+    let text = format!(
+        "nobody can be let in yet; {first}stop and run `agentflow keys create NAME --role \
+        operator`, or set auth.bootstrap_key_file"
+    );
+    tracing::warn!("{text}");
+    Ok(format!("on; {text}"))
 }
 
 /// Puts doors, headers and TLS around a server.

@@ -189,6 +189,21 @@ async fn a_stranger_registers_nowhere_where_somebody_has_a_key() {
 }
 
 #[tokio::test]
+async fn where_registration_is_not_open_a_key_makes_the_first_account() {
+    let config = AuthConfig {
+        open_registration: false,
+        ..AuthConfig::default()
+    };
+    let world = World::with(config, None);
+    let made = world.auth.register(None, account("eve@x.y"), None).await;
+    assert!(told(made).starts_with("403 The first account is made with a key"));
+    let admin = world.key(Role::Admin).await.secret;
+    let caller = world.ask(Credentials::Key(&admin)).await.unwrap();
+    let made = world.auth.register(Some(&caller), account("ada@x.y"), None);
+    assert_eq!(told(made.await), "let in");
+}
+
+#[tokio::test]
 async fn a_short_password_makes_no_account_and_shuts_nobody_out() {
     let world = World::new();
     let short = Registration {
