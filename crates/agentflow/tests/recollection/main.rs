@@ -48,6 +48,12 @@ async fn somebody_elses_memory_is_not_recalled(store: Store) {
     server.kill().await;
     let server = project.start(&[]).await;
     assert_eq!(server.memories("", "ada").await, all);
+    // An index that is in memory only is filled after the start.
+    let filled = until(LONG, async || {
+        let asked = server.desk("", "ada", json!({"asked": "cello"})).await;
+        texts(&asked["known"]).len() == all.len()
+    });
+    filled.await.unwrap();
     let again = server.say("", "cello", ada).await;
     assert_eq!(texts(&again["known"]), all);
 }
