@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Result, bail};
 
 use crate::{
-    differential, install, mem0, registry, schemathesis,
+    differential, install, mem0, r2r, registry, schemathesis,
     shell::{cargo, exists, run as run_to_end, target},
     suites,
     summary::{Outcome, Tally, counted},
@@ -36,6 +36,8 @@ const STEPS: &[Step] = &[
     ("clients-browser", suites::clients_browser),
     ("clients-mem0", mem0::embedded),
     ("clients-mem0-postgres", mem0::postgres),
+    ("clients-r2r", r2r::embedded),
+    ("clients-r2r-postgres", r2r::postgres),
     ("sdk-suite", suites::sdk_suite),
     ("worker-package", workers::package),
     ("workers", workers::templates),

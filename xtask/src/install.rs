@@ -100,6 +100,19 @@ pub fn mem0_python() -> Result<PathBuf> {
     environment("python-mem0", &MEM0)
 }
 
+/// R2R's client for Python, and what runs its suite.
+const R2R: [&str; 4] = [
+    "r2r==3.6.6",
+    "pytest==9.2.0",
+    "pytest-asyncio==1.5.0",
+    "pytest-timeout==2.4.0",
+];
+
+/// A Python environment with R2R's client; returns its interpreter.
+pub fn r2r_python() -> Result<PathBuf> {
+    environment("python-r2r", &R2R)
+}
+
 /// Node packages of `clients/mem0-js`, from its lock file.
 pub fn mem0_node() -> Result<PathBuf> {
     node_packages("mem0-js")

@@ -6,6 +6,7 @@ mod differential;
 mod fixture;
 mod install;
 mod mem0;
+mod r2r;
 mod registry;
 mod schemathesis;
 mod shell;

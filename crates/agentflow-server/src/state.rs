@@ -22,6 +22,8 @@ use crate::{
 pub struct Limits {
     /// Most bytes of a request body; more is answered with 413.
     pub body_bytes: usize,
+    /// Most bytes of a document that is sent; more is answered with 413.
+    pub upload_bytes: usize,
     /// Most nested lists and objects of a request body.
     pub depth: usize,
     /// Most bytes of the request line and the headers together, at least 8 KiB; more is answered
@@ -60,6 +62,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             body_bytes: 16 * 1024 * 1024,
+            upload_bytes: 64 * 1024 * 1024,
             depth: 100,
             header_bytes: 64 * 1024,
             headers: 100,
@@ -132,6 +135,7 @@ pub struct Security {
 pub struct AppState {
     pub(crate) service: Arc<Service>,
     pub(crate) memory: Option<agentflow_memory::Service>,
+    pub(crate) documents: Option<agentflow_rag::Service>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) info: Arc<Info>,
     pub(crate) metrics: Arc<Metrics>,
@@ -164,6 +168,7 @@ impl AppState {
         Self {
             service,
             memory: None,
+            documents: None,
             limits: Arc::default(),
             info: Arc::default(),
             metrics: Arc::default(),
@@ -186,6 +191,13 @@ impl AppState {
     #[must_use]
     pub fn with_memory(mut self, memory: agentflow_memory::Service) -> Self {
         self.memory = Some(memory);
+        self
+    }
+
+    /// Serves documents, by [`crate::document_router`].
+    #[must_use]
+    pub fn with_documents(mut self, documents: agentflow_rag::Service) -> Self {
+        self.documents = Some(documents);
         self
     }
 

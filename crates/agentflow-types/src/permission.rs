@@ -53,6 +53,10 @@ permissions! {
     MemoriesRead = "memories:read";
     /// Add, change and remove memories, and the settings of their projects.
     MemoriesWrite = "memories:write";
+    /// Read and search documents and collections.
+    DocumentsRead = "documents:read";
+    /// Send, change and remove documents and collections.
+    DocumentsWrite = "documents:write";
     /// Read figures of the whole server.
     MetricsRead = "metrics:read";
     /// Look at the keys of the tenant, without their secrets.
@@ -203,21 +207,23 @@ impl Role {
     #[must_use]
     pub fn permissions(self) -> Permissions {
         use Permission as P;
-        const VIEWER: [P; 6] = [
+        const VIEWER: [P; 7] = [
             P::AssistantsRead,
             P::ThreadsRead,
             P::RunsRead,
             P::CronsRead,
             P::StoreRead,
             P::MemoriesRead,
+            P::DocumentsRead,
         ];
-        const USER: [P; 6] = [
+        const USER: [P; 7] = [
             P::AssistantsWrite,
             P::ThreadsWrite,
             P::RunsWrite,
             P::CronsWrite,
             P::StoreWrite,
             P::MemoriesWrite,
+            P::DocumentsWrite,
         ];
         const ADMIN: [P; 5] = [
             P::KeysRead,

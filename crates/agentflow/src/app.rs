@@ -30,7 +30,7 @@ use crate::{
     banner::Ready,
     config::{Config, Missed},
     database::{self, Database},
-    descriptors, figures, heap,
+    descriptors, documents, figures, heap,
     host::{Hosted, InProcess},
     memory, models,
     project::{self, Given},
@@ -202,18 +202,17 @@ impl App {
 
         let auth = crate::auth::open(&self.config, database.backend.clone())?;
         let told = crate::auth::told(&self.config, &auth).await?;
-        let (listener, address, wanted_port) = bind(&self.config)?;
+        let (listener, address, wanted_port) = bind_api(&self.config)?;
         let state = state(&self.config, &database, service.clone(), auth.clone())?;
         let stop = CancellationToken::new();
         let remembers = memory::told(memory.as_ref());
         let (state, remembering) = remember(state, memory, &self.memory, &stop);
-        let worker = tokio::spawn({
-            let (service, stop) = (service.clone(), stop.clone());
-            async move { service.run_worker(stop).await }
-        });
+        let worker = tokio::spawn(work(service, stop.clone()));
         let state = state
             .with_samples(samples)
             .with_part(Arc::new(figures::Model(self.model.clone())));
+        let filed = documents::open(&self.config, &database, self.registry.as_ref())?;
+        let documents = documents::Serving::start(&self.config, &state, filed, &stop)?;
         let upkeep = tokio::spawn(auth.upkeep(stop.clone()));
         let heap = tokio::spawn(heap::keep_small(stop.clone()));
         let listening = tokio::spawn(agentflow_server::serve(
@@ -237,6 +236,7 @@ impl App {
             worker,
             upkeep,
             remembering,
+            documents,
             heap,
             listening,
             mcp: self.mcp,
@@ -341,6 +341,7 @@ fn server_limits(config: &Config) -> agentflow_server::Limits {
     let server = &config.server;
     agentflow_server::Limits {
         body_bytes: server.body_limit_bytes,
+        upload_bytes: config.documents.upload_limit_bytes,
         depth: server.max_depth,
         header_bytes: server.header_limit_bytes,
         headers: server.max_headers,
@@ -390,15 +391,24 @@ fn service_config(config: &Config, database: &Database) -> ServiceConfig {
     }
 }
 
-/// Binds the configured port, or the next free one if nobody asked for this one; the listener, its
-/// address, and the port that was wanted if it is another one.
-fn bind(config: &Config) -> Result<(TcpListener, SocketAddr, Option<u16>)> {
-    let wanted = config.server.port;
-    let tries = if config.port_is_explicit {
-        0
-    } else {
-        PORT_TRIES
-    };
+/// Executes runs.
+async fn work(service: Arc<Service>, stop: CancellationToken) -> Result<()> {
+    service.run_worker(stop).await
+}
+
+/// Binds the port of the agent API, as [`bind`].
+fn bind_api(config: &Config) -> Result<(TcpListener, SocketAddr, Option<u16>)> {
+    bind(config, config.server.port, config.port_is_explicit)
+}
+
+/// Binds the wanted port, or the next free one if nobody chose this one; the listener, its address,
+/// and the port that was wanted if it is another one.
+pub(crate) fn bind(
+    config: &Config,
+    wanted: u16,
+    is_chosen: bool,
+) -> Result<(TcpListener, SocketAddr, Option<u16>)> {
+    let tries = if is_chosen { 0 } else { PORT_TRIES };
     let mut last = None;
     for port in wanted..=wanted.saturating_add(tries) {
         match listen(SocketAddr::new(config.server.host, port), config) {
@@ -461,6 +471,7 @@ pub struct Running {
     worker: JoinHandle<Result<()>>,
     upkeep: JoinHandle<()>,
     remembering: JoinHandle<()>,
+    documents: documents::Serving,
     heap: JoinHandle<()>,
     listening: JoinHandle<Result<()>>,
     mcp: Pool,
@@ -494,6 +505,7 @@ impl Running {
             auth: self.auth.clone(),
             model: self.model.clone(),
             memory: self.remembers.clone(),
+            documents: self.documents.url(self.scheme),
             wanted_port: self.wanted_port,
             pid: std::process::id(),
             ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -544,6 +556,7 @@ impl Running {
         let (worker, listening) = (self.worker.await, self.listening.await);
         self.upkeep.await.map_err(panicked)?;
         self.remembering.await.map_err(panicked)?;
+        self.documents.ended().await?;
         self.heap.await.map_err(panicked)?;
         self.mcp.close().await;
         if let Some(workers) = &self.workers {

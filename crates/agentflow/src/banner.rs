@@ -25,6 +25,8 @@ pub struct Ready {
     pub model: Option<String>,
     /// How memories are kept and found.
     pub memory: String,
+    /// Base URL of the documents; `null` when none are served.
+    pub documents: Option<String>,
     /// The port that was wanted, if another one is used.
     pub wanted_port: Option<u16>,
     /// Process id.
@@ -89,6 +91,12 @@ impl Ready {
             }),
         );
         line("  Memory   ", self.memory.clone());
+        if let Some(url) = &self.documents {
+            line(
+                "  Documents",
+                format!(" {cyan}{url}{reset}   (R2R clients)"),
+            );
+        }
         if let Some(port) = self.wanted_port {
             line(
                 "  Note     ",
@@ -123,6 +131,7 @@ mod tests {
             auth: "off, loopback only".into(),
             model: None,
             memory: "off".into(),
+            documents: None,
             wanted_port: None,
             pid: 7,
             ms: 42,

@@ -1,5 +1,7 @@
 //! Command line: flags to configuration, commands to actions, errors to exit codes.
 
+mod index;
+
 use std::{
     io::{IsTerminal, Write},
     path::{Path, PathBuf},
@@ -219,6 +221,9 @@ enum ConfigCommand {
 /// Runs the command line; `started` is when the process began.
 #[must_use]
 pub fn main(started: Instant) -> ExitCode {
+    if let Some(code) = crate::reader() {
+        return code;
+    }
     let cli = Cli::parse();
     let result = match cli.command.unwrap_or(Command::Dev(Dev::default())) {
         Command::Dev(args) => dev(&args, started),
@@ -250,7 +255,7 @@ pub fn main(started: Instant) -> ExitCode {
         Command::Restore { from, place } => {
             at_rest(&place).and_then(|config| print(&upkeep::restore(&config, &from)?))
         }
-        Command::Reconcile { check, place } => reconcile(check, &place),
+        Command::Reconcile { check, place } => index::reconcile(check, &place),
         Command::Memory(MemoryCommand::Reembed {
             at_once,
             stop,
@@ -261,7 +266,7 @@ pub fn main(started: Instant) -> ExitCode {
                 (_, true) => Reembed::Stop,
                 _ => Reembed::Beside,
             };
-            reembed(how, &place)
+            index::reembed(how, &place)
         }
         Command::Models(ModelsCommand::Pull) => pull(),
         Command::Version { json } => version(json),
@@ -337,37 +342,6 @@ fn at_rest(place: &Place) -> Result<Config> {
 fn account(command: accounts::Command) -> Result<ExitCode> {
     let config = at_rest(command.place())?;
     print(&runtime()?.block_on(command.run(&config))?)
-}
-
-/// Compares the index of memories with the records.
-fn reconcile(check: bool, place: &Place) -> Result<ExitCode> {
-    let config = at_rest(place)?;
-    let drift = runtime()?.block_on(memory::reconcile(&config, check))?;
-    let differs = drift.missing + drift.orphans;
-    let verb = if check { "differ" } else { "were repaired" };
-    print(&format!(
-        "{} memories: {} are missing in the index or stale there, {} are there without a record{}",
-        drift.records,
-        drift.missing,
-        drift.orphans,
-        if differs > 0 {
-            format!("; they {verb}")
-        } else {
-            String::new()
-        },
-    ))?;
-    Ok(match check && differs > 0 {
-        true => ExitCode::from(EXIT_FAILURE),
-        false => ExitCode::SUCCESS,
-    })
-}
-
-/// Embeds memories anew.
-fn reembed(how: Reembed, place: &Place) -> Result<ExitCode> {
-    let config = at_rest(place)?;
-    let tell = |line: &str| eprintln!("{line}");
-    let state = runtime()?.block_on(memory::reembed(&config, how, tell))?;
-    print(&format!("memories are found by {}", state.serving))
 }
 
 fn pull() -> Result<ExitCode> {

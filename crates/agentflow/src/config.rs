@@ -5,6 +5,7 @@
 //! into a [`Config`].
 
 mod auth;
+mod documents;
 mod file;
 mod log;
 mod mcp;
@@ -31,6 +32,7 @@ use serde::Deserialize;
 use storage::checked_storage;
 
 pub use auth::{AuditSection, AuthSection, Cors, JwtSection, LimitsSection, Mode, TlsSection};
+pub use documents::DocumentsSection;
 pub use file::find;
 pub use log::{Log, LogFormat, Traces};
 pub use mcp::{Mcp, McpClient};
@@ -86,6 +88,8 @@ pub struct Config {
     pub models: Models,
     /// Memory.
     pub memory: MemorySection,
+    /// Documents.
+    pub documents: DocumentsSection,
     /// Graph files by graph id, absolute.
     pub graphs: BTreeMap<String, PathBuf>,
     /// Graphs in Python.
@@ -96,6 +100,8 @@ pub struct Config {
     pub traces: Traces,
     /// Whether the port is somebody's wish rather than the default.
     pub port_is_explicit: bool,
+    /// Whether somebody chose the port of documents.
+    pub documents_port_is_explicit: bool,
     /// Folder that relative paths refer to.
     pub base: PathBuf,
     /// The file that was read, if any.
@@ -178,6 +184,7 @@ struct Raw {
     mcp: Mcp,
     models: Models,
     memory: MemorySection,
+    documents: DocumentsSection,
     graphs: BTreeMap<String, PathBuf>,
     workers: WorkersSection,
     log: Log,
@@ -229,6 +236,7 @@ fn check(merged: &Merged, base: PathBuf, file: Option<PathBuf>) -> Result<Config
         crons: raw.crons,
         mcp: raw.mcp.check()?,
         memory: raw.memory.checked(&base, &raw.models)?,
+        documents: raw.documents.checked(&raw.models)?,
         models: raw.models.checked()?,
         graphs: raw
             .graphs
@@ -239,6 +247,7 @@ fn check(merged: &Merged, base: PathBuf, file: Option<PathBuf>) -> Result<Config
         log: raw.log,
         traces: raw.traces,
         port_is_explicit: merged.origin("server.port") != Some(&Origin::Default),
+        documents_port_is_explicit: merged.origin("documents.port") != Some(&Origin::Default),
         base,
         file,
     })

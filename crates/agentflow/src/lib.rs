@@ -13,6 +13,11 @@
 //! server.until_signal().await
 //! # }
 //! ```
+//!
+//! A program whose server keeps documents calls [`reader`] first: files of strangers are read by
+//! processes that are this program once more.
+
+pub use documents::reader;
 
 mod accounts;
 pub mod app;
@@ -23,6 +28,7 @@ pub mod cli;
 pub mod config;
 mod database;
 mod descriptors;
+mod documents;
 mod figures;
 mod gate;
 mod heap;

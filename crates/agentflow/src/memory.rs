@@ -117,6 +117,23 @@ fn known(registry: Option<&Arc<Registry>>) -> Result<&Registry> {
         .ok_or_else(|| Error::invalid("memory names a model, and this program has none"))
 }
 
+/// The embedder that a section names in the words of `memory.embedding`, and its model; `None` for
+/// words alone.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn embedder(
+    config: &Config,
+    registry: Option<&Arc<Registry>>,
+    spec: &str,
+) -> Result<Option<(SharedEmbed, String)>> {
+    let found = Found {
+        section: config.memory.clone(),
+        registry: registry.cloned(),
+    };
+    found.embedder(spec)
+}
+
 /// Finds embedders as the configuration names them.
 struct Found {
     section: MemorySection,

@@ -156,6 +156,26 @@ impl Service {
         }
     }
 
+    /// The collection of this name that a user owns.
+    ///
+    /// # Errors
+    /// As [`Service::collection`].
+    pub async fn collection_named(
+        &self,
+        scope: &Scope,
+        caller: &Caller,
+        owner: Uuid,
+        name: &str,
+    ) -> Result<Collection> {
+        let key = key(owner, name);
+        let found = self.records().by_key(scope, EntryKind::Collection, &key);
+        let entry = found
+            .await?
+            .filter(|entry| caller.is_member(entry.entry_id));
+        let entry = entry.ok_or_else(|| Error::not_found("Collection not found."))?;
+        self.collection_of(scope, &entry).await
+    }
+
     async fn collection_row(&self, scope: &Scope, id: Uuid) -> Result<Entry> {
         let kind = EntryKind::Collection;
         let found = self.records().get(scope, kind, &[id]).await?;

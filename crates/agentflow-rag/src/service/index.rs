@@ -153,13 +153,7 @@ impl Index {
             Err(err) if err.kind() == ErrorKind::NotFound => {}
             done => return done,
         }
-        tracing::warn!(
-            collection,
-            "the index of documents is gone: reconcile fills it"
-        );
-        if let Some(made) = self.collection.get() {
-            self.vectors.ensure(made).await?;
-        }
+        self.remake().await?;
         self.vectors.upsert(scope, collection, points).await
     }
 
@@ -255,6 +249,35 @@ impl Index {
             }
         };
         Ok(chunks.iter().map(point).collect())
+    }
+
+    /// Fills an index that is empty while there are chunks: one that is held in memory only, or of
+    /// another embedder.
+    pub(super) async fn fill(&self) -> Result<()> {
+        let first = self.records.marks(EntryKind::Chunk, None, 1).await?;
+        // Without chunks nothing is loaded either: no model, no vectors.
+        if first.is_empty() {
+            return Ok(());
+        }
+        let collection = self.collection().await?;
+        if self.vectors.marks(collection, None, 1).await?.is_empty() {
+            tracing::info!(collection, "the index of documents is empty and is filled");
+            let filled = self.compare(true).await?;
+            tracing::info!(chunks = filled.missing, "the index of documents is filled");
+        }
+        Ok(())
+    }
+
+    /// Makes a collection again that somebody removed.
+    pub(super) async fn remake(&self) -> Result<()> {
+        let Some(made) = self.collection.get() else {
+            return Ok(());
+        };
+        tracing::warn!(
+            collection = made.name,
+            "the index of documents is gone: `agentflow reconcile` fills it"
+        );
+        self.vectors.ensure(made).await
     }
 
     /// Compares records and index page by page, and repairs the index if it is told to.

@@ -21,7 +21,7 @@ use crate::{
 /// Chunks that are stored at once.
 const BATCH: usize = 128;
 /// Attempts after which a document that cannot be stored is given up.
-const ATTEMPTS: u32 = 20;
+const ATTEMPTS: u32 = 100;
 
 /// A chunk to be stored.
 struct Cut {

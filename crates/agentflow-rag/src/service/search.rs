@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use agentflow_storage::vector::{self, Probe};
-use agentflow_types::{Error, Map, Result, Scope};
+use agentflow_types::{Error, ErrorKind, Map, Result, Scope};
 use uuid::Uuid;
 
 use super::{
@@ -152,6 +152,18 @@ impl Service {
         Ok(hits.take(search.limit as usize).collect())
     }
 
+    /// The vector of a text.
+    ///
+    /// # Errors
+    /// `Unprocessable` where there is no embedding model; those of the model.
+    pub async fn embedding(&self, text: String) -> Result<Vec<f32>> {
+        let vectors = self.inner.index.embed(&[text]).await?;
+        let vector = vectors.and_then(|vectors| vectors.into_iter().next());
+        vector.ok_or_else(|| {
+            Error::unprocessable("there is no embedding model: set documents.embedding")
+        })
+    }
+
     /// Ids with scores, best first.
     async fn ranked(
         &self,
@@ -181,7 +193,13 @@ impl Service {
             probes.push(probe(Probe::Sparse(WORDS.into(), words), limit));
         }
         let collection = index.collection().await?;
-        let mut lists = index.vectors.search(scope, collection, &probes).await?;
+        let mut lists = match index.vectors.search(scope, collection, &probes).await {
+            Err(err) if err.kind() == ErrorKind::NotFound => {
+                index.remake().await?;
+                vec![]
+            }
+            found => found?,
+        };
         Ok(match (lists.pop(), lists.pop()) {
             (Some(words), Some(meaning)) => fuse(&meaning, &words, most, &search.fusion),
             (Some(only), None) => only

@@ -24,6 +24,8 @@ const AT_ONCE: usize = 4;
 const LEASE: Duration = Duration::from_secs(20);
 /// How often letters of other processes are looked for.
 const POLL: Duration = Duration::from_secs(1);
+/// Pause before an index that cannot be reached is looked at again.
+const FILL_AGAIN: Duration = Duration::from_secs(2);
 /// Longest pause before work that failed is tried again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How long bytes may wait for the document that names them.
@@ -90,6 +92,10 @@ impl Service {
     pub async fn run(&self, stop: CancellationToken) {
         let mut tasks = JoinSet::new();
         let mut swept = None;
+        let filling = {
+            let (service, stop) = (self.clone(), stop.clone());
+            tokio::spawn(async move { stop.run_until_cancelled(service.fill()).await })
+        };
         while !stop.is_cancelled() {
             while tasks.try_join_next().is_some() {}
             match self.claim(AT_ONCE - tasks.len()).await {
@@ -116,6 +122,16 @@ impl Service {
             }
         }
         while tasks.join_next().await.is_some() {}
+        if let Err(err) = filling.await {
+            tracing::error!(error = %err, "filling the index of documents panicked");
+        }
+    }
+
+    async fn fill(&self) {
+        while let Err(err) = self.inner.index.fill().await {
+            tracing::warn!(error = %err, "the index of documents cannot be reached yet");
+            tokio::time::sleep(FILL_AGAIN).await;
+        }
     }
 
     /// Does all work that is due now, one letter after the other; how many there were.

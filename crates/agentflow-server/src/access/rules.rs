@@ -69,7 +69,7 @@ impl Rule {
 
 /// All rules, by area.
 pub(crate) const RULES: &[&[Rule]] = &[
-    SYSTEM, ACCOUNTS, ASSISTANTS, THREADS, RUNS, CRONS, WEBHOOKS, STORE, MEMORIES, HOSTS,
+    SYSTEM, ACCOUNTS, ASSISTANTS, THREADS, RUNS, CRONS, WEBHOOKS, STORE, MEMORIES, DOCUMENTS, HOSTS,
 ];
 
 const SYSTEM: &[Rule] = &[
@@ -213,6 +213,59 @@ const STORE: &[Rule] = &[
     needs("DELETE", "/store/items", StoreWrite),
     needs("POST", "/store/items/search", StoreRead),
     needs("POST", "/store/namespaces", StoreRead),
+];
+
+/// Documents, on a port of their own.
+const DOCUMENTS: &[Rule] = &[
+    open("GET", "/v3/health"),
+    open("GET", "/openapi_spec"),
+    rule("GET", "/v3/users/me", Door::Needs(DocumentsRead)),
+    needs("POST", "/v3/documents", DocumentsWrite),
+    needs("GET", "/v3/documents", DocumentsRead),
+    needs("DELETE", "/v3/documents/by-filter", DocumentsWrite).logged("documents.delete"),
+    needs("GET", "/v3/documents/{id}", DocumentsRead),
+    needs("DELETE", "/v3/documents/{id}", DocumentsWrite).logged("documents.delete"),
+    needs("PATCH", "/v3/documents/{id}/metadata", DocumentsWrite),
+    needs("PUT", "/v3/documents/{id}/metadata", DocumentsWrite),
+    needs("GET", "/v3/documents/{id}/download", DocumentsRead),
+    needs("GET", "/v3/documents/{id}/chunks", DocumentsRead),
+    needs("GET", "/v3/documents/{id}/collections", DocumentsRead),
+    needs("GET", "/v3/chunks", DocumentsRead),
+    needs("POST", "/v3/chunks/search", DocumentsRead),
+    needs("GET", "/v3/chunks/{id}", DocumentsRead),
+    needs("POST", "/v3/chunks/{id}", DocumentsWrite),
+    needs("DELETE", "/v3/chunks/{id}", DocumentsWrite),
+    needs("POST", "/v3/collections", DocumentsWrite).logged("collections.create"),
+    needs("GET", "/v3/collections", DocumentsRead),
+    needs("GET", "/v3/collections/name/{name}", DocumentsRead),
+    needs("GET", "/v3/collections/{id}", DocumentsRead),
+    needs("POST", "/v3/collections/{id}", DocumentsWrite),
+    needs("DELETE", "/v3/collections/{id}", DocumentsWrite).logged("collections.delete"),
+    needs("GET", "/v3/collections/{id}/documents", DocumentsRead),
+    needs(
+        "POST",
+        "/v3/collections/{id}/documents/{document_id}",
+        DocumentsWrite,
+    ),
+    needs(
+        "DELETE",
+        "/v3/collections/{id}/documents/{document_id}",
+        DocumentsWrite,
+    ),
+    needs(
+        "POST",
+        "/v3/collections/{id}/users/{user_id}",
+        DocumentsWrite,
+    )
+    .logged("collections.members"),
+    needs(
+        "DELETE",
+        "/v3/collections/{id}/users/{user_id}",
+        DocumentsWrite,
+    )
+    .logged("collections.members"),
+    needs("POST", "/v3/retrieval/search", DocumentsRead),
+    needs("POST", "/v3/retrieval/embedding", DocumentsRead),
 ];
 
 /// Memories, in both dialects.
@@ -420,12 +473,15 @@ mod tests {
     const PAGES: [(&str, &str); 3] = [("GET", "/"), ("GET", "/docs"), ("GET", "/openapi.json")];
 
     fn described() -> BTreeSet<(String, String)> {
-        let api: serde_json::Value = serde_json::from_str(crate::openapi::text()).unwrap();
+        let documents = crate::r2r::documented().split_for_parts().1;
         let mut routes = BTreeSet::new();
-        for (path, methods) in api["paths"].as_object().unwrap() {
-            for method in methods.as_object().unwrap().keys() {
-                if ["get", "post", "put", "patch", "delete"].contains(&method.as_str()) {
-                    routes.insert((method.to_uppercase(), path.clone()));
+        for api in [crate::document(), documents] {
+            let api = serde_json::to_value(api).unwrap();
+            for (path, methods) in api["paths"].as_object().unwrap() {
+                for method in methods.as_object().unwrap().keys() {
+                    if ["get", "post", "put", "patch", "delete"].contains(&method.as_str()) {
+                        routes.insert((method.to_uppercase(), path.clone()));
+                    }
                 }
             }
         }
@@ -457,6 +513,7 @@ mod tests {
             "history",
             "checkpoint",
             "events",
+            "embedding",
         ];
         for rule in RULES.iter().copied().flatten() {
             let last = rule.path.rsplit('/').next().unwrap_or_default();
@@ -512,6 +569,8 @@ mod tests {
             "/api/v1/auth/agent_mode/caller",
             "/v1/agent-rush/memories",
             "/v1/agent-rush/memories/search",
+            "/v3/health",
+            "/openapi_spec",
         ];
         assert_eq!(open, want);
     }
