@@ -1,6 +1,8 @@
 """Documents, chunks, collections and search by R2R's own client."""
 
 import asyncio
+import os
+import urllib.parse
 import uuid
 
 import pytest
@@ -169,3 +171,13 @@ async def test_pages_and_their_bounds(call, word):
 async def test_a_text_becomes_a_vector(call):
     vectors = [(await call("retrieval.embedding", text)).results for text in ("hello world", "hello world")]
     assert vectors[0] == vectors[1] and len(vectors[0]) > 1
+
+
+async def test_who_sends_slowly_is_cut_off():
+    place = urllib.parse.urlparse(os.environ["AGENTFLOW_R2R_URL"])
+    reader, writer = await asyncio.open_connection(place.hostname, place.port)
+    head = "POST /v3/documents HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n"
+    kind = "Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"
+    writer.write((head + kind).encode())
+    assert b" 408 " in await reader.readline()
+    writer.close()

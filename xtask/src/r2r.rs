@@ -40,6 +40,8 @@ fn client(remote: Option<(&Program, &Program)>) -> Result<Outcome> {
         .arg(scratch.path().join("data"))
         .current_dir(scratch.path())
         .env("AGENTFLOW_DOCUMENTS__ENABLED", "true")
+        // The suite sends one document slower than that.
+        .env("AGENTFLOW_SERVER__BODY_TIMEOUT_SECONDS", "5")
         .env("AGENTFLOW_DOCUMENTS__EMBEDDING", MODEL)
         .env("OPENAI_API_KEY", "test")
         .env("OPENAI_BASE_URL", models);

@@ -24,6 +24,8 @@ pub struct Limits {
     pub body_bytes: usize,
     /// Most bytes of a document that is sent; more is answered with 413.
     pub upload_bytes: usize,
+    /// Documents that arrive at once, because each is held in memory; further ones wait.
+    pub uploads: usize,
     /// Most nested lists and objects of a request body.
     pub depth: usize,
     /// Most bytes of the request line and the headers together, at least 8 KiB; more is answered
@@ -63,6 +65,7 @@ impl Default for Limits {
         Self {
             body_bytes: 16 * 1024 * 1024,
             upload_bytes: 64 * 1024 * 1024,
+            uploads: 8,
             depth: 100,
             header_bytes: 64 * 1024,
             headers: 100,
@@ -155,6 +158,8 @@ pub struct AppState {
     pub(crate) tasks: TaskTracker,
     /// Ends all streams when it fires.
     pub(crate) closing: CancellationToken,
+    /// Places for documents that arrive.
+    pub(crate) uploads: Arc<Semaphore>,
     /// Places for MCP tool calls.
     pub(crate) tool_calls: Arc<Semaphore>,
     /// Counts threads that commands may have created; wakes streams that wait for their thread.
@@ -182,6 +187,7 @@ impl AppState {
             parts: Vec::new(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
+            uploads: Arc::new(Semaphore::new(Limits::default().uploads)),
             tool_calls: Arc::new(Semaphore::new(Limits::default().tool_calls)),
             started: Arc::new(watch::Sender::new(0)),
         }
@@ -204,6 +210,7 @@ impl AppState {
     /// Sets the limits.
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.uploads = Arc::new(Semaphore::new(limits.uploads));
         self.tool_calls = Arc::new(Semaphore::new(limits.tool_calls));
         self.limits = Arc::new(limits);
         self

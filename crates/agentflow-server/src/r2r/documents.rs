@@ -56,10 +56,12 @@ pub(super) async fn raw<T: serde::de::DeserializeOwned>(
 /// waits until it can be found.
 #[utoipa::path(post, path = "/v3/documents", tag = "documents", request_body(content = Json, content_type = "multipart/form-data"),
     responses((status = 202, body = Json), (status = 409, body = Json, description = "It exists.")))]
-async fn create(desk: Desk, form: Form) -> Reply {
+async fn create(desk: Desk, mut form: Form) -> Reply {
+    let place = form.place.take();
     let upload = form.upload()?;
     let made = desk.documents.create(&desk.scope, &desk.caller, upload);
     let id = made.await?.id();
+    drop(place);
     let settled = desk.documents.settled(&desk.scope, &desk.caller, id, WAIT);
     let message = match settled.await?.status() {
         Status::Success => "Document created and ingested successfully.",

@@ -8,6 +8,7 @@ use agentflow_types::{Map, Value};
 use axum::extract::{FromRequest, Multipart, Request};
 use http::{StatusCode, header};
 use serde::de::DeserializeOwned;
+use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use crate::{
@@ -28,6 +29,8 @@ const LARGE: [&str; 2] = ["raw_text", "chunks"];
 pub(super) struct Form {
     fields: BTreeMap<String, String>,
     file: Option<(String, Option<String>, Vec<u8>)>,
+    /// Its place among those that arrive, until it is stored.
+    pub(super) place: Option<OwnedSemaphorePermit>,
 }
 
 fn wrong(field: &str, text: &str) -> Failure {
@@ -49,10 +52,22 @@ impl FromRequest<AppState> for Form {
     async fn from_request(request: Request, app: &AppState) -> Result<Self, Failure> {
         let kind = request.headers().get(header::CONTENT_TYPE);
         let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-        match kind.starts_with("multipart/") {
-            true => Self::multipart(request, app).await,
-            false => Self::urlencoded(request, app).await,
-        }
+        let is_multipart = kind.starts_with("multipart/");
+        let place = app.uploads.clone().acquire_owned().await.ok();
+        let read = async {
+            match is_multipart {
+                true => Self::multipart(request, app).await,
+                false => Self::urlencoded(request, app).await,
+            }
+        };
+        // Who sends slowly must not keep the place from others.
+        let read = tokio::time::timeout(app.limits.body_timeout, read).await;
+        let late = || {
+            let text = "the document did not arrive in time".to_owned();
+            Failure::Http(StatusCode::REQUEST_TIMEOUT, text)
+        };
+        let form = read.map_err(|_| late())??;
+        Ok(Self { place, ..form })
     }
 }
 
